@@ -1,0 +1,1 @@
+"""The images: see `cifar10.py`."""
