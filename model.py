@@ -215,7 +215,7 @@ class Field:
         if not match:
             raise ValueError(f"field '{text}' is not SIZE/STRIDExUNITS@DIMS, such as 16/8x300@128 or 32x1024")
         size, stride, units, dims = (group and int(group) for group in match.groups())
-        return cls(size, stride or 1, units, dims)
+        return cls(size, 1 if stride is None else stride, units, dims)
 
     def __str__(self):
         stride = f"/{self.stride}" if self.size < 32 else ""
@@ -396,6 +396,8 @@ class Network:
 
     def _see(self, images: np.ndarray) -> list[np.ndarray]:
         """What each field sees: X (G, m, k) per field, with m twice the images where units have mirrored twins."""
+        if images.ndim != 2 or images.shape[1] != PIXELS or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
+            raise ValueError(f"images must be (N, {PIXELS}) uint8 or floats, not {images.shape} {images.dtype}")
         m, rows = len(images), len(images) * (2 if self.mirror else 1)
         if self._pixels is None or len(self._pixels) < rows:
             self._pixels = np.empty((rows, PIXELS), self.dtype)
@@ -518,8 +520,10 @@ class Network:
         return loss + lambda_reg / 2 * penalty, self._flat(into, db2, statistics=False)
 
     def _check_batch(self, images, labels, rng) -> None:
-        if len(images) != len(labels):
-            raise ValueError(f"{len(images)} images, but {len(labels)} labels")
+        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+            raise ValueError(f"labels must be ({len(images)},) integers, not {labels.shape} {labels.dtype}")
+        if len(labels) == 0 or labels.min() < 0 or labels.max() >= CLASS_COUNT:
+            raise ValueError(f"labels must be 0 to {CLASS_COUNT - 1}, and at least one")
         if self.batchnorm and len(images) * (2 if self.mirror else 1) < 2:
             raise ValueError("batch normalisation needs a batch of at least 2 images")
         if self.dropout and rng is None:
@@ -613,6 +617,11 @@ class Network:
         return plain | {"b2": self.b2.copy()}
 
 
+def default_threads() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _chunks(n: int, size: int) -> list[slice]:
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
@@ -670,8 +679,11 @@ def write_whole(path: str | Path):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk's error has no name, the others have the temporary one
         raise
 
 

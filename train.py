@@ -11,7 +11,6 @@ Weights are chosen by validation accuracy; the test split isn't looked at here: 
 
 import argparse
 import math
-import os
 import shlex
 import sys
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import model
 from data import cifar10
-from model import SGD, Field, Network
+from model import SGD, Field, Network, default_threads
 
 import numpy as np
 from tqdm import tqdm
@@ -138,13 +137,19 @@ class SettingError(ValueError):
     one_line = True
 
     def __init__(self, name, value, problem):
-        super().__init__(f"--{name.replace('_', '-')} {value} {problem}")
+        flag = name.replace("_", "-")
+        typed = f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
+        super().__init__(f"{typed} {problem}")
 
 
 class TrainingError(RuntimeError):
     """A run that can't start or go on: one line with the cause and the remedy."""
 
     one_line = True
+
+
+class Diverged(TrainingError):
+    """A run whose loss is no longer finite."""
 
 
 RECIPES = {
@@ -411,7 +416,7 @@ def train(
             loss, correct = run.network.train_batch(X, y, sgd, run.rng, settings.label_smoothing)
             if not math.isfinite(loss):
                 bar.close()
-                raise TrainingError(diverged(settings, rate, epoch, step, loss, output))
+                raise Diverged(diverged(settings, rate, epoch, step, loss, output))
             run.step += 1
             if settings.ema:
                 average(run.averaged, run.network, settings.ema, run.step)
@@ -421,7 +426,7 @@ def train(
         seconds = time.perf_counter() - started
         val_loss, val_accuracy = run.averaged.evaluate(*validation)
         if not math.isfinite(val_loss):
-            raise TrainingError(diverged(settings, rate, epoch, step, val_loss, output))
+            raise Diverged(diverged(settings, rate, epoch, step, val_loss, output))
         rate = learning_rate(settings, epoch, 1 / steps)
         row = rate, loss_sum / seen, right / seen, val_loss, val_accuracy, seconds
         for name, value in zip(HISTORY, row, strict=True):
@@ -506,11 +511,6 @@ def given_settings(args: argparse.Namespace) -> dict:
             raise SettingError("dropout", given["dropout"], "does nothing with --no-use-dropout: leave one of them out")
         given["dropout"] = 0.0
     return given
-
-
-def default_threads() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main(argv: list[str] | None = None) -> int:

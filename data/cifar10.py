@@ -53,12 +53,16 @@ class DataError(Exception):
 
     one_line = True
 
+    def __init__(self, text):
+        # The names in it may come from a hostile file: no line breaks, nothing that a terminal obeys.
+        super().__init__("".join(c if c.isprintable() else "?" for c in " ".join(text.split())))
+
 
 class Unreachable(DataError):
     """The archive cannot be fetched: the one fault that `load("auto")` answers with synthetic images."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Images and labels of both splits. The arrays are read-only, so that the fingerprint stays true."""
 
@@ -79,7 +83,7 @@ def load(dataset="auto", data_dir=None, *, url=URL, md5=MD5):
         default folder the synthetic images, with a warning on stderr.
     data_dir: the folder of batches or its parent; by default a folder beside this file.
     url, md5: the archive to fetch, http(s):// or file://, and its checksum.
-    Raises DataError if the images cannot be had or are damaged, OSError if the disk refuses.
+    Raises DataError if the images cannot be had or are damaged, or the disk refuses.
     """
     if dataset not in ("auto", *FOLDERS):
         raise DataError(f"--dataset {dataset}: unknown; choose auto, cifar10 or synthetic")
@@ -151,6 +155,8 @@ class _Unpickler(pickle.Unpickler):
             return lambda *args: _Call(name, args)
         if (module, name) == ("_codecs", "encode"):    # bytes, as Python 3 writes them in protocol 2
             return lambda text, encoding: _encode(text, encoding)
+        if name == "bytes" and module in ("builtins", "__builtin__"):    # so written if empty
+            return lambda: b""
         raise _Refused(f"asks for {module}.{name}, which no image batch needs, and was not run")
 
 
@@ -361,8 +367,8 @@ def _whole(folder):
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror}); free some space, change "
-                        "its permissions, or name another place with --data-dir") from error
+        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror}); free some space, "
+                        "change its permissions, or name another place with --data-dir") from error
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -373,13 +379,14 @@ def download(folder, url=URL, md5=MD5):
 
     An interrupted download stays beside `folder` (*.part) and is resumed by the next call. Does nothing
     if the folder is there, or another process makes it meanwhile.
-    Raises Unreachable if the archive can't be fetched, DataError if it isn't the expected one.
+    Raises Unreachable if the archive can't be fetched, DataError if it isn't the expected one or the disk
+    refuses.
     """
     folder, md5 = Path(folder), md5.lower()
     if not re.fullmatch("[0-9a-f]{32}", md5):
         raise DataError(f"--data-md5 {md5}: is no MD5 sum; give 32 hexadecimal digits, as md5sum prints them")
     if not re.match("(https?|file)://", url):
-        raise DataError(f"--data-url {url}: is no URL; begin with https://, http:// or file:///")
+        raise DataError(f"--data-url {url}: is no URL; give https://, http:// or file:///")
     with _whole(folder) as new:
         if new is None:
             return
@@ -393,8 +400,8 @@ def download(folder, url=URL, md5=MD5):
                 part.unlink()
                 found = _fetch(url, part)
             if found != md5:
-                raise DataError(f"--data-url {url}: has MD5 {found}, not {md5}; try again or another URL, and "
-                                "give --data-md5 if this archive is the one that you want")
+                raise DataError(f"--data-url {url}: has MD5 {found}, not {md5}; try again or another URL, "
+                                "and give --data-md5 if this archive is the one that you want")
             _unpack(part, new)
             read(new)
         except Unreachable:
@@ -482,7 +489,8 @@ def _unpack(archive, folder):
             for member in tqdm(tar, "unpack", unit=" files", disable=None):
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-                    raise DataError(f"{archive}: holds {member.name!r}, a link or a path out of its folder; {remedy}")
+                    raise DataError(f"{archive}: holds {member.name!r}, a link or a way out of its folder; "
+                                    f"{remedy}")
                 size += member.size
                 if size > LIMIT:
                     raise DataError(f"{archive}: unpacks to more than {LIMIT:,} bytes; {remedy}")
@@ -490,7 +498,7 @@ def _unpack(archive, folder):
                     member.name = path.name
                     tar.extract(member, folder, set_attrs=False, **safely)
     except (tarfile.TarError, EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
-        if getattr(error, "errno", None):    # the disk's fault; damaged archives raise OSErrors without a number
+        if getattr(error, "errno", None):    # the disk's fault; a damaged archive's OSError has no number
             raise
         raise DataError(f"{archive}: is no sound archive ({error}); {remedy}") from error
 
@@ -565,12 +573,12 @@ def _draw(labels, rng):
 def write_synthetic(folder, train=50_000, test=10_000, seed=0):
     """Draw `train` + `test` synthetic images into the new folder `folder`, in the layout of CIFAR-10.
 
-    Does nothing if the folder is there. Raises DataError if the five training batches or the test batch
-    would be empty, OSError if the disk refuses.
+    Does nothing if the folder is there. Raises DataError if one of the six batches would be empty, or the
+    disk refuses.
     """
     folder = Path(folder)
     if train < 5 or test < 1:
-        raise DataError(f"{folder}: {train} training and {test} test images are too few; ask for at least 5 and 1")
+        raise DataError(f"{folder}: {train} training and {test} test images are too few; ask for 5 and 1")
     with _whole(folder) as new:
         if new is None:
             return
@@ -578,7 +586,8 @@ def write_synthetic(folder, train=50_000, test=10_000, seed=0):
         rng = np.random.default_rng(seed)
         rows = [len(part) for part in np.array_split(np.arange(train), 5)] + [test]
         titles = [f"training batch {i} of 5" for i in range(1, 6)] + ["testing batch 1 of 1"]
-        for file, n, title in zip(tqdm(FILES[:6], "draw", unit=" files", disable=None), rows, titles, strict=True):
+        files = tqdm(FILES[:6], "draw", unit=" files", disable=None)
+        for file, n, title in zip(files, rows, titles, strict=True):
             images, labels = synthetic(n, rng)
             names = [f"{list(SHAPES)[c]}_s_{row:06d}.png".encode() for row, c in enumerate(labels)]
             _write(new / file, {b"batch_label": f"{title}, synthetic".encode(), b"labels": labels.tolist(),
@@ -589,7 +598,7 @@ def write_synthetic(folder, train=50_000, test=10_000, seed=0):
 
 def _write(path, content):
     with open(path, "wb") as file:
-        pickle.dump(content, file, protocol=3)    # 2, as in the official files, would make bytes of latin1 text
+        pickle.dump(content, file, protocol=3)    # in protocol 2, the official one, Python 3 has no bytes
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -604,7 +613,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's, but --some_flag is --some-flag, flags are not abbreviated, and an error is one line."""
+    """argparse's, but --some_flag is --some-flag, no flag is abbreviated, and an error is one line."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **{"allow_abbrev": False, "formatter_class": _HelpFormatter} | kwargs)
@@ -636,7 +645,7 @@ def add_arguments(parser):
     """Add the flags that say which images to read; `load_from` takes them."""
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", choices=("auto", *FOLDERS), default="auto",
-                       help="which images; auto is CIFAR-10 where it is there or can be fetched, else synthetic")
+                       help="which images; auto: CIFAR-10 if it is there or can be fetched, else synthetic")
     group.add_argument("--data-dir", metavar="FOLDER",
                        help="the folder that holds data_batch_1 to 5, test_batch and batches.meta, or its "
                             "parent; made if missing (default: data/cifar-10-batches-py beside the scripts, "
@@ -669,7 +678,7 @@ def command(main, *args):
         finally:
             print(end="", flush=True)    # here, where the failure can be told
     except KeyboardInterrupt as interrupt:
-        print(f"\n{prog}: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"\n{prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:
