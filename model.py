@@ -28,6 +28,7 @@ import contextlib
 import json
 import os
 import re
+import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -142,18 +143,23 @@ def cross_entropy_backward(z2, labels, smoothing=0.0):
 class SGD:
     """Stochastic gradient descent with momentum and L2: v <- mu v - rate (dL/dw + lambda w), w <- w + v.
 
-    lambda_reg holds for W1 and W2, not for biases, gamma and beta. bn_lr_scale multiplies the rate of gamma and beta.
+    lambda_reg holds for W1 and W2, not for biases, gamma and beta. bn_lr_scale multiplies the rate of gamma and beta,
+    output_lr_scale that of W2 and b2. share adds to the gradient of W1 at each place of a field share / sqrt(G) times
+    the sum of the gradients at its G places: what SGD would do if W1[g] were V[g] + c U, with one U for all. Each place
+    keeps weights of its own, and what holds everywhere is learned from everywhere; with U alone, it were a convolution.
     """
 
     learning_rate: float = 0.01
     momentum: float = 0.9
     lambda_reg: float = 0.0
     bn_lr_scale: float = 1.0
+    output_lr_scale: float = 1.0
+    share: float = 0.0
 
     def __call__(self, name: str, weights, velocity, gradient) -> None:
         """Update weights and velocity in place; the gradient, without its L2 term, serves as scratch."""
         number = weights.dtype.type
-        rate = self.learning_rate * (self.bn_lr_scale if name in ("gamma1", "beta1") else 1)
+        rate = self.rate(name)
         velocity *= number(self.momentum)
         gradient *= number(rate)
         velocity -= gradient
@@ -161,6 +167,12 @@ class SGD:
             np.multiply(weights, number(rate * self.lambda_reg), out=gradient)
             velocity -= gradient
         weights += velocity
+
+    def rate(self, name: str) -> float:
+        """The learning rate of an array, by its name."""
+        scales = {"gamma1": self.bn_lr_scale, "beta1": self.bn_lr_scale}
+        scales |= {"W2": self.output_lr_scale, "b2": self.output_lr_scale}
+        return self.learning_rate * scales.get(name, 1.0)
 
 
 # ---- Hidden units ---------------------------------------------------------------------------------------------------
@@ -223,17 +235,14 @@ class Field:
 
 
 class _Part:
-    """What one thread computes at a time: some units of a field, as views of its arrays, with buffers of its own."""
+    """Some units of a field, which one thread computes at a time: views of their arrays, and buffers."""
 
     def __init__(self, network: "Network", index: int, places: slice, units: slice):
         self.index, self.places, self.units = index, places, units
         self.batchnorm = network.batchnorm
-        self.arrays = self.of(network.groups[index])
-        self.buffers = {}
-        field = network.fields[index]
-        self.width = len(range(len(field.corners))[places]) * len(range(field.units)[units])
-        block = max(16, ROW_BLOCK // self.width)
-        self.row_blocks = [slice(row, row + block) for row in range(0, field.inputs, block)]
+        self.weights = self.of(network.groups[index])
+        self.width = self.weights["b1"].size
+        self.memory = _Memory(network.dtype)
 
     def of(self, group: dict) -> dict:
         """This part of each array of a group: W2 has its units on axis 1, the others on axis 2."""
@@ -242,22 +251,15 @@ class _Part:
             for name, array in group.items()
         }
 
-    def buffer(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """A contiguous array of that shape, the same memory each time: fresh pages cost more than the arithmetic."""
-        size = int(np.prod(shape))
-        if name not in self.buffers or self.buffers[name].size < size:
-            self.buffers[name] = np.empty(size, self.arrays["W1"].dtype)
-        return self.buffers[name][:size].reshape(shape)
-
     def forward(self, X, keep, train: bool) -> np.ndarray:
         """(1) to (7) for these units, X (G, m, k): their share of z2 - b2, (m, 10), before the factor of (6)."""
-        w = self.arrays
+        w = self.weights
         shape = w["W1"].shape[0], X.shape[1], w["W1"].shape[2]
-        z1 = linear_forward(X[self.places], w["W1"], w["b1"], out=self.buffer("z1", shape))  # (1)
+        z1 = linear_forward(X[self.places], w["W1"], w["b1"], out=self.memory("z1", shape))  # (1)
         if not self.batchnorm:
             self.a1 = z1
         elif train:
-            self.a1 = self.buffer("a1", shape)
+            self.a1 = self.memory("a1", shape)
             self.mean, self.variance, self.inverse_std = batchnorm_forward(z1, w["gamma1"], w["beta1"], self.a1)  # (3)
             self.x_hat = z1
         else:
@@ -268,37 +270,44 @@ class _Part:
         relu_dropout_forward(self.a1, keep)  # (4), (6)
         return np.matmul(self.a1, w["W2"]).sum(axis=0)  # (7)
 
-    def backward(self, X, dz2, into: dict, receive: Callable) -> None:
-        """(10) to (15) for these units, after `forward`: dz2 (m, 10) with the factor 1 / (1 - p) of (6) in it.
-
-        Each gradient goes to receive(name, weights, destination, gradient) as soon as it is there, W1's a few rows at
-        a time, while it still is in the cache; `into` holds the destinations as `arrays` holds the weights.
+    def backward(self, dz2, dz1, into: dict, receive: Callable) -> None:
+        """(10) to (15) for these units but for (14), after `forward`: dz2 (m, 10) with the factor 1 / (1 - p) of (6) in
+        it. Writes dL/dz1 to its place in dz1 (G, m, u), and hands each gradient to `receive`, see `Network._backward`.
         """
-        w = self.arrays
+        w, dz1 = self.weights, dz1[self.places, :, self.units]
         dW2 = np.matmul(self.a1.swapaxes(1, 2), dz2)  # (10)
-        dz1 = np.matmul(dz2, w["W2"].swapaxes(1, 2), out=self.buffer("dz1", self.a1.shape))  # (12)
+        np.matmul(dz2, w["W2"].swapaxes(1, 2), out=dz1)  # (12)
         relu_dropout_backward(dz1, self.a1)  # (13)
         receive("W2", w["W2"], into["W2"], dW2)
         if self.batchnorm:
             dgamma, dbeta = batchnorm_backward(dz1, self.x_hat, w["gamma1"], self.inverse_std)
             receive("gamma1", w["gamma1"], into["gamma1"], dgamma)
             receive("beta1", w["beta1"], into["beta1"], dbeta)
-        X = X[self.places]
-        for rows in self.row_blocks:
-            W1, destination = w["W1"][:, rows], into["W1"][:, rows]
-            receive("W1", W1, destination, linear_backward(X, dz1, rows, out=self.buffer("dW1", W1.shape)))  # (14)
         receive("b1", w["b1"], into["b1"], dz1.sum(axis=1, keepdims=True))  # (15)
 
     def follow_statistics(self) -> None:
         """Move BN's running statistics, which inference uses, towards those of the last training batch."""
         if self.batchnorm:
             for running, batch in (("running_mean1", self.mean), ("running_var1", self.variance)):
-                self.arrays[running] *= BN_MOMENTUM
-                self.arrays[running] += (1 - BN_MOMENTUM) * batch
+                self.weights[running] *= BN_MOMENTUM
+                self.weights[running] += (1 - BN_MOMENTUM) * batch
+
+
+class _Memory:
+    """Arrays that keep their memory from step to step: fresh pages cost more than the arithmetic on them."""
+
+    def __init__(self, dtype):
+        self.dtype, self.blocks = dtype, {}
+
+    def __call__(self, name, shape: tuple[int, ...]) -> np.ndarray:
+        size = int(np.prod(shape))
+        if name not in self.blocks or self.blocks[name].size < size:
+            self.blocks[name] = np.empty(size, self.dtype)
+        return self.blocks[name][:size].reshape(shape)
 
 
 UNIT_BLOCK = 512  # units of a part at the most: few enough that a part's arrays stay in a core's cache
-ROW_BLOCK = 2**17  # numbers of dL/dW1 between product and update: half of a core's level-2 cache, as float32
+WEIGHT_BLOCK = 2**18  # numbers of dL/dW1 between product and update, for the same reason
 
 
 # ---- The network ----------------------------------------------------------------------------------------------------
@@ -312,6 +321,7 @@ class Network:
     mirror ties to each unit a twin that sees the mirrored image, so that the logits of an image and of its mirror
     image are the same: 2H units, for the parameters of H. maps: for each field None, or (mean, P) with mean (3 size^2,)
     and P (3 size^2, dims) or, for a scale alone, (3 size^2,). seed: an int or a numpy Generator, for the weights.
+    same_places starts all places of a field with the same W1; output_init multiplies W2's first values.
 
     Images are (N, 3072), uint8 in 0..255 or floats in [0, 1]; labels are (N,) integers in 0..9. `groups` holds one
     dict a field: W1 (G, k, u), b1 (G, 1, u), W2 (G, u, 10) and, with BN, gamma1, beta1, running_mean1, running_var1,
@@ -327,6 +337,8 @@ class Network:
         dropout: float = 0.5,
         mirror: bool = False,
         maps=None,
+        same_places: bool = False,
+        output_init: float = 1.0,
         seed: int | np.random.Generator = 0,
         dtype=np.float32,
         threads: int = 1,
@@ -341,30 +353,30 @@ class Network:
         for i, pair in enumerate(maps or []):
             if pair is not None:
                 self.maps[i] = tuple(np.asarray(array, self.dtype) for array in pair)
+        self._offsets = [pair and (pair[0] @ pair[1] if pair[1].ndim == 2 else pair[0] * pair[1]) for pair in self.maps]
         for field, pair in zip(self.fields, self.maps, strict=True):
             if field.dims and pair is None:
                 raise ValueError(f"field {field} needs a map to its {field.dims} dimensions")
         rng = np.random.default_rng(seed)
-        self.groups = [self._initialise(field, rng) for field in self.fields]
+        self.groups = [self._initialise(field, rng, same_places, output_init) for field in self.fields]
         self.b2 = np.zeros((1, CLASS_COUNT), self.dtype)
         self.velocities = [
             {name: np.zeros_like(array) for name, array in group.items() if name not in STATISTICS}
             for group in self.groups
         ]
         self.b2_velocity = np.zeros_like(self.b2)
+        self.shared_velocities = [np.zeros_like(group["W1"][0]) for group in self.groups]
         self.is_plain = len(self.fields) == 1 and self.fields[0].size == 32 and self.maps == [None]
         self._parts = list(self._divide())
-        self._pixels = self._X = None
+        self._memory, self._local = _Memory(self.dtype), threading.local()
         self._executor = ThreadPoolExecutor(threads - 1) if threads > 1 else None
 
-    def _initialise(self, field: Field, rng: np.random.Generator) -> dict:
+    def _initialise(self, field: Field, rng: np.random.Generator, same_places: bool, output_init: float) -> dict:
         """He initialisation (He et al. 2015): normal with variance 2 / fan-in; biases 0, gamma 1."""
         places, k, u = len(field.corners), field.inputs, field.units
-        group = {
-            "W1": rng.standard_normal((places, k, u), dtype=np.float32) * np.sqrt(2 / k),
-            "b1": np.zeros((places, 1, u)),
-            "W2": rng.standard_normal((places, u, CLASS_COUNT), dtype=np.float32) * np.sqrt(2 / self.hidden_size),
-        }
+        W1 = rng.standard_normal((1 if same_places else places, k, u), dtype=np.float32) * np.sqrt(2 / k)
+        W2 = rng.standard_normal((places, u, CLASS_COUNT), dtype=np.float32) * np.sqrt(2 / self.hidden_size)
+        group = {"W1": np.broadcast_to(W1, (places, k, u)), "b1": np.zeros((places, 1, u)), "W2": W2 * output_init}
         if self.batchnorm:
             ones, zeros = np.ones((places, 1, u)), np.zeros((places, 1, u))
             group |= {"gamma1": ones, "beta1": zeros, "running_mean1": zeros, "running_var1": ones}
@@ -380,6 +392,15 @@ class Network:
             for first in range(0, places, step):
                 for start, stop in pairwise(units):
                     yield _Part(self, index, slice(first, min(first + step, places)), slice(start, stop))
+
+    def _weight_blocks(self) -> Iterator[tuple[int, slice, slice]]:
+        """Cut every field's W1 into (field, places, rows) of contiguous memory, WEIGHT_BLOCK numbers or fewer each."""
+        for index, field in enumerate(self.fields):
+            matrix = field.inputs * field.units
+            for places in _chunks(len(field.corners), max(1, WEIGHT_BLOCK // matrix)):
+                rows = max(16, WEIGHT_BLOCK // field.units) if matrix > WEIGHT_BLOCK else field.inputs
+                for some in _chunks(field.inputs, rows):
+                    yield index, places, some
 
     def _run(self, tasks: Iterable[Callable]) -> None:
         """Call every task once, on all threads. NumPy lets go of Python's lock during its work."""
@@ -399,10 +420,7 @@ class Network:
         if images.ndim != 2 or images.shape[1] != PIXELS or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
             raise ValueError(f"images must be (N, {PIXELS}) uint8 or floats, not {images.shape} {images.dtype}")
         m, rows = len(images), len(images) * (2 if self.mirror else 1)
-        if self._pixels is None or len(self._pixels) < rows:
-            self._pixels = np.empty((rows, PIXELS), self.dtype)
-            self._X = [np.empty(len(f.corners) * rows * f.inputs, self.dtype) for f in self.fields]
-        pixels = self._pixels[:rows]
+        pixels = self._memory("pixels", (rows, PIXELS))
         square = pixels.reshape(-1, 3, 32, 32)
         scale = self.dtype.type(1 / 255 if images.dtype == np.uint8 else 1)
 
@@ -413,31 +431,29 @@ class Network:
 
         self._run([lambda c=c: read(c) for c in _chunks(m, 64)])
 
-        def project(field, pair, X, places, chunk):
+        def project(field, pair, offset, X, places, chunk):
             for place in places:
-                row, column = field.corners[place]
+                row, column = corners[field][place]
                 patch = square[chunk, :, row : row + field.size, column : column + field.size]
                 patch = patch.reshape(-1, field.pixels)
                 if pair is None:
                     X[place, chunk] = patch
-                elif pair[1].ndim == 1:
-                    np.subtract(patch, pair[0], out=X[place, chunk])
-                    X[place, chunk] *= pair[1]
-                else:
-                    np.matmul(patch, pair[1], out=X[place, chunk])
-                    X[place, chunk] -= pair[0] @ pair[1]
+                    continue
+                multiply = np.multiply if pair[1].ndim == 1 else np.matmul
+                multiply(patch, pair[1], out=X[place, chunk])
+                X[place, chunk] -= offset
 
-        seen, tasks = [], []
-        for field, pair, memory in zip(self.fields, self.maps, self._X, strict=True):
+        seen, tasks, corners = [], [], {field: field.corners for field in self.fields}
+        for index, (field, pair, offset) in enumerate(zip(self.fields, self.maps, self._offsets, strict=True)):
             places = len(field.corners)
             if pair is None and field.size == 32:
                 seen.append(pixels[None])
                 continue
-            X = memory[: places * rows * field.inputs].reshape(places, rows, field.inputs)
+            X = self._memory(("X", index), (places, rows, field.inputs))
             seen.append(X)
             for chunk in _chunks(rows, 128):
                 for some in _chunks(places, 4):
-                    arguments = field, pair, X, range(places)[some], chunk
+                    arguments = field, pair, offset, X, range(places)[some], chunk
                     tasks.append(lambda a=arguments: project(*a))
         self._run(tasks)
         return seen
@@ -449,13 +465,14 @@ class Network:
         rows = X[0].shape[1]
         drop, keep = round(256 * self.dropout) if train else 0, None
         if drop:
-            keep = np.frombuffer(rng.bytes(rows * self.hidden_size), np.uint8)
+            words = -(-rows * self.hidden_size // 8)
+            keep = rng.integers(2**64 - 1, size=words, dtype=np.uint64, endpoint=True).view(np.uint8)
         shares = np.empty((len(self._parts), rows, CLASS_COUNT), self.dtype)
 
         def forward(i, part, start):
             mask = None
             if drop:
-                mask = (keep[start : start + rows * part.width] >= drop).reshape(len(part.arrays["W1"]), rows, -1)
+                mask = (keep[start : start + rows * part.width] >= drop).reshape(len(part.weights["W1"]), rows, -1)
             shares[i] = part.forward(X[part.index], mask, train)
 
         tasks, start = [], 0
@@ -470,14 +487,34 @@ class Network:
         z2 += self.b2
         return z2, X
 
-    def _backward(self, X, z2, labels, smoothing: float, into: list[dict], b2_into, receive: Callable) -> None:
-        """Hand every gradient to `receive`, see `_Part.backward`; `into` holds its destinations, a dict a field."""
+    def _backward(self, X, z2, labels, smoothing, into: list[dict], b2_into, receive: Callable, sums=None) -> None:
+        """Compute every gradient, without its L2 term, and hand it to receive(name, weights, destination, gradient) as
+        soon as it is there, in pieces: W1's while it still is in the cache. A piece's destination is its place in
+        `into`, which has the structure of `groups`. sums, a list, takes (field, rows, sum over places) of W1's
+        gradients.
+        """
         dz2 = cross_entropy_backward(z2, labels, smoothing)  # (9)
         receive("b2", self.b2, b2_into, dz2.sum(axis=0, keepdims=True))  # (11)
         if self.mirror:
             dz2 = np.concatenate([dz2, dz2]) / 2
         dz2 *= self.dtype.type(256 / (256 - round(256 * self.dropout)))
-        self._run([lambda p=p: p.backward(X[p.index], dz2, p.of(into[p.index]), receive) for p in self._parts])
+        dz1 = [
+            self._memory(("dz1", i), (len(field.corners), len(dz2), field.units)) for i, field in enumerate(self.fields)
+        ]
+        self._run(lambda p=p: p.backward(dz2, dz1[p.index], p.of(into[p.index]), receive) for p in self._parts)
+
+        def weights_backward(index, places, rows, slot):
+            W1, destination = self.groups[index]["W1"][places, rows], into[index]["W1"][places, rows]
+            memory = self._local.__dict__.setdefault("memory", _Memory(self.dtype))
+            dW1 = linear_backward(X[index][places], dz1[index][places], rows, out=memory("dW1", W1.shape))  # (14)
+            if sums is not None and len(self.groups[index]["W1"]) > 1:
+                sums[slot] = index, rows, dW1.sum(axis=0)
+            receive("W1", W1, destination, dW1)
+
+        blocks = list(self._weight_blocks())
+        if sums is not None:
+            sums += [None] * len(blocks)
+        self._run(lambda slot=i, block=block: weights_backward(*block, slot) for i, block in enumerate(blocks))
 
     def train_batch(
         self,
@@ -496,10 +533,27 @@ class Network:
         z2, X = self._forward(images, True, rng)
         loss = float(cross_entropy(z2, labels).mean())
         if np.isfinite(loss):
-            self._backward(X, z2, labels, smoothing, self.velocities, self.b2_velocity, sgd)
+            sums = [] if sgd.share else None
+            self._backward(X, z2, labels, smoothing, self.velocities, self.b2_velocity, sgd, sums)
+            if sgd.share:
+                self._share(sgd, sums)
             for part in self._parts:
                 part.follow_statistics()
         return loss, int((z2.argmax(axis=1) == labels).sum())
+
+    def _share(self, sgd: SGD, sums: list) -> None:
+        """Add to the weights of all places the step along their summed gradients, see SGD's share."""
+        for velocity in self.shared_velocities:
+            velocity *= self.dtype.type(sgd.momentum)
+        for index, rows, total in filter(None, sums):
+            rate = sgd.learning_rate * sgd.share / np.sqrt(len(self.groups[index]["W1"]))
+            self.shared_velocities[index][rows] -= self.dtype.type(rate) * total
+
+        def add(index, places, rows):
+            if len(self.groups[index]["W1"]) > 1:
+                self.groups[index]["W1"][places, rows] += self.shared_velocities[index][rows]
+
+        self._run(lambda block=block: add(*block) for block in self._weight_blocks())
 
     def gradients(self, images, labels, lambda_reg: float = 0.0, rng=None, smoothing: float = 0.0):
         """The objective of a mini-batch, mean cross-entropy + lambda/2 (|W1|^2 + |W2|^2), and its gradients.
@@ -587,7 +641,8 @@ class Network:
 
     def velocity_arrays(self) -> dict[str, np.ndarray]:
         """Momentum's velocities, named as the weights that they belong to; not copies."""
-        return self._flat(self.velocities, self.b2_velocity)
+        shared = {f"shared{i}": velocity for i, velocity in enumerate(self.shared_velocities)}
+        return self._flat(self.velocities, self.b2_velocity) | shared
 
     def plain(self) -> dict[str, np.ndarray]:
         """The same function as one dense layer, in the report's arrays: W1 (3072, H), b1 (1, H), W2 (H, 10), b2 (1, 10)

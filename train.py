@@ -64,7 +64,9 @@ class Settings:
         choices=("none", "standardize", "whiten"),
     )
     whiten_dims: int = setting(256, "principal components that a field without @DIMS keeps", low=1, high=model.PIXELS)
-    whiten_eps: float = setting(0.01, "added to a component's variance (pixels in [0, 1]) before whitening", low=0)
+    whiten_eps: float = setting(
+        0.01, "added to a component's variance before whitening, in units of the mean variance of a component", low=0
+    )
     flip: bool = setting(True, "mirror every other training image, at random")
     shift: int = setting(0, "move training images by up to this many pixels in each direction", low=0, high=16)
     epochs: int = setting(100, "passes over the training images, at most", low=1)
@@ -80,6 +82,14 @@ class Settings:
     warmup_epochs: float = setting(0.0, "epochs over which the learning rate rises from 0", low=0)
     momentum: float = setting(0.9, "momentum of SGD", low=0, below=1)
     lambda_reg: float = setting(0.01, "L2: lambda/2 (|W1|^2 + |W2|^2) is added to the loss", low=0)
+    output_lr_scale: float = setting(1.0, "the learning rate of W2 and b2 is this many times higher", low=0)
+    share: float = setting(
+        0.0,
+        "how much the places of a receptive field learn from each other: to the step of each is added this / sqrt(G) "
+        "times the sum of the steps of all G; they start alike, then",
+        low=0,
+    )
+    output_init: float = setting(1.0, "factor on the first values of W2", low=0)
     bn_lr_scale: float = setting(
         128.0, "the learning rate of BN's gamma and beta is this many times higher, as in the report's code", low=0
     )
@@ -191,7 +201,8 @@ def fit_map(images: np.ndarray, seen: Field, preprocess: str, eps: float):
 
     images (N, 3072) uint8, the training split's; mean (3 size^2,) in [0, 1]. standardize: P (3 size^2,) is 1 / std of
     the pixel's channel. whiten: P (3 size^2, dims) holds the leading principal components of the patches at all
-    places, each divided by sqrt(variance + eps); mirror images count as well, so that no side is preferred.
+    places, each divided by sqrt(variance + eps v), v the mean variance of all components, and then all scaled to give
+    X a mean variance of 1; mirror images count as well, so that no side is preferred.
     """
     if preprocess == "none":
         return None
@@ -214,8 +225,10 @@ def fit_map(images: np.ndarray, seen: Field, preprocess: str, eps: float):
     mean = (total + total[mirrored]) / (2 * count)
     covariance = (product + product[np.ix_(mirrored, mirrored)]) / (2 * count) - np.outer(mean, mean)
     variances, components = np.linalg.eigh(covariance.astype(np.float32))
-    leading = slice(None, -seen.dims - 1, -1)
-    return mean, components[:, leading] / np.sqrt(np.maximum(variances[leading], 0) + max(eps, 1e-8))
+    variances, components = np.maximum(variances[::-1], 1e-8), components[:, ::-1]
+    scale = 1 / np.sqrt(variances + eps * variances.mean())[: seen.dims]
+    scale /= np.sqrt(np.mean(variances[: seen.dims] * scale**2))
+    return mean, components[:, : seen.dims] * scale
 
 
 WHITENING_PATCHES = 100_000  # enough for every covariance, and a second's work
@@ -280,6 +293,8 @@ class Run:
             dropout=settings.dropout,
             mirror=settings.mirror,
             maps=[fit_map(train_images, each, settings.preprocess, settings.whiten_eps) for each in hidden],
+            same_places=settings.share > 0,
+            output_init=settings.output_init,
             seed=self.rng,
             threads=threads,
         )
@@ -412,7 +427,8 @@ def train(
                    disable=None if show else True)  # fmt: skip
         for step, (X, y) in enumerate(batches(images, labels, run.train_rows, settings, run.rng)):
             rate = learning_rate(settings, epoch, (step + 1) / steps)
-            sgd = SGD(rate, settings.momentum, settings.lambda_reg, settings.bn_lr_scale)
+            sgd = SGD(rate, settings.momentum, settings.lambda_reg, settings.bn_lr_scale, settings.output_lr_scale,
+                      settings.share)  # fmt: skip
             loss, correct = run.network.train_batch(X, y, sgd, run.rng, settings.label_smoothing)
             if not math.isfinite(loss):
                 bar.close()

@@ -85,7 +85,7 @@ def test_parts_and_row_blocks_do_not_change_the_gradient(monkeypatch):
     images, labels = batch(5)
     expected = make("fields", dropout=0).gradients(images, labels, 0.1)[1]
     monkeypatch.setattr(model, "UNIT_BLOCK", 4)
-    monkeypatch.setattr(model, "ROW_BLOCK", 64)
+    monkeypatch.setattr(model, "WEIGHT_BLOCK", 64)
     found = make("fields", dropout=0).gradients(images, labels, 0.1)[1]
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-12)
@@ -104,6 +104,32 @@ def test_a_training_step_is_momentum_sgd_on_the_gradients():
             velocity[name] = 0.9 * velocity[name] - rate * gradient
             weights[name] += velocity[name]
             np.testing.assert_allclose(network.arrays()[name], weights[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_sharing_adds_the_summed_gradient_to_every_place():
+    network, (images, labels) = make("fields", dropout=0), batch(7)
+    sgd = SGD(learning_rate=0.1, momentum=0.9, lambda_reg=0.02, output_lr_scale=0.5, share=3)
+    weights = {name: array.copy() for name, array in network.arrays().items()}
+    velocity = {name: np.zeros_like(array) for name, array in weights.items()}
+    for _ in range(3):
+        _, gradients = network.gradients(images, labels, 0)
+        network.train_batch(images, labels, sgd)
+        for name, gradient in gradients.items():
+            last = name.rpartition(".")[2]
+            if last == "W1" and len(gradient) > 1:
+                gradient = gradient + 3 / np.sqrt(len(gradient)) * gradient.sum(axis=0)
+            if last in ("W1", "W2"):
+                gradient = gradient + 0.02 * weights[name]
+            velocity[name] = 0.9 * velocity[name] - (0.05 if last in ("W2", "b2") else 0.1) * gradient
+            weights[name] += velocity[name]
+            np.testing.assert_allclose(network.arrays()[name], weights[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_places_can_start_alike():
+    W1 = make("fields", same_places=True).groups[2]["W1"] - make("fields").groups[2]["W1"]
+    plain = Network(fields=[FIELDS[2]], same_places=True, output_init=0.1).groups[0]
+    assert (plain["W1"] == plain["W1"][0]).all() and W1.shape == (16, 192, 2)
+    assert plain["W2"].std() == pytest.approx(0.1 * np.sqrt(2 / 32), rel=0.2)
 
 
 def test_the_loss_is_the_mean_cross_entropy_and_counts_hits():

@@ -23,7 +23,8 @@ from conftest import ROOT
 
 SMALL = ("--hidden-size", 16, "--epochs", 2, "--threads", 1)
 BUSY = {  # everything that keeps a state of its own from epoch to epoch
-    "receptive_fields": "32x12@20 16/8x3@9",
+    "receptive_fields": "16/16x3@20 8/8x2@9",
+    "share": 2,
     "preprocess": "whiten",
     "mirror": True,
     "ema": 0.9,
@@ -397,7 +398,7 @@ def test_augmentation_flips_and_shifts_each_image_by_itself():
     assert (train.augment(images.copy(), False, 0, np.random.default_rng(0)) == images).all()
 
 
-@pytest.mark.parametrize("text", ["32x1@30", "8/8x1@20"])
+@pytest.mark.parametrize("text", ["16/16x1@30", "8/8x1@20"])
 def test_whitening_gives_uncorrelated_dimensions_of_variance_one(text, data):
     seen = model.Field.parse(text)
     mean, P = train.fit_map(data.train_images, seen, "whiten", 0.0)
