@@ -33,6 +33,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +47,7 @@ import numpy as np  # noqa: E402
 PIXELS = 3072  # 3 channels x 32 rows x 32 columns, in this order
 CLASS_COUNT = 10
 BN_EPS = 1e-5
+QUIET = partial(np.errstate, over="ignore", invalid="ignore")  # what overflows is told by the loss that comes of it
 BN_MOMENTUM = 0.9  # the share of the running statistics that a training step keeps
 
 
@@ -209,7 +211,7 @@ class Field:
         """Numbers in a patch, 3 size^2."""
         return 3 * self.size**2
 
-    @property
+    @cached_property
     def corners(self) -> list[tuple[int, int]]:
         """Row and column of the upper left pixel of every window, row by row."""
         steps = range(0, 32 - self.size + 1, self.stride)
@@ -407,8 +409,9 @@ class Network:
         queue = iter(list(tasks))
 
         def drain():
-            for task in queue:
-                task()
+            with QUIET():
+                for task in queue:
+                    task()
 
         helpers = [self._executor.submit(drain) for _ in range(self.threads - 1)]
         drain()
@@ -419,42 +422,47 @@ class Network:
         """What each field sees: X (G, m, k) per field, with m twice the images where units have mirrored twins."""
         if images.ndim != 2 or images.shape[1] != PIXELS or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
             raise ValueError(f"images must be (N, {PIXELS}) uint8 or floats, not {images.shape} {images.dtype}")
-        m, rows = len(images), len(images) * (2 if self.mirror else 1)
-        pixels = self._memory("pixels", (rows, PIXELS))
-        square = pixels.reshape(-1, 3, 32, 32)
+        m, columns = len(images), len(images) * (2 if self.mirror else 1)
+        pixels = self._memory("pixels", (PIXELS, columns))  # an image a column, so that a patch is a few long rows
+        square = pixels.reshape(3, 32, 32, columns)
         scale = self.dtype.type(1 / 255 if images.dtype == np.uint8 else 1)
 
         def read(chunk):
-            np.multiply(images[chunk], scale, out=pixels[chunk], dtype=self.dtype, casting="unsafe")
+            np.multiply(images[chunk].T, scale, out=pixels[:, chunk], dtype=self.dtype, casting="unsafe")
             if self.mirror:
-                square[m:][chunk] = square[:m][chunk, :, :, ::-1]
+                square[..., m:][..., chunk] = square[:, :, ::-1, chunk]
 
-        self._run([lambda c=c: read(c) for c in _chunks(m, 64)])
+        self._run(lambda chunk=chunk: read(chunk) for chunk in _chunks(m, 64))
 
         def project(field, pair, offset, X, places, chunk):
+            memory = self._local.__dict__.setdefault("memory", _Memory(self.dtype))
             for place in places:
-                row, column = corners[field][place]
-                patch = square[chunk, :, row : row + field.size, column : column + field.size]
-                patch = patch.reshape(-1, field.pixels)
+                row, column = field.corners[place]
+                patch = square[:, row : row + field.size, column : column + field.size, chunk]
+                if field.size < 32:
+                    copy = memory("patch", patch.shape)
+                    copy[...] = patch
+                    patch = copy
+                patch = patch.reshape(field.pixels, -1).T
                 if pair is None:
                     X[place, chunk] = patch
-                    continue
-                multiply = np.multiply if pair[1].ndim == 1 else np.matmul
-                multiply(patch, pair[1], out=X[place, chunk])
-                X[place, chunk] -= offset
+                else:
+                    multiply = np.multiply if pair[1].ndim == 1 else np.matmul
+                    multiply(patch, pair[1], out=X[place, chunk])
+                    X[place, chunk] -= offset
 
-        seen, tasks, corners = [], [], {field: field.corners for field in self.fields}
+        seen, tasks = [], []
         for index, (field, pair, offset) in enumerate(zip(self.fields, self.maps, self._offsets, strict=True)):
             places = len(field.corners)
             if pair is None and field.size == 32:
-                seen.append(pixels[None])
+                seen.append(pixels.T[None])
                 continue
-            X = self._memory(("X", index), (places, rows, field.inputs))
+            X = self._memory(("X", index), (places, columns, field.inputs))
             seen.append(X)
-            for chunk in _chunks(rows, 128):
+            for chunk in _chunks(columns, 256 if places > 1 else 64):
                 for some in _chunks(places, 4):
                     arguments = field, pair, offset, X, range(places)[some], chunk
-                    tasks.append(lambda a=arguments: project(*a))
+                    tasks.append(lambda arguments=arguments: project(*arguments))
         self._run(tasks)
         return seen
 
@@ -531,7 +539,8 @@ class Network:
         """
         self._check_batch(images, labels, rng)
         z2, X = self._forward(images, True, rng)
-        loss = float(cross_entropy(z2, labels).mean())
+        with QUIET():
+            loss = float(cross_entropy(z2, labels).mean())
         if np.isfinite(loss):
             sums = [] if sgd.share else None
             self._backward(X, z2, labels, smoothing, self.velocities, self.b2_velocity, sgd, sums)
@@ -602,7 +611,9 @@ class Network:
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         """Mean cross-entropy in nats, without L2, and accuracy in 0..1, in inference mode."""
         z2 = self.logits(images)
-        return float(cross_entropy(z2, labels).mean()), float((z2.argmax(axis=1) == labels).mean())
+        with QUIET():
+            loss = float(cross_entropy(z2, labels).mean())
+        return loss, float((z2.argmax(axis=1) == labels).mean())
 
     def _flat(self, groups: list[dict], b2: np.ndarray, statistics: bool = True) -> dict[str, np.ndarray]:
         """One dict of all arrays: W1, b1, ... of a single field, field0.W1, field1.W1, ... of several; b2."""

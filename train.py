@@ -168,28 +168,25 @@ RECIPES = {
     "best": {},
 }
 
-# A setting that does nothing unless another one has the value here: given in spite of it, it is refused.
+# Settings that do something only where others let them, and what to do about it; given in vain, they are refused.
 NEEDS = {
-    "hidden_size": ("receptive_fields", ""),
-    "whiten_dims": ("preprocess", "whiten"),
-    "whiten_eps": ("preprocess", "whiten"),
-    "lr_decay": ("schedule", "report"),
-    "step_decay": ("schedule", "report"),
-    "bn_lr_scale": ("batchnorm", True),
-    "flip": ("mirror", False),
+    "hidden_size": (lambda s: not s.receptive_fields, "leave --receptive-fields out"),
+    "share": (lambda s: any(len(each.corners) > 1 for each in s.fields()), "give --receptive-fields with many places"),
+    "whiten_dims": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
+    "whiten_eps": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
+    "lr_decay": (lambda s: s.schedule == "report", "give --schedule report"),
+    "step_decay": (lambda s: s.schedule == "report", "give --schedule report"),
+    "bn_lr_scale": (lambda s: s.batchnorm, "give --batchnorm"),
+    "flip": (lambda s: not s.mirror, "give --no-mirror"),
 }
 
 
 def resolve(given: dict, recipe: str = "report") -> Settings:
     """The Settings of a recipe with the given ones in place of its own. SettingError where a given one does nothing."""
     settings = Settings(**(RECIPES[recipe] | given))
-    for name, (other, value) in NEEDS.items():
-        if name in given and getattr(settings, other) != value:
-            flag, now = other.replace("_", "-"), getattr(settings, other)
-            remedy = f"leave it out, or give --{flag} {value!r}" if value != "" else "leave one of the two out"
-            if isinstance(value, bool):
-                remedy = f"leave it out, or give --{'' if value else 'no-'}{flag}"
-            raise SettingError(name, given[name], f"does nothing with --{flag} {now}: {remedy}")
+    for name, (needed, remedy) in NEEDS.items():
+        if given.get(name) and not needed(settings):
+            raise SettingError(name, given[name], f"does nothing here: leave it out, or {remedy}")
     return settings
 
 

@@ -178,10 +178,10 @@ def test_dropout_drops_its_share_and_keeps_the_expectation():
     network = Network(400, batchnorm=False, dropout=0.25, dtype=np.float64, seed=0)
     images, _ = batch(64)
     rng = np.random.default_rng(0)
-    mean = np.mean([network._forward(images, True, rng)[0] for _ in range(200)], axis=0)
+    mean = np.mean([network._forward(images, True, rng)[0] for _ in range(60)], axis=0)
     active = np.maximum(images @ network.groups[0]["W1"][0], 0) > 0
     kept = np.concatenate([part.a1[0] for part in network._parts], axis=1) > 0
-    np.testing.assert_allclose(mean, network.logits(images), atol=0.25)
+    np.testing.assert_allclose(mean, network.logits(images), atol=0.4)
     assert kept.sum() / active.sum() == pytest.approx(0.75, abs=0.02)
 
 
@@ -204,7 +204,7 @@ def test_the_network_learns_a_batch_by_heart_in_float32(batchnorm):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (50, 3072), dtype=np.uint8), rng.integers(0, 10, 50)
     network = Network(64, batchnorm=batchnorm, dropout=0)
-    for _ in range(150):
+    for _ in range(60):
         network.train_batch(images, labels, SGD(learning_rate=0.02))
     assert (network.predict(images) == labels).all()
     assert network.groups[0]["W1"].dtype == np.float32
