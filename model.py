@@ -47,8 +47,11 @@ import numpy as np  # noqa: E402
 PIXELS = 3072  # 3 channels x 32 rows x 32 columns, in this order
 CLASS_COUNT = 10
 BN_EPS = 1e-5
-QUIET = partial(np.errstate, over="ignore", invalid="ignore")  # what overflows is told by the loss that comes of it
 BN_MOMENTUM = 0.9  # the share of the running statistics that a training step keeps
+UNIT_BLOCK = 512  # hidden units that a thread takes at a time: few enough that their arrays stay in a core's cache
+WEIGHT_BLOCK = 2**18  # numbers of dL/dW1 between product and update, for the same reason
+MAX_BYTES = 4 << 30  # what a checkpoint may unpack to
+QUIET = partial(np.errstate, over="ignore", invalid="ignore")  # what overflows is told by the loss that comes of it
 
 
 # ---- The equations, forward and backward side by side ---------------------------------------------------------------
@@ -147,8 +150,9 @@ class SGD:
 
     lambda_reg holds for W1 and W2, not for biases, gamma and beta. bn_lr_scale multiplies the rate of gamma and beta,
     output_lr_scale that of W2 and b2. share adds to the gradient of W1 at each place of a field share / sqrt(G) times
-    the sum of the gradients at its G places: what SGD would do if W1[g] were V[g] + c U, with one U for all. Each place
-    keeps weights of its own, and what holds everywhere is learned from everywhere; with U alone, it were a convolution.
+    the sum of the gradients at its G places: what SGD would do if W1[g] were V[g] + c U, with one U for all. So what
+    holds everywhere is learned from everywhere, though each place has weights of its own; with U alone, the field would
+    be a convolution.
     """
 
     learning_rate: float = 0.01
@@ -308,10 +312,6 @@ class _Memory:
         return self.blocks[name][:size].reshape(shape)
 
 
-UNIT_BLOCK = 512  # units of a part at the most: few enough that a part's arrays stay in a core's cache
-WEIGHT_BLOCK = 2**18  # numbers of dL/dW1 between product and update, for the same reason
-
-
 # ---- The network ----------------------------------------------------------------------------------------------------
 
 
@@ -322,8 +322,9 @@ class Network:
     their place. batchnorm and dropout (the drop probability, 0 <= p < 1, kept to the nearest 1/256) as in the report.
     mirror ties to each unit a twin that sees the mirrored image, so that the logits of an image and of its mirror
     image are the same: 2H units, for the parameters of H. maps: for each field None, or (mean, P) with mean (3 size^2,)
-    and P (3 size^2, dims) or, for a scale alone, (3 size^2,). seed: an int or a numpy Generator, for the weights.
-    same_places starts all places of a field with the same W1; output_init multiplies W2's first values.
+    and P (3 size^2, dims) or, for a scale alone, (3 size^2,). same_places starts all places of a field with the same
+    W1; output_init multiplies W2's first values. seed: an int, or the numpy Generator that draws the weights and, in
+    training, dropout's masks; it is the attribute `rng` then.
 
     Images are (N, 3072), uint8 in 0..255 or floats in [0, 1]; labels are (N,) integers in 0..9. `groups` holds one
     dict a field: W1 (G, k, u), b1 (G, 1, u), W2 (G, u, 10) and, with BN, gamma1, beta1, running_mean1, running_var1,
@@ -359,8 +360,8 @@ class Network:
         for field, pair in zip(self.fields, self.maps, strict=True):
             if field.dims and pair is None:
                 raise ValueError(f"field {field} needs a map to its {field.dims} dimensions")
-        rng = np.random.default_rng(seed)
-        self.groups = [self._initialise(field, rng, same_places, output_init) for field in self.fields]
+        self.rng = np.random.default_rng(seed)
+        self.groups = [self._initialise(field, self.rng, same_places, output_init) for field in self.fields]
         self.b2 = np.zeros((1, CLASS_COUNT), self.dtype)
         self.velocities = [
             {name: np.zeros_like(array) for name, array in group.items() if name not in STATISTICS}
@@ -368,7 +369,7 @@ class Network:
         ]
         self.b2_velocity = np.zeros_like(self.b2)
         self.shared_velocities = [np.zeros_like(group["W1"][0]) for group in self.groups]
-        self.is_plain = len(self.fields) == 1 and self.fields[0].size == 32 and self.maps == [None]
+        self.is_plain = self.maps == [None] and self.fields[0].size == 32 and not mirror
         self._parts = list(self._divide())
         self._memory, self._local = _Memory(self.dtype), threading.local()
         self._executor = ThreadPoolExecutor(threads - 1) if threads > 1 else None
@@ -468,13 +469,13 @@ class Network:
 
     def _forward(self, images, train: bool, rng: np.random.Generator | None = None):
         """Logits z2 (m, 10), and what the fields saw. With train, BN uses the batch's statistics and dropout draws
-        from rng: one byte a unit, which falls below 256 p with probability p."""
+        from rng, or else the network's own: one byte a unit, which falls below 256 p with probability p."""
         X = self._see(images)
         rows = X[0].shape[1]
         drop, keep = round(256 * self.dropout) if train else 0, None
         if drop:
             words = -(-rows * self.hidden_size // 8)
-            keep = rng.integers(2**64 - 1, size=words, dtype=np.uint64, endpoint=True).view(np.uint8)
+            keep = (rng or self.rng).integers(2**64 - 1, size=words, dtype=np.uint64, endpoint=True).view(np.uint8)
         shares = np.empty((len(self._parts), rows, CLASS_COUNT), self.dtype)
 
         def forward(i, part, start):
@@ -533,11 +534,11 @@ class Network:
         smoothing: float = 0.0,
     ) -> tuple[float, int]:
         """One step of SGD on a mini-batch: returns its mean cross-entropy in nats, without L2, and how many of its
-        images were right, both before the step. rng draws dropout's masks (required with dropout).
+        images were right, both before the step. rng, the network's own by default, draws dropout's masks.
 
         A loss that isn't finite leaves the weights as they were. ValueError for a batch that BN can't normalise.
         """
-        self._check_batch(images, labels, rng)
+        self._check_batch(images, labels)
         z2, X = self._forward(images, True, rng)
         with QUIET():
             loss = float(cross_entropy(z2, labels).mean())
@@ -569,7 +570,7 @@ class Network:
 
         Returns a float and the gradients as `arrays` names them, in the shapes of the weights. Changes no weight.
         """
-        self._check_batch(images, labels, rng)
+        self._check_batch(images, labels)
         z2, X = self._forward(images, True, rng)
         into = [{name: np.zeros_like(array) for name, array in group.items()} for group in self.groups]
         db2 = np.zeros_like(self.b2)
@@ -582,15 +583,13 @@ class Network:
         penalty = sum(float(np.square(group[name]).sum()) for group in self.groups for name in DECAYED)
         return loss + lambda_reg / 2 * penalty, self._flat(into, db2, statistics=False)
 
-    def _check_batch(self, images, labels, rng) -> None:
+    def _check_batch(self, images, labels) -> None:
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise ValueError(f"labels must be ({len(images)},) integers, not {labels.shape} {labels.dtype}")
         if len(labels) == 0 or labels.min() < 0 or labels.max() >= CLASS_COUNT:
             raise ValueError(f"labels must be 0 to {CLASS_COUNT - 1}, and at least one")
         if self.batchnorm and len(images) * (2 if self.mirror else 1) < 2:
             raise ValueError("batch normalisation needs a batch of at least 2 images")
-        if self.dropout and rng is None:
-            raise ValueError("dropout needs a generator: pass rng")
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """z2 (N, 10) in inference mode: BN's running statistics, no dropout; the network's state isn't touched."""
@@ -794,14 +793,12 @@ def read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     return arrays, meta
 
 
-MAX_BYTES = 4 << 30
-
-
 def save(path: str | Path, network: Network, info: dict | None = None, storage=None) -> None:
     """Write a checkpoint: the weights, the architecture and `info` (settings, data, history: whatever JSON holds).
 
-    A network with one field and no map is stored in the report's arrays. storage: the floating dtype in the file, such
-    as np.float16, the network's own by default. ValueError where a weight would not be finite in it.
+    One field that is the whole image, with no map and no twins, is stored in the report's arrays. storage: the floating
+    dtype in the file, such as np.float16, the network's own by default. ValueError where a weight would not be finite
+    in it.
     """
     arrays = dict(network.arrays())
     for i, pair in enumerate(network.maps):

@@ -426,7 +426,7 @@ def train(
             rate = learning_rate(settings, epoch, (step + 1) / steps)
             sgd = SGD(rate, settings.momentum, settings.lambda_reg, settings.bn_lr_scale, settings.output_lr_scale,
                       settings.share)  # fmt: skip
-            loss, correct = run.network.train_batch(X, y, sgd, run.rng, settings.label_smoothing)
+            loss, correct = run.network.train_batch(X, y, sgd, smoothing=settings.label_smoothing)
             if not math.isfinite(loss):
                 bar.close()
                 raise Diverged(diverged(settings, rate, epoch, step, loss, output))

@@ -185,6 +185,13 @@ def test_dropout_drops_its_share_and_keeps_the_expectation():
     assert kept.sum() / active.sum() == pytest.approx(0.75, abs=0.02)
 
 
+def test_dropout_draws_from_the_networks_generator_or_another():
+    images, labels = batch(4)
+    losses = [make("dense").train_batch(images, labels, SGD())[0] for _ in range(2)]
+    other = make("dense").train_batch(images, labels, SGD(), np.random.default_rng(8))[0]
+    assert losses[0] == losses[1] != other
+
+
 @pytest.mark.parametrize("kind", ["dense", "fields"])
 def test_any_number_of_threads_gives_the_same_bits(kind, monkeypatch):
     monkeypatch.setattr(model, "UNIT_BLOCK", 4)
@@ -271,21 +278,20 @@ def test_the_notation_of_fields_goes_there_and_back():
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "rng", "complaint"),
+    ("images", "labels", "complaint"),
     [
-        (np.zeros((3, 3071)), np.zeros(3, int), 0, "images must be"),
-        (np.zeros((3, 3072), int), np.zeros(3, int), 0, "images must be"),
-        (np.zeros((3, 3072)), np.zeros(2, int), 0, "labels must be"),
-        (np.zeros((3, 3072)), np.zeros(3), 0, "labels must be"),
-        (np.zeros((3, 3072)), np.array([0, 1, 10]), 0, "0 to 9"),
-        (np.zeros((3, 3072)), np.array([0, 1, -1]), 0, "0 to 9"),
-        (np.zeros((1, 3072)), np.zeros(1, int), 0, "at least 2 images"),
-        (np.zeros((3, 3072)), np.zeros(3, int), None, "pass rng"),
+        (np.zeros((3, 3071)), np.zeros(3, int), "images must be"),
+        (np.zeros((3, 3072), int), np.zeros(3, int), "images must be"),
+        (np.zeros((3, 3072)), np.zeros(2, int), "labels must be"),
+        (np.zeros((3, 3072)), np.zeros(3), "labels must be"),
+        (np.zeros((3, 3072)), np.array([0, 1, 10]), "0 to 9"),
+        (np.zeros((3, 3072)), np.array([0, 1, -1]), "0 to 9"),
+        (np.zeros((1, 3072)), np.zeros(1, int), "at least 2 images"),
     ],
 )
-def test_batches_that_cannot_be_are_refused(images, labels, rng, complaint):
+def test_batches_that_cannot_be_are_refused(images, labels, complaint):
     with pytest.raises(ValueError, match=complaint):
-        Network(4).train_batch(images, labels, SGD(), None if rng is None else np.random.default_rng(rng))
+        Network(4).train_batch(images, labels, SGD())
 
 
 def test_networks_that_cannot_be_are_refused():
