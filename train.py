@@ -388,12 +388,13 @@ def train(
     stop_after: int | None = None,
     show: bool = False,
     recipe: str = "report",
+    storage=None,
 ) -> Run:
     """Train a network and leave its best weights, by validation accuracy, in the checkpoint `output`.
 
     After each epoch the whole state is in state_path(output); with resume, a run goes on from there if it is there, and
     ends in the same bits as one that was never stopped. stop_after: pause after this epoch, the schedule unchanged.
-    show: a table on stdout, and bars if stderr is a terminal.
+    show: a table on stdout, and bars if stderr is a terminal. storage: the checkpoint's dtype, see model.save.
 
     TrainingError where a run's files are in the way, or where the loss is no longer finite; the last good checkpoint
     stays. CheckpointError or SettingError where the state doesn't fit. OSError where a file can't be written.
@@ -446,11 +447,11 @@ def train(
             run.history[name].append(value)
         if run.best_epoch == run.epoch:
             run.best.load_arrays(run.averaged.arrays())
-            save_best(run, output)
+            save_best(run, output, storage)
         run.save_state(state)
         if show:
             print(table_row(run, epoch, seen / seconds), flush=True)
-    save_best(run, output)
+    save_best(run, output, storage)
     return run
 
 
@@ -478,9 +479,9 @@ def diverged(settings: Settings, rate: float, epoch: int, step: int, loss: float
     )
 
 
-def save_best(run: Run, output: Path) -> None:
+def save_best(run: Run, output: Path, storage=None) -> None:
     """Write the checkpoint: the best weights, and the history so far."""
-    model.save(output, run.best, run.info())
+    model.save(output, run.best, run.info(), storage)
 
 
 def table_row(run: Run, epoch: int, speed: float | None = None) -> str:
@@ -535,6 +536,8 @@ def main(argv: list[str] | None = None) -> int:
     place.add_argument("--output", type=Path, metavar="FILE.npz", help="the checkpoint to write "
                        "(default: checkpoints/DATASET-RECIPE-seedN.npz)")  # fmt: skip
     place.add_argument("--output-dir", type=Path, metavar="FOLDER", help="a folder for it in place of checkpoints/")
+    run_group.add_argument("--storage", choices=("float32", "float16"), default="float32",
+                           help="numbers in the checkpoint; float16 halves the file, and rounds")  # fmt: skip
     exclusive = run_group.add_mutually_exclusive_group()
     exclusive.add_argument("--resume", action="store_true", help="go on where the run with these flags was stopped")
     exclusive.add_argument("--overwrite", action="store_true", help="replace the checkpoint and state of another run")
@@ -554,7 +557,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         run = train(
             settings, data, output, resume=args.resume, overwrite=args.overwrite, threads=args.threads, show=True,
-            recipe=args.recipe,
+            recipe=args.recipe, storage=args.storage,
         )  # fmt: skip
     except KeyboardInterrupt:
         typed = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--resume", "--overwrite")]

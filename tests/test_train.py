@@ -133,6 +133,16 @@ def test_batchnorm_and_dropout_can_be_left_out(go, tmp_path):
     assert not network.batchnorm and network.dropout == 0 and set(network.arrays()) == {"W1", "b1", "W2", "b2"}
 
 
+def test_float16_halves_the_checkpoint(go, tmp_path):
+    for storage in ("float32", "float16"):
+        result = go("--output", f"{storage}.npz", "--storage", storage, *SMALL, "--hidden-size", 64)
+        assert result.returncode == 0, result.stderr
+    sizes = [(tmp_path / f"{storage}.npz").stat().st_size for storage in ("float16", "float32")]
+    assert sizes[0] < 0.6 * sizes[1]
+    half, whole = (model.load(tmp_path / f"{storage}.npz")[0] for storage in ("float16", "float32"))
+    np.testing.assert_allclose(half.b2, whole.b2, rtol=1e-3, atol=1e-6)
+
+
 def test_training_stops_when_validation_no_longer_improves(data, tmp_path):
     run = train.train(Settings(16, learning_rate=0, epochs=50, patience=3), data, tmp_path / "net.npz")
     best = run.best_epoch
