@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import model  # noqa: E402, F401  (first of all: it sets BLAS's threads before numpy loads)
 from data import cifar10  # noqa: E402
 
 
