@@ -162,10 +162,34 @@ class Diverged(TrainingError):
     """A run whose loss is no longer finite."""
 
 
-RECIPES = {
-    "report": {},
-    "quick": {},
-    "best": {},
+RECIPES = {"report": {}}
+RECIPES["quick"] = {
+    "receptive_fields": "8/2x100@64",
+    "batchnorm": False,
+    "dropout": 0.05,
+    "preprocess": "whiten",
+    "whiten_eps": 1.0,
+    "shift": 2,
+    "epochs": 12,
+    "batch_size": 256,
+    "learning_rate": 0.2,
+    "schedule": "cosine",
+    "warmup_epochs": 0.5,
+    "lambda_reg": 5e-4,
+    "output_lr_scale": 0.25,
+    "share": 3.0,
+    "output_init": 0.07,
+    "ema": 0.999,
+    "patience": 0,
+}
+RECIPES["best"] = RECIPES["quick"] | {
+    "receptive_fields": "8/2x256@64",
+    "mirror": True,
+    "dropout": 0.2,
+    "warmup_epochs": 1.0,
+    "epochs": 32,
+    "batch_size": 128,
+    "output_lr_scale": 0.12,
 }
 
 # Settings that do something only where others let them, and what to do about it; given in vain, they are refused.
