@@ -30,3 +30,18 @@ def run(tmp_path):
         return subprocess.run([str(part) for part in command], **settings)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def data(synthetic_dir):
+    return cifar10.load("synthetic", synthetic_dir)
+
+
+def called(main, capsys, *argv):
+    """A script's main with these arguments, in this process: its exit code, stdout and stderr."""
+    try:
+        code = cifar10.command(main, [str(word) for word in argv])
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err

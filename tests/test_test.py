@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+from functools import partial
 
 import model
 import test
@@ -12,23 +13,11 @@ from data import cifar10
 
 import numpy as np
 import pytest
+from conftest import called
 from PIL import Image
 from sklearn import metrics
 
-
-def call(capsys, *argv):
-    """test.py with these arguments: its exit code, stdout and stderr."""
-    try:
-        code = cifar10.command(test.main, [str(word) for word in argv])
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-@pytest.fixture(scope="module")
-def data(synthetic_dir):
-    return cifar10.load(data_dir=synthetic_dir)
+call = partial(called, test.main)  # call(capsys, *argv)
 
 
 @pytest.fixture(scope="module")

@@ -36,11 +36,6 @@ BUSY = {  # everything that keeps a state of its own from epoch to epoch
 }
 
 
-@pytest.fixture(scope="module")
-def data(synthetic_dir):
-    return cifar10.load("synthetic", synthetic_dir)
-
-
 @pytest.fixture
 def go(run, synthetic_dir):
     """go("--epochs", 3): train.py on the small images, in the test's folder."""

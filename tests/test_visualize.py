@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from functools import partial
 
 import model
 import test
@@ -13,25 +14,14 @@ from data import cifar10
 import matplotlib
 import numpy as np
 import pytest
+from conftest import called
 from PIL import Image
 
 matplotlib.use("Agg")
 PNG = b"\x89PNG"
 
 
-def call(capsys, *argv):
-    """visualize.py with these arguments: its exit code, stdout and stderr."""
-    try:
-        code = cifar10.command(visualize.main, [str(word) for word in argv])
-    except SystemExit as stop:
-        code = stop.code
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-@pytest.fixture(scope="module")
-def data(synthetic_dir):
-    return cifar10.load(data_dir=synthetic_dir)
+call = partial(called, visualize.main)  # call(capsys, *argv)
 
 
 @pytest.fixture(scope="module")
