@@ -183,13 +183,16 @@ RECIPES["quick"] = {
     "patience": 0,
 }
 RECIPES["best"] = RECIPES["quick"] | {
-    "receptive_fields": "8/2x256@64",
+    "receptive_fields": "8/2x200@64",
     "mirror": True,
     "dropout": 0.2,
-    "warmup_epochs": 1.0,
-    "epochs": 32,
+    "shift": 3,
+    "epochs": 26,
     "batch_size": 128,
+    "warmup_epochs": 1.0,
+    "lambda_reg": 8e-4,
     "output_lr_scale": 0.12,
+    "label_smoothing": 0.1,
 }
 
 # Settings that do something only where others let them, and what to do about it; given in vain, they are refused.
