@@ -754,8 +754,11 @@ def write_whole(path: str | Path):
 
 def write_npz(path: str | Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
     """Write arrays and, as JSON in the array `meta`, a dict to one .npz, whole or not at all. OSError if it can't."""
-    with write_whole(path) as file:
-        np.savez(file, **arrays, meta=np.array(json.dumps(meta)))
+    # Not np.savez: where the disk is full, some versions leave a half-open archive that complains when it is collected.
+    with write_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in (arrays | {"meta": np.array(json.dumps(meta))}).items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
