@@ -1,7 +1,7 @@
 """Say how good a checkpoint is: figures of merit on the test split, which no other script chooses anything by.
 
   python test.py checkpoints/cifar10-report-seed0.npz
-  python test.py                                     the best checkpoint that is here
+  python test.py                                     the newest checkpoint
   python test.py NET.npz --tta --json NET.json       each image together with its mirror image; figures for a program
   python test.py A.npz B.npz C.npz --ensemble        compared in one table, with the mean of their probabilities
   python test.py NET.npz --images cat.png truck.jpg  what it sees in pictures of your own, of any size
@@ -125,13 +125,12 @@ def confusions(matrix: list[list[int]]) -> list[tuple[int, int, int]]:
 
 
 def default_checkpoint() -> Path:
-    """The checkpoint for who names none: the best one that comes with the code, else the newest in checkpoints/."""
+    """The checkpoint for who names none: the newest in checkpoints/, right after a clone the one that comes with it."""
     folder = HERE / "checkpoints"
-    best = folder / "cifar10-best.npz"
     found = [path for path in folder.glob("*.npz") if not path.name.endswith(".state.npz")]
     if not found:
         raise model.CheckpointError(f"no checkpoint named, and none in {folder}: 'python train.py' writes one")
-    path = best if best in found else max(found, key=lambda path: path.stat().st_mtime)
+    path = max(found, key=lambda path: path.stat().st_mtime)
     print(f"no checkpoint named; this is {path}")
     return path
 
@@ -303,7 +302,7 @@ def make_parser() -> cifar10.ArgumentParser:
     parser = cifar10.ArgumentParser(prog="test.py", description=__doc__)
     parser.add_argument("checkpoints", nargs="*", type=Path, metavar="CHECKPOINT",
                         help="one or more .npz files, of train.py or with the report's arrays "
-                        "(default: checkpoints/cifar10-best.npz, else the newest in checkpoints/)")  # fmt: skip
+                        "(default: the newest in checkpoints/)")  # fmt: skip
     parser.add_argument("--model-path", type=Path, metavar="FILE", help="another way to name a checkpoint")
     parser.add_argument("--tta", action="store_true",
                         help="test-time augmentation: also average logits over image and mirror image")  # fmt: skip

@@ -807,7 +807,7 @@ def make_parser() -> cifar10.ArgumentParser:
         nargs="?",
         type=Path,
         metavar="CHECKPOINT.npz|RESULTS.csv",
-        help="what to draw (default: checkpoints/cifar10-best.npz, else the newest in checkpoints/)",
+        help="what to draw (default: the newest checkpoint in checkpoints/)",
     )
     parser.add_argument("--model-path", type=Path, metavar="FILE", help="another way to name the checkpoint")
     parser.add_argument(
