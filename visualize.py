@@ -87,6 +87,12 @@ class Subject:
         """Hidden units without their twins, which are the second half of `arrays`."""
         return self.network.hidden_size
 
+    @property
+    def shares(self) -> bool:
+        """Whether the places of a receptive field learned from each other, see SGD's share in model.py."""
+        settings = self.info.get("settings")
+        return isinstance(settings, dict) and bool(settings.get("share"))
+
     @cached_property
     def norms(self) -> np.ndarray:
         """|W1[:, h]| of each hidden unit, (units,)."""
@@ -241,12 +247,13 @@ def curves(s: Subject):
 
 
 def filters(s: Subject):
-    sizes = {}
-    start = 0
+    sizes, start = {}, 0
     for field in s.network.fields:
-        count = len(field.corners) * field.units
-        sizes.setdefault(field.size, []).extend(range(start, start + count))
-        start += count
+        units = np.arange(start, start + len(field.corners) * field.units).reshape(-1, field.units)
+        start += units.size
+        if s.shares:  # a unit looks much the same at every place: the strongest stands for all
+            units = units[s.norms[units].argmax(axis=0), np.arange(field.units)]
+        sizes.setdefault(field.size, []).extend(units.ravel())
     chosen = []
     for units in (np.array(each) for each in sizes.values()):
         chosen += units[np.argsort(-s.norms[units], kind="stable")[: max(6, 36 // len(sizes))]].tolist()
@@ -258,6 +265,7 @@ def filters(s: Subject):
         bare(ax, f"{unit}: {s.norms[unit]:.2g}", 9.5)
     several = ", as many of each window size" if len(sizes) > 1 else ""
     windows = " A unit that sees only a window of the image is drawn as that window." if min(sizes) < 32 else ""
+    windows += " Its places learned together; it is drawn where it is strongest." if s.shares else ""
     return figure, (
         f"The {len(chosen)} hidden units with the largest weight vectors{several}: each one's column of W1 as a "
         "picture, with its number and norm. Grey is weight 0, brighter in a colour is positive, darker is negative; "

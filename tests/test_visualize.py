@@ -117,6 +117,11 @@ def test_filters_are_those_of_the_largest_norm(subject, nets, data):
     fields = visualize.Subject(nets / "fields.npz", *model.load(nets / "fields.npz"), data)
     sizes = [ax.images[0].get_array().shape[0] for ax in visualize.filters(fields)[0].axes if ax.images]
     assert sizes == [16] * 16 + [8] * 18
+    network, info = model.load(nets / "fields.npz")
+    figure, caption = visualize.filters(visualize.Subject(None, network, info | {"settings": {"share": 3.0}}, None))
+    numbers = [int(ax.get_title().split(":")[0]) for ax in figure.axes if ax.images]
+    assert "learned together" in caption and "learned together" not in visualize.filters(fields)[1]
+    assert sorted(n % 4 for n in numbers if n < 16) == [0, 1, 2, 3] and len(numbers) == 4 + 2
 
 
 def test_top_neurons_and_output_weights_are_those_of_W2(subject):
