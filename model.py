@@ -50,6 +50,7 @@ BN_EPS = 1e-5
 BN_MOMENTUM = 0.9  # the share of the running statistics that a training step keeps
 UNIT_BLOCK = 512  # hidden units that a thread takes at a time: few enough that their arrays stay in a core's cache
 WEIGHT_BLOCK = 2**18  # numbers of dL/dW1 between product and update, for the same reason
+MAX_UNITS = 1_000_000  # of a field, at each place
 MAX_BYTES = 4 << 30  # what a checkpoint may unpack to
 QUIET = partial(np.errstate, over="ignore", invalid="ignore")  # what overflows is told by the loss that comes of it
 
@@ -205,8 +206,8 @@ class Field:
     def __post_init__(self):
         if not (1 <= self.size <= 32 and self.stride >= 1 and (32 - self.size) % self.stride == 0):
             raise ValueError(f"field {self}: windows of {self.size} pixels, {self.stride} apart, don't cover 32 pixels")
-        if self.units < 1:
-            raise ValueError(f"field {self}: needs at least 1 unit a place")
+        if not 1 <= self.units <= MAX_UNITS:
+            raise ValueError(f"field {self}: needs 1 to {MAX_UNITS:,} units a place")
         if self.dims is not None and not 1 <= self.dims <= self.pixels:
             raise ValueError(f"field {self}: whitened dimensions must be 1 to {self.pixels}")
 
@@ -319,7 +320,7 @@ class Network:
     """3072 -> hidden units -> 10 logits.
 
     Arguments: hidden_size units that see the whole image, or `fields`, receptive fields (a sequence of `Field`) in
-    their place. batchnorm and dropout (the drop probability, 0 <= p < 1, kept to the nearest 1/256) as in the report.
+    their place. batchnorm and dropout (the drop probability, 0 <= p < 0.998, to the nearest 1/256) as in the report.
     mirror ties to each unit a twin that sees the mirrored image, so that the logits of an image and of its mirror
     image are the same: 2H units, for the parameters of H. maps: for each field None, or (mean, P) with mean (3 size^2,)
     and P (3 size^2, dims) or, for a scale alone, (3 size^2,). same_places starts all places of a field with the same
@@ -346,8 +347,8 @@ class Network:
         dtype=np.float32,
         threads: int = 1,
     ):
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, not {dropout}")
+        if not (0 <= dropout < 1 and round(256 * dropout) < 256):
+            raise ValueError(f"dropout must be at least 0 and below 0.998, not {dropout}")
         self.fields = tuple(fields) if fields is not None else (Field(units=hidden_size),)
         self.batchnorm, self.dropout, self.mirror, self.threads = batchnorm, dropout, mirror, threads
         self.dtype = np.dtype(dtype)
@@ -638,8 +639,10 @@ class Network:
         if extra := [name for name in arrays if name not in mine]:
             raise ValueError(f"array {extra[0]} doesn't belong to this network")
         for name, array in arrays.items():
-            if array.shape not in (mine[name].shape, mine[name].shape[1:]) or (array.ndim < 2):
+            if mine[name].shape not in (array.shape, (1, *array.shape)) or array.ndim < 2:
                 raise ValueError(f"array {name} has shape {array.shape} instead of {mine[name].shape}")
+            if np.abs(array).max(initial=0) > np.finfo(self.dtype).max:
+                raise ValueError(f"array {name} has entries too large for {self.dtype}")
             if name.endswith("running_var1") and (array < 0).any():
                 raise ValueError(f"array {name} has negative variances")
         for name, array in arrays.items():
@@ -752,11 +755,15 @@ def write_whole(path: str | Path):
         raise
 
 
-def write_npz(path: str | Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
-    """Write arrays and, as JSON in the array `meta`, a dict to one .npz, whole or not at all. OSError if it can't."""
+def write_npz(path: str | Path, arrays: dict[str, np.ndarray], meta: dict | None = None) -> None:
+    """Write arrays and, as JSON in the array `meta`, a dict to one .npz, whole or not at all. OSError if it can't, and
+    CheckpointError for more than `read_npz` would read."""
+    if sum(array.nbytes for array in arrays.values()) > MAX_BYTES:
+        raise CheckpointError(f"{path}: would be larger than {MAX_BYTES >> 30} GB; choose fewer hidden units")
+    arrays = arrays if meta is None else arrays | {"meta": np.array(json.dumps(meta))}
     # Not np.savez: where the disk is full, some versions leave a half-open archive that complains when it is collected.
     with write_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in (arrays | {"meta": np.array(json.dumps(meta))}).items():
+        for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
@@ -784,7 +791,7 @@ def read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
         raise CheckpointError(f"{path}: not a readable .npz ({detail}); restore it, or train again") from None
     try:
         meta = json.loads(str(arrays.pop("meta", "{}")))
-    except ValueError:
+    except (ValueError, RecursionError):
         meta = None
     if not isinstance(meta, dict):
         raise CheckpointError(f"{path}: its array 'meta' is not a JSON object; train again")
@@ -834,7 +841,8 @@ def load(path: str | Path, threads: int = 1, dtype=np.float32) -> tuple[Network,
                 raise ValueError("array W1 (3072, H) is missing")
             architecture = {"fields": [{"units": arrays["W1"].shape[1]}], "batchnorm": "gamma1" in arrays, "dropout": 0}
         fields = [Field(**field) for field in architecture["fields"]]
-        if sum(len(field.corners) * field.units for field in fields) > sum(array.size for array in arrays.values()):
+        promised = sum(len(field.corners) * field.inputs * field.units for field in fields)
+        if promised > sum(array.size for array in arrays.values()):
             raise ValueError("its arrays are smaller than its architecture says")
         maps = []
         for i, field in enumerate(fields):
@@ -856,6 +864,6 @@ def load(path: str | Path, threads: int = 1, dtype=np.float32) -> tuple[Network,
             dtype=dtype,
         )
         network.load_arrays(arrays)
-    except (ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, MemoryError, OverflowError) as error:
         raise CheckpointError(f"{path}: {error}; restore the file, or train again") from None
     return network, info

@@ -221,7 +221,7 @@ def run_trial(task: dict) -> dict:
     )
     try:
         run = train.train(
-            train.Settings(**task["settings"]), data, folder / f"{task['trial']}.npz", resume=True,
+            train.Settings(**task["settings"]), data, folder / f"{task['trial']}.npz", resume=True, overwrite=True,
             threads=task["threads"], stop_after=task["stop_after"], recipe=task["recipe"],
         )  # fmt: skip
     except Exception as error:

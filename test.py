@@ -144,7 +144,10 @@ def trained_on(info: dict) -> dict:
 def class_names(info: dict) -> list[str]:
     """The names of the checkpoint's classes, CIFAR-10's if it has none."""
     names = trained_on(info).get("class_names")
-    return names if isinstance(names, list) and len(names) == CLASS_COUNT else list(cifar10.CLASSES)
+    usable = isinstance(names, list) and len(names) == CLASS_COUNT
+    # The names go to the terminal, and to matplotlib, to which a $ is mathematics.
+    usable = usable and all(isinstance(name, str) and name.isprintable() and "$" not in name for name in names)
+    return names if usable else list(cifar10.CLASSES)
 
 
 def load_data(args: argparse.Namespace, info: dict) -> cifar10.Dataset:
@@ -163,7 +166,7 @@ def warn_of_other_data(path: Path, info: dict, data: cifar10.Dataset) -> None:
         print(f"{path}: doesn't say which images it was trained on; these are {data.name}", file=sys.stderr)
     elif trained["fingerprint"] != data.fingerprint:
         print(
-            f"WARNING: {path}: was trained on other images ({trained.get('name')}, fingerprint "
+            f"WARNING: {path}: was trained on other images ({cifar10.DataError(str(trained.get('name')))}, fingerprint "
             f"{trained['fingerprint']!s:.8}) than these ({data.name}, {data.fingerprint:.8})",
             file=sys.stderr,
         )
@@ -326,7 +329,7 @@ def make_parser() -> cifar10.ArgumentParser:
 
 
 def check(args: argparse.Namespace, parser: cifar10.ArgumentParser) -> None:
-    """Refuse flags that would do nothing."""
+    """Refuse flags that would do nothing, and files that would replace each other."""
     several = len(args.checkpoints) > 1
     if args.threads < 1:
         parser.error("--threads must be at least 1")
@@ -342,6 +345,13 @@ def check(args: argparse.Namespace, parser: cifar10.ArgumentParser) -> None:
             parser.error(f"{flag} is for one checkpoint; name only one")
         if path and path.suffix != ".npz":
             parser.error(f"{flag} {path}: the name must end in .npz")
+    used = {path.resolve() for path in args.checkpoints}
+    for flag in ("json", "predictions", "export", "fold_mirror"):
+        if path := getattr(args, flag):
+            if path.resolve() in used:
+                name = f"--{flag.replace('_', '-')} {path}"
+                parser.error(f"{name}: would replace another file of this command; rename it")
+            used.add(path.resolve())
     if args.images:
         unused = [flag for flag, value in (
             ("--json", args.json), ("--predictions", args.predictions), ("--export", args.export),
@@ -357,8 +367,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
     args.checkpoints += [args.model_path] if args.model_path else []
+    if not args.checkpoints:
+        args.checkpoints = [default_checkpoint()]
     check(args, parser)
-    paths = args.checkpoints or [default_checkpoint()]
+    paths = args.checkpoints
     loaded = [model.load(path, threads=args.threads) for path in paths]
     networks, (info, *_) = [network for network, _ in loaded], [info for _, info in loaded]
     for flag in ("--tta" * args.tta, "--fold-mirror" * bool(args.fold_mirror)):
@@ -418,8 +430,7 @@ def main(argv: list[str] | None = None) -> int:
         write_predictions(args.predictions, final, labels, names)
         written.append(f"predictions in {args.predictions}")
     if args.export:
-        with model.write_whole(args.export) as file:
-            np.savez(file, **networks[0].plain())
+        model.write_npz(args.export, networks[0].plain())
         written.append(f"the report's arrays in {args.export}")
     if args.fold_mirror:
         folded = model.fold_mirror(networks[0])

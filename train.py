@@ -10,6 +10,7 @@ Weights are chosen by validation accuracy; the test split isn't looked at here: 
 """
 
 import argparse
+import glob
 import math
 import shlex
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import model
 from data import cifar10
-from model import SGD, Field, Network, default_threads
+from model import MAX_UNITS, SGD, Field, Network, default_threads
 
 import numpy as np
 from tqdm import tqdm
@@ -42,7 +43,7 @@ def setting(default, help, *, low=None, high=None, below=None, choices=None, ali
 class Settings:
     """What a run depends on besides the data; the names are the flags. ValueError for a value that isn't allowed."""
 
-    hidden_size: int = setting(1024, "hidden units that see the whole image", low=1)
+    hidden_size: int = setting(1024, "hidden units that see the whole image", low=1, high=MAX_UNITS)
     receptive_fields: str = setting(
         "",
         "in place of --hidden-size: hidden units in groups that see only windows of the image, as a list of "
@@ -55,7 +56,7 @@ class Settings:
         0.5,
         "probability that a hidden unit is dropped, kept to the nearest 1/256",
         low=0,
-        below=1,
+        below=0.998,  # above 255.5 / 256, the nearest 1/256 is 1
         aliases=("dropout-rate",),
     )
     preprocess: str = setting(
@@ -124,6 +125,8 @@ class Settings:
                 raise SettingError(option.name, value, f"must be at most {high}")
             if below is not None and value >= below:
                 raise SettingError(option.name, value, f"must be below {below}")
+        if self.batchnorm and self.batch_size < 2:
+            raise SettingError("batch_size", self.batch_size, "must be at least 2, or give --no-batchnorm")
         try:
             self.fields()
         except ValueError as error:
@@ -132,7 +135,7 @@ class Settings:
     def fields(self) -> list[Field]:
         """The hidden layer: the receptive fields, or one that is the whole image."""
         dims = self.whiten_dims if self.preprocess == "whiten" else None
-        written = [Field.parse(text) for text in self.receptive_fields.replace(",", " ").split()]
+        written = [Field.parse(text) for text in self.receptive_fields.split()]
         if dims is None and any(each.dims for each in written):
             raise ValueError("@DIMS needs --preprocess whiten")
         return [
@@ -197,9 +200,12 @@ RECIPES["best"] = RECIPES["quick"] | {
 
 # Settings that do something only where others let them, and what to do about it; given in vain, they are refused.
 NEEDS = {
-    "hidden_size": (lambda s: not s.receptive_fields, "leave --receptive-fields out"),
+    "hidden_size": (lambda s: not s.receptive_fields, "give --receptive-fields ''"),
     "share": (lambda s: any(len(each.corners) > 1 for each in s.fields()), "give --receptive-fields with many places"),
-    "whiten_dims": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
+    "whiten_dims": (
+        lambda s: s.preprocess == "whiten" and not all("@" in each for each in s.receptive_fields.split() or [""]),
+        "give --preprocess whiten and a field without @DIMS",
+    ),
     "whiten_eps": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
     "lr_decay": (lambda s: s.schedule == "report", "give --schedule report"),
     "step_decay": (lambda s: s.schedule == "report", "give --schedule report"),
@@ -212,7 +218,8 @@ def resolve(given: dict, recipe: str = "report") -> Settings:
     """The Settings of a recipe with the given ones in place of its own. SettingError where a given one does nothing."""
     settings = Settings(**(RECIPES[recipe] | given))
     for name, (needed, remedy) in NEEDS.items():
-        if given.get(name) and not needed(settings):
+        off = given.get(name, False) is False or (name == "share" and not given[name])
+        if not off and not needed(settings):
             raise SettingError(name, given[name], f"does nothing here: leave it out, or {remedy}")
     return settings
 
@@ -288,8 +295,7 @@ def learning_rate(settings: Settings, epoch: int, progress: float = 0.0) -> floa
     cosine (Loshchilov & Hutter 2017) and the warm-up at every step."""
     time, rate = epoch + progress, settings.learning_rate
     if settings.schedule == "report":
-        halvings = epoch // 10 if epoch >= 5 else 0
-        rate *= settings.lr_decay**epoch * settings.step_decay**halvings
+        rate *= settings.lr_decay**epoch * settings.step_decay ** (epoch // 10)
     elif settings.schedule == "cosine":
         rate *= (1 + math.cos(math.pi * time / settings.epochs)) / 2
     return rate * min(1.0, time / settings.warmup_epochs) if settings.warmup_epochs else rate
@@ -386,9 +392,12 @@ class Run:
                         raise ValueError(f"array {prefix}.{name} has shape {stored.shape}, not {array.shape}")
                     array[...] = stored
             self.history = {name: list(info["history"][name]) for name in HISTORY}
+            rows = zip(*self.history.values(), strict=True)
+            if not all(type(value) in (int, float) and math.isfinite(value) for row in rows for value in row):
+                raise ValueError("its history is damaged")
             self.step = int(info["state"]["step"])
             self.rng.bit_generator.state = info["state"]["generator"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             if getattr(error, "one_line", False):
                 raise
             raise model.CheckpointError(
@@ -431,13 +440,16 @@ def train(
     run = Run(settings, data, threads, recipe)
     if resume and state.exists():
         run.load_state(state)
-    elif not resume and not overwrite and (existing := [path for path in (output, state) if path.exists()]):
+    elif not overwrite and (existing := [path for path in (output, state) if path.exists()]):
+        going_on = f"{state}, to go on from, is missing; " if resume else "go on with it by --resume, "
         raise TrainingError(
-            f"{existing[0]}: there is a run already; go on with it by --resume, replace it by --overwrite, "
-            "or choose another --output"
+            f"{existing[0]}: there is a run already; {going_on}replace it by --overwrite, or choose another --output"
         )
-    for leftover in output.parent.glob(f".{output.stem}.*.tmp"):
-        leftover.unlink(missing_ok=True)
+    elif overwrite:
+        state.unlink(missing_ok=True)  # else --resume after Ctrl-C in the first epoch would go on with the old run
+    for path in (output, state):
+        for leftover in output.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            leftover.unlink(missing_ok=True)
     if show:
         print(f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  {'val loss':>8} {'acc':>6}  {'images/s':>8}")
         for epoch in range(run.epoch):
@@ -445,6 +457,8 @@ def train(
     images, labels = data.train_images, data.train_labels.astype(np.int64)
     validation = images[run.validation_rows], labels[run.validation_rows]
     steps = -(-len(run.train_rows) // settings.batch_size)
+    if settings.ema and steps * settings.epochs < EMA_EVERY:
+        raise SettingError("ema", settings.ema, f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs")
     while not run.finished and (stop_after is None or run.epoch < stop_after):
         epoch, started = run.epoch, time.perf_counter()
         loss_sum = right = seen = 0
@@ -474,8 +488,9 @@ def train(
             run.history[name].append(value)
         if run.best_epoch == run.epoch:
             run.best.load_arrays(run.averaged.arrays())
+        run.save_state(state)  # first, as a checkpoint without a state could not be gone on with
+        if run.best_epoch == run.epoch:
             save_best(run, output, storage)
-        run.save_state(state)
         if show:
             print(table_row(run, epoch, seen / seconds), flush=True)
     save_best(run, output, storage)
@@ -508,7 +523,10 @@ def diverged(settings: Settings, rate: float, epoch: int, step: int, loss: float
 
 def save_best(run: Run, output: Path, storage=None) -> None:
     """Write the checkpoint: the best weights, and the history so far."""
-    model.save(output, run.best, run.info(), storage)
+    try:
+        model.save(output, run.best, run.info(), storage)
+    except ValueError as error:
+        raise TrainingError(f"{output}: {error}; give --storage float32") from None
 
 
 def table_row(run: Run, epoch: int, speed: float | None = None) -> str:

@@ -1,9 +1,9 @@
 """Draw what a network learned, from its checkpoint alone; or what a search found, from its CSV.
 
   python visualize.py checkpoints/NET.npz      all figures, and report.html, in figures/NET/
-  python visualize.py                          those of the best checkpoint that is here
+  python visualize.py                          those of the newest checkpoint
   python visualize.py NET.npz --only filters features --format pdf
-  python visualize.py results.csv              search.py's trials
+  python visualize.py checkpoints/search-cifar10/results.csv              search.py's trials
 
 report.html shows all figures with what is to be seen in them; it is one file that needs nothing else.
 Figures: {names}.
@@ -583,6 +583,8 @@ def read_search(path: Path) -> Search:
     for name in ("trial", "repeat", "status", "val_accuracy", "seconds"):
         if name not in columns:
             raise FigureError(f"{path}: has no column '{name}'; name the results.csv of search.py")
+    if any("$" in str(text) for trial in trials for name, text in trial.items() if name != "reason"):
+        raise FigureError(f"{path}: has a '$' in it, which search.py never writes; name the results.csv of search.py")
     between = columns[columns.index("trial") + 1 : columns.index("repeat")]
     settings = [name for name in between if len({trial[name] for trial in trials}) > 1]
     search = Search(settings, trials)
@@ -866,14 +868,20 @@ def draw(subject, figures: dict, only: list[str] | None, out: Path, kind: str, d
     return drawn, left_out
 
 
+def asks_for_data(args: argparse.Namespace) -> bool:
+    """Whether a flag says which images to take."""
+    typed = args.data_dir, args.dataset, args.data_url, args.data_md5
+    return typed != (None, "auto", cifar10.URL, cifar10.MD5)
+
+
 def load_subject(path: Path, args: argparse.Namespace) -> Subject:
     """The checkpoint with the images that its figures need. Where none were asked for and none can be had, it goes
     without them."""
     network, info = model.load(path, threads=args.threads)
-    asked = args.data_dir is not None or args.dataset != "auto"
+    asked = asks_for_data(args)
     if args.only and not any(name in NEED_DATA for name in args.only):
         if asked:
-            raise FigureError(f"--only {' '.join(args.only)}: needs no images; leave --data-dir and --dataset out")
+            raise FigureError(f"--only {' '.join(args.only)}: needs no images; leave --data-dir and the like out")
         return Subject(path, network, info, None, "no images were asked for")
     try:
         data = test.load_data(args, info)
@@ -906,8 +914,8 @@ def main(argv: list[str] | None = None) -> int:
         if name not in figures:
             parser.error(f"--only {name}: is no figure of {path}; there are {', '.join(figures)}")
     if is_search:
-        if args.data_dir is not None or args.dataset != "auto":
-            parser.error("--data-dir and --dataset do nothing with a search's results: leave them out")
+        if asks_for_data(args):
+            parser.error("--data-dir and the like do nothing with a search's results: leave them out")
         subject = read_search(path)
     else:
         subject = load_subject(path, args)

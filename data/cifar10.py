@@ -691,9 +691,11 @@ def command(main, *args):
             text = text if error.filename is None else f"{error.filename}: {text}"
         elif getattr(error, "one_line", False):
             text = str(error)
+        elif isinstance(error, MemoryError):
+            text = "not enough memory; choose fewer hidden units or a smaller --batch-size"
         else:
             raise
-        print(f"{prog}: error: {' '.join(text.split())}", file=sys.stderr)
+        print(f"{prog}: error: {DataError(text)}", file=sys.stderr)
         return 2
 
 

@@ -261,7 +261,7 @@ def test_an_ensemble_combines_into_one_network():
         ("12/3x10", "don't cover"),
         ("33x10", "don't cover"),
         ("12/0x10", "don't cover"),
-        ("12/4x0", "at least 1 unit"),
+        ("12/4x0", "1 to 1,000,000 units"),
         ("2/2x5@13", "1 to 12"),
         ("12/4", "SIZE/STRIDExUNITS@DIMS"),
         ("12/4x10@", "SIZE/STRIDExUNITS@DIMS"),
@@ -405,10 +405,13 @@ def broken_files():
         ("text array", "not numbers", lambda path: rewrite(path, lambda a: a.update(b2=np.array(["a"])))),
         ("variance", "negative", lambda path: rewrite(path, lambda a: a.update(running_var1=-a["running_var1"]))),
         ("meta", "not a JSON object", lambda path: rewrite(path, lambda a: a.update(meta=np.array("{")))),
-        ("architecture", "smaller than", meta(lambda m: m["architecture"]["fields"][0].update(units=10**9))),
+        ("architecture", "smaller than", meta(lambda m: m["architecture"]["fields"][0].update(units=10**5))),
         ("field", "don't cover", meta(lambda m: m["architecture"]["fields"][0].update(size=99))),
         ("type", "restore the file", meta(lambda m: m["architecture"]["fields"][0].update(units="many"))),
         ("no map", "map0.P is missing", meta(lambda m: m["architecture"]["fields"][0].update(dims=5))),
+        ("deep meta", "not a JSON object", lambda path: rewrite(path, lambda a: a.update(meta=np.array("[" * 10**5)))),
+        ("number", "restore the file", meta(lambda m: m["architecture"].update(dropout=10**400))),
+        ("too large", "too large for float32", lambda p: rewrite(p, lambda a: a.update(b2=np.float64(a["b2"]) + 1e300))),
         ("no weights", "W1 (3072, H) is missing", lambda path: np.savez(path, a=np.zeros(3))),
     ]
 
@@ -422,6 +425,20 @@ def test_a_broken_checkpoint_is_one_line_that_names_it(name, complaint, spoil, t
         model.load(path)
     line = str(caught.value)
     assert line.startswith(str(path)) and complaint in line and "\n" not in line and ";" in line
+
+
+def test_an_array_of_one_place_is_not_taken_for_all(tmp_path):
+    network = make("fields", np.float32)
+    arrays = network.arrays() | {"field2.W1": network.groups[2]["W1"][0]}
+    with pytest.raises(ValueError, match=r"field2\.W1 has shape"):
+        network.load_arrays(arrays)
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "MAX_BYTES", 10)
+    with pytest.raises(CheckpointError, match="would be larger"):
+        model.write_npz(tmp_path / "a.npz", {"a": np.zeros(3)})
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_map_that_does_not_fit_is_refused(tmp_path):

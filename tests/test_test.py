@@ -337,3 +337,11 @@ def test_the_script_itself(run, nets, synthetic_dir):
     assert (broken.returncode, broken.stdout) == (2, "")
     assert broken.stderr.startswith("test.py: error: gone.npz: no such file") and broken.stderr.count("\n") == 1
     assert "FILE" in run("test.py", "--help").stdout
+
+
+def test_no_file_of_a_command_replaces_another(capsys, nets, tmp_path):
+    before = (nets / "bn.npz").read_bytes()
+    for flags in (["--export", nets / "bn.npz"], ["--json", "a.json", "--predictions", "a.json"]):
+        code, _, err = call(capsys, nets / "bn.npz", *flags)
+        assert code == 2 and "would replace another file of this command" in err
+    assert (nets / "bn.npz").read_bytes() == before and not any(tmp_path.iterdir())

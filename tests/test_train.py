@@ -233,7 +233,30 @@ def test_another_run_is_neither_overwritten_nor_resumed_by_accident(go, tmp_path
     assert model.load(tmp_path / "net.npz")[1]["settings"]["seed"] == 1
 
 
-@pytest.mark.parametrize("damage", ["truncated", "a checkpoint", "misshapen", "no generator"])
+def test_resuming_without_a_state_does_not_replace_a_checkpoint(go, tmp_path):
+    assert go("--output", "net.npz", *SMALL).returncode == 0
+    (tmp_path / "net.state.npz").unlink()
+    before = (tmp_path / "net.npz").read_bytes()
+    fails(go("--output", "net.npz", *SMALL, "--resume", "--seed", 1), "net.npz", "net.state.npz", "is missing")
+    assert (tmp_path / "net.npz").read_bytes() == before
+
+
+def test_overwriting_leaves_nothing_of_the_old_run_to_resume(go, tmp_path):
+    assert go("--output", "net.npz", *SMALL).returncode == 0
+    result = go("--output", "net.npz", *SMALL, "--overwrite", "--learning-rate", 1e30, "--no-batchnorm")
+    fails(result, "epoch 1")
+    assert not (tmp_path / "net.state.npz").exists()
+
+
+def test_the_temporary_files_of_other_runs_stay(go, tmp_path):
+    ours, theirs = tmp_path / ".a.npz.123.tmp", tmp_path / ".a.5.npz.123.tmp"
+    ours.touch()
+    theirs.touch()
+    assert go("--output", "a.npz", *SMALL, "--epochs", 1).returncode == 0
+    assert theirs.exists() and not ours.exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "a checkpoint", "misshapen", "no generator", "history", "step"])
 def test_a_broken_state_is_one_line(damage, go, tmp_path):
     assert go("--output", "net.npz", *SMALL).returncode == 0
     state = tmp_path / "net.state.npz"
@@ -243,7 +266,11 @@ def test_a_broken_state_is_one_line(damage, go, tmp_path):
         state.write_bytes((tmp_path / "net.npz").read_bytes())
     else:
         arrays, info = model.read_npz(state)
-        if damage == "misshapen":
+        if damage == "history":
+            info["history"]["val_loss"] = ["low", None]
+        elif damage == "step":
+            info["state"]["step"] = float("inf")
+        elif damage == "misshapen":
             arrays["velocity.W2"] = arrays["velocity.W2"][:, 1:]
         else:
             info["state"]["generator"] = {"bit_generator": "PCG64"}
@@ -293,7 +320,13 @@ def test_an_output_that_cannot_be_written_is_one_line(go, tmp_path):
     [
         ("--hidden-size 0", ["--hidden-size 0 must be at least 1"]),
         ("--hidden-size many", ["--hidden-size", "invalid int value", "many"]),
-        ("--dropout 1", ["--dropout 1.0 must be below 1"]),
+        ("--dropout 0.999", ["--dropout 0.999 must be below 0.998"]),
+        ("--batch-size 1", ["--batch-size 1 must be at least 2", "--no-batchnorm"]),
+        ("--hidden-size 10000000000000000000000", ["--hidden-size", "must be at most 1000000"]),
+        ("--receptive-fields 32x1000001", ["1 to 1,000,000 units"]),
+        ("--schedule cosine --lr-decay 0", ["--lr-decay 0.0 does nothing"]),
+        ("--recipe quick --whiten-dims 7", ["--whiten-dims 7 does nothing", "without @DIMS"]),
+        ("--ema 0.9 --epochs 1 --batch-size 900", ["--ema 0.9 averages nothing in fewer than 8 steps"]),
         ("--dropout_rate -0.1", ["--dropout -0.1 must be at least 0"]),
         ("--momentum 1", ["--momentum 1.0 must be below 1"]),
         ("--learning-rate nan", ["--learning-rate nan must be finite"]),
