@@ -411,7 +411,7 @@ def broken_files():
         ("no map", "map0.P is missing", meta(lambda m: m["architecture"]["fields"][0].update(dims=5))),
         ("deep meta", "not a JSON object", lambda path: rewrite(path, lambda a: a.update(meta=np.array("[" * 10**5)))),
         ("number", "restore the file", meta(lambda m: m["architecture"].update(dropout=10**400))),
-        ("too large", "too large for float32", lambda p: rewrite(p, lambda a: a.update(b2=a["b2"] + np.full(10, 1e300)))),
+        ("large", "too large for float32", lambda p: rewrite(p, lambda a: a.update(b2=a["b2"] + np.full(10, 1e300)))),
         ("no weights", "W1 (3072, H) is missing", lambda path: np.savez(path, a=np.zeros(3))),
     ]
 
