@@ -457,7 +457,7 @@ def test_no_dask_scheduler(idle):
         ("--hidden-size", "argument --hidden-size: expected at least one argument"),
         ("--hidden-size 0 8", "--hidden-size 0 must be at least 1"),
         ("--hidden-size 8 x", "argument --hidden-size: 'x' is not a whole number or LOW:HIGH"),
-        ("--dropout 0.5 1", "--dropout 1.0 must be below 1"),
+        ("--dropout 0.5 1", "--dropout 1.0 must be below 0.998"),
         ("--batchnorm yes", "'yes' is not true or false"),
         ("--no-mirror --no-batchnorm --bn-lr-scale 2", "--bn-lr-scale 2.0 does nothing"),
         ("--schedule cosine linear", "--schedule linear must be one of report, cosine, constant"),
