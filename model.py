@@ -48,7 +48,7 @@ PIXELS = 3072  # 3 channels x 32 rows x 32 columns, in this order
 CLASS_COUNT = 10
 BN_EPS = 1e-5
 BN_MOMENTUM = 0.9  # the share of the running statistics that a training step keeps
-UNIT_BLOCK = 512  # hidden units that a thread takes at a time: few enough that their arrays stay in a core's cache
+UNIT_BLOCK = 1024  # hidden units that a thread takes at a time: few enough that their arrays stay in a core's cache
 WEIGHT_BLOCK = 2**18  # numbers of dL/dW1 between product and update, for the same reason
 MAX_UNITS = 1_000_000  # of a field, at each place
 MAX_BYTES = 4 << 30  # what a checkpoint may unpack to
@@ -279,9 +279,9 @@ class _Part:
 
     def backward(self, dz2, dz1, into: dict, receive: Callable) -> None:
         """(10) to (15) for these units but for (14), after `forward`: dz2 (m, 10) with the factor 1 / (1 - p) of (6) in
-        it. Writes dL/dz1 to its place in dz1 (G, m, u), and hands each gradient to `receive`, see `Network._backward`.
+        it. Leaves dL/dz1 in dz1 (G, m, u), and hands each gradient to `receive`, see `Network._backward`.
         """
-        w, dz1 = self.weights, dz1[self.places, :, self.units]
+        w = self.weights
         dW2 = np.matmul(self.a1.swapaxes(1, 2), dz2)  # (10)
         np.matmul(dz2, w["W2"].swapaxes(1, 2), out=dz1)  # (12)
         relu_dropout_backward(dz1, self.a1)  # (13)
@@ -384,68 +384,73 @@ class Network:
         if self.batchnorm:
             ones, zeros = np.ones((places, 1, u)), np.zeros((places, 1, u))
             group |= {"gamma1": ones, "beta1": zeros, "running_mean1": zeros, "running_var1": ones}
-        return {name: array.astype(self.dtype) for name, array in group.items()}
+        return {name: array.astype(self.dtype, order="C") for name, array in group.items()}
 
     def _divide(self) -> Iterator[_Part]:
         """Cut the hidden layer into parts. The cut doesn't depend on the number of threads, so the sums over the
         parts, which are taken in their order, have the same bits with any number."""
         for index, field in enumerate(self.fields):
-            places, chunks = len(field.corners), -(-field.units // UNIT_BLOCK)
-            units = np.linspace(0, field.units, chunks + 1).astype(int)
-            step = max(1, UNIT_BLOCK // field.units)
+            places, step = len(field.corners), _places(field)
+            most = UNIT_BLOCK if places > 1 else UNIT_BLOCK // 2  # or else hidden_size 1024 has nothing to divide
+            units = np.linspace(0, field.units, -(-field.units // most) + 1).astype(int)
             for first in range(0, places, step):
                 for start, stop in pairwise(units):
                     yield _Part(self, index, slice(first, min(first + step, places)), slice(start, stop))
 
-    def _weight_blocks(self) -> Iterator[tuple[int, slice, slice]]:
-        """Cut every field's W1 into (field, places, rows) of contiguous memory, WEIGHT_BLOCK numbers or fewer each."""
-        for index, field in enumerate(self.fields):
-            matrix = field.inputs * field.units
-            for places in _chunks(len(field.corners), max(1, WEIGHT_BLOCK // matrix)):
-                rows = max(16, WEIGHT_BLOCK // field.units) if matrix > WEIGHT_BLOCK else field.inputs
-                for some in _chunks(field.inputs, rows):
-                    yield index, places, some
-
     def _run(self, tasks: Iterable[Callable]) -> None:
         """Call every task once, on all threads. NumPy lets go of Python's lock during its work."""
-        queue = iter(list(tasks))
+        tasks = list(tasks)
+        queue = iter(tasks)
 
         def drain():
             with QUIET():
                 for task in queue:
                     task()
 
-        helpers = [self._executor.submit(drain) for _ in range(self.threads - 1)]
+        helpers = [self._executor.submit(drain) for _ in tasks[1 : self.threads]]
         drain()
         for helper in helpers:
             helper.result()
+
+    def _scratch(self) -> _Memory:
+        """The calling thread's own memory."""
+        return self._local.__dict__.setdefault("memory", _Memory(self.dtype))
 
     def _see(self, images: np.ndarray) -> list[np.ndarray]:
         """What each field sees: X (G, m, k) per field, with m twice the images where units have mirrored twins."""
         if images.ndim != 2 or images.shape[1] != PIXELS or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
             raise ValueError(f"images must be (N, {PIXELS}) uint8 or floats, not {images.shape} {images.dtype}")
-        m, columns = len(images), len(images) * (2 if self.mirror else 1)
-        pixels = self._memory("pixels", (PIXELS, columns))  # an image a column, so that a patch is a few long rows
-        square = pixels.reshape(3, 32, 32, columns)
+        m, total = len(images), len(images) * (2 if self.mirror else 1)
         scale = self.dtype.type(1 / 255 if images.dtype == np.uint8 else 1)
+        # The whole image is a row, as a product reads it; windows are cut from columns, where a patch is a few long rows.
+        rows = self._memory("rows", (total, 3, 32, 32)) if any(field.size == 32 for field in self.fields) else None
+        columns = self._memory("columns", (3, 32, 32, total)) if any(field.size < 32 for field in self.fields) else None
 
         def read(chunk):
-            np.multiply(images[chunk].T, scale, out=pixels[:, chunk], dtype=self.dtype, casting="unsafe")
-            if self.mirror:
-                square[..., m:][..., chunk] = square[:, :, ::-1, chunk]
+            square = images[chunk].reshape(-1, 3, 32, 32)
+            if rows is not None:
+                np.multiply(square, scale, out=rows[chunk], dtype=self.dtype, casting="unsafe")
+                if self.mirror:
+                    rows[m:][chunk] = rows[chunk][..., ::-1]
+            if columns is not None:
+                across = np.moveaxis(square, 0, -1)
+                np.multiply(across, scale, out=columns[..., chunk], dtype=self.dtype, casting="unsafe")
+                if self.mirror:
+                    columns[..., m:][..., chunk] = columns[:, :, ::-1, chunk]
 
         self._run(lambda chunk=chunk: read(chunk) for chunk in _chunks(m, 64))
 
         def project(field, pair, offset, X, places, chunk):
-            memory = self._local.__dict__.setdefault("memory", _Memory(self.dtype))
+            memory = self._scratch()
             for place in places:
-                row, column = field.corners[place]
-                patch = square[:, row : row + field.size, column : column + field.size, chunk]
-                if field.size < 32:
-                    copy = memory("patch", patch.shape)
-                    copy[...] = patch
-                    patch = copy
-                patch = patch.reshape(field.pixels, -1).T
+                if field.size == 32:
+                    patch = rows[chunk].reshape(-1, PIXELS)
+                else:
+                    row, column = field.corners[place]
+                    window = columns[:, row : row + field.size, column : column + field.size, chunk]
+                    copy = memory("patch", window.shape)
+                    copy[...] = window
+                    patch = copy.reshape(field.pixels, -1).T
                 if pair is None:
                     X[place, chunk] = patch
                 else:
@@ -457,11 +462,11 @@ class Network:
         for index, (field, pair, offset) in enumerate(zip(self.fields, self.maps, self._offsets, strict=True)):
             places = len(field.corners)
             if pair is None and field.size == 32:
-                seen.append(pixels.T[None])
+                seen.append(rows.reshape(1, total, PIXELS))
                 continue
-            X = self._memory(("X", index), (places, columns, field.inputs))
+            X = self._memory(("X", index), (places, total, field.inputs))
             seen.append(X)
-            for chunk in _chunks(columns, 256 if places > 1 else 64):
+            for chunk in _chunks(total, 256 if places > 1 else 64):
                 for some in _chunks(places, 4):
                     arguments = field, pair, offset, X, range(places)[some], chunk
                     tasks.append(lambda arguments=arguments: project(*arguments))
@@ -500,31 +505,43 @@ class Network:
     def _backward(self, X, z2, labels, smoothing, into: list[dict], b2_into, receive: Callable, sums=None) -> None:
         """Compute every gradient, without its L2 term, and hand it to receive(name, weights, destination, gradient) as
         soon as it is there, in pieces: W1's while it still is in the cache. A piece's destination is its place in
-        `into`, which has the structure of `groups`. sums, a list, takes (field, rows, sum over places) of W1's
-        gradients.
+        `into`, which has the structure of `groups`. sums takes the sums of W1's gradients over places, see `_share`.
         """
         dz2 = cross_entropy_backward(z2, labels, smoothing)  # (9)
         receive("b2", self.b2, b2_into, dz2.sum(axis=0, keepdims=True))  # (11)
         if self.mirror:
             dz2 = np.concatenate([dz2, dz2]) / 2
         dz2 *= self.dtype.type(256 / (256 - round(256 * self.dropout)))
-        dz1 = [
-            self._memory(("dz1", i), (len(field.corners), len(dz2), field.units)) for i, field in enumerate(self.fields)
-        ]
-        self._run(lambda p=p: p.backward(dz2, dz1[p.index], p.of(into[p.index]), receive) for p in self._parts)
 
-        def weights_backward(index, places, rows, slot):
-            W1, destination = self.groups[index]["W1"][places, rows], into[index]["W1"][places, rows]
-            memory = self._local.__dict__.setdefault("memory", _Memory(self.dtype))
-            dW1 = linear_backward(X[index][places], dz1[index][places], rows, out=memory("dW1", W1.shape))  # (14)
-            if sums is not None and len(self.groups[index]["W1"]) > 1:
-                sums[slot] = index, rows, dW1.sum(axis=0)
-            receive("W1", W1, destination, dW1)
+        whole = {  # dL/dz1 of all units that see the whole image
+            i: self._memory(("dz1", i), (1, len(dz2), field.units))
+            for i, field in enumerate(self.fields)
+            if field.size == 32
+        }
 
-        blocks = list(self._weight_blocks())
-        if sums is not None:
-            sums += [None] * len(blocks)
-        self._run(lambda slot=i, block=block: weights_backward(*block, slot) for i, block in enumerate(blocks))
+        def backward(part):
+            memory = self._scratch()
+            if part.index in whole:
+                dz1 = whole[part.index][:, :, part.units]
+            else:
+                dz1 = memory("dz1", part.a1.shape)
+            part.backward(dz2, dz1, part.of(into[part.index]), receive)
+            if part.index not in whole:  # at once, while dz1 is in the cache
+                weights_backward(part.index, part.places, slice(None), part.units, dz1)
+
+        def weights_backward(index, places, rows, units, dz1):
+            W1 = self.groups[index]["W1"][places, rows, units]
+            dW1 = linear_backward(X[index][places], dz1, rows, out=self._scratch()("dW1", W1.shape))  # (14)
+            if sums is not None and sums[index] is not None:
+                dW1.sum(axis=0, out=sums[index][places.start // _places(self.fields[index]), :, units])
+            receive("W1", W1, into[index]["W1"][places, rows, units], dW1)
+
+        self._run(partial(backward, part) for part in self._parts)
+        self._run(
+            partial(weights_backward, i, slice(0, 1), rows, slice(None), dz1)
+            for i, dz1 in whole.items()
+            for rows in _chunks(self.fields[i].inputs, max(16, WEIGHT_BLOCK // self.fields[i].units))
+        )
 
     def train_batch(
         self,
@@ -544,27 +561,39 @@ class Network:
         with QUIET():
             loss = float(cross_entropy(z2, labels).mean())
         if np.isfinite(loss):
-            sums = [] if sgd.share else None
+            sums = self._sums() if sgd.share else None
             self._backward(X, z2, labels, smoothing, self.velocities, self.b2_velocity, sgd, sums)
-            if sgd.share:
+            if sums:
                 self._share(sgd, sums)
             for part in self._parts:
                 part.follow_statistics()
         return loss, int((z2.argmax(axis=1) == labels).sum())
 
+    def _sums(self) -> list:
+        """Where the sums of W1's gradients over the places of a part go: (parts, k, u) for a field of many places."""
+        return [
+            self._memory(("sums", i), (-(-len(group["W1"]) // _places(field)), *group["W1"].shape[1:]))
+            if len(group["W1"]) > 1
+            else None
+            for i, (field, group) in enumerate(zip(self.fields, self.groups, strict=True))
+        ]
+
     def _share(self, sgd: SGD, sums: list) -> None:
         """Add to the weights of all places the step along their summed gradients, see SGD's share."""
-        for velocity in self.shared_velocities:
+
+        def add(group, velocity, total, rows):
+            velocity, total = velocity[rows], total[:, rows].sum(axis=0)
             velocity *= self.dtype.type(sgd.momentum)
-        for index, rows, total in filter(None, sums):
-            rate = sgd.learning_rate * sgd.share / np.sqrt(len(self.groups[index]["W1"]))
-            self.shared_velocities[index][rows] -= self.dtype.type(rate) * total
+            total *= self.dtype.type(sgd.learning_rate * sgd.share / np.sqrt(len(group["W1"])))
+            velocity -= total
+            group["W1"][:, rows] += velocity
 
-        def add(index, places, rows):
-            if len(self.groups[index]["W1"]) > 1:
-                self.groups[index]["W1"][places, rows] += self.shared_velocities[index][rows]
-
-        self._run(lambda block=block: add(*block) for block in self._weight_blocks())
+        self._run(
+            partial(add, group, velocity, total, rows)
+            for group, velocity, total in zip(self.groups, self.shared_velocities, sums, strict=True)
+            if total is not None
+            for rows in _chunks(len(velocity), 8)
+        )
 
     def gradients(self, images, labels, lambda_reg: float = 0.0, rng=None, smoothing: float = 0.0):
         """The objective of a mini-batch, mean cross-entropy + lambda/2 (|W1|^2 + |W2|^2), and its gradients.
@@ -688,6 +717,11 @@ class Network:
 def default_threads() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _places(field: Field) -> int:
+    """How many places of a field a part holds, unless they run out."""
+    return max(1, UNIT_BLOCK // field.units)
 
 
 def _chunks(n: int, size: int) -> list[slice]:

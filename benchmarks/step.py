@@ -13,7 +13,7 @@ NumPy within the step, without a DataLoader, whose processes would take the core
 neither batch normalisation nor dropout, so its step is less work than the others'.
 
 Every contender is a process of its own, with its own number of threads. One runs at a time, a few steps in its turn,
-round after round, so that a machine that becomes slower does so for all. The first step of a turn isn't counted: its
+round after round, so that a machine that becomes slower does so for all. The first third of a turn isn't counted: its
 caches are another's. Prints Markdown; exit code 1 if our step or the floor could not be measured.
 """
 
@@ -369,7 +369,7 @@ def compare(names, rounds: int, steps: int, sizes) -> tuple[dict[str, list[float
             for name in [name for name in workers if name not in lost]:
                 time.sleep(PAUSE)
                 try:
-                    durations[name] += workers[name].ask(f"run {steps}")[1:]
+                    durations[name] += workers[name].ask(f"run {steps}")[unsettled(steps) :]
                 except Lost as error:
                     lost[name] = str(error)
                     durations.pop(name, None)
@@ -377,6 +377,11 @@ def compare(names, rounds: int, steps: int, sizes) -> tuple[dict[str, list[float
         for worker in workers.values():
             worker.close()
     return durations, lost
+
+
+def unsettled(steps: int) -> int:
+    """How many steps of a turn aren't counted."""
+    return max(1, steps // 3)
 
 
 def quantile(values: list[float], share: float) -> float:
@@ -553,13 +558,13 @@ def profile(args) -> list[str]:
         np.matmul(z2, W2.T, out=da1)
         return 0.0
 
-    plain, without, products, watched = [], [], [], defaultdict(list)
+    plain, without, products, watched, skipped = [], [], [], defaultdict(list), unsettled(args.steps)
     for _ in range(WARM_UP):
         one(sgd)
     for _ in range(args.rounds):
-        plain += [timed(lambda: one(sgd)) for _ in range(args.steps)][1:]
-        without += [timed(lambda: one(still)) for _ in range(args.steps)][1:]
-        products += [timed(small) for _ in range(args.steps)][1:]
+        plain += [timed(lambda: one(sgd)) for _ in range(args.steps)][skipped:]
+        without += [timed(lambda: one(still)) for _ in range(args.steps)][skipped:]
+        products += [timed(small) for _ in range(args.steps)][skipped:]
         for i in range(args.steps):
             watch = Stopwatch()
             with watch.watching(model) as missing:
@@ -567,7 +572,7 @@ def profile(args) -> list[str]:
                 X, y = watch.wrap(GATHER, next)(stream)
                 net.train_batch(X, y, sgd, Watched(rng, watch))
                 whole = 1e3 * (time.perf_counter() - began)
-            if i:
+            if i >= skipped:
                 for stage in STAGES:
                     watched[stage].append(watch.sums[stage])
                 watched["the rest"].append(whole - sum(watch.sums.values()))
@@ -595,8 +600,8 @@ def main() -> int:
     parser.add_argument("--batch", nargs="+", default=[128, 512], help="images in a batch (128 512)", **number)
     parser.add_argument("--hidden", nargs="+", default=[1024, 4096], help="hidden units (1024 4096)", **number)
     parser.add_argument("--threads", nargs="+", default=[1, 2], help="threads that compute (1 2)", **number)
-    parser.add_argument("--rounds", default=15, help="turns of each contender (15)", **number)
-    parser.add_argument("--steps", default=6, help="steps of a turn, the first not counted (6)", **number)
+    parser.add_argument("--rounds", default=8, help="turns of each contender (8)", **number)
+    parser.add_argument("--steps", default=24, help="steps of a turn, of which a third isn't counted (24)", **number)
     parser.add_argument("--images", default=20_000, help="random images to take batches from (20000)", **number)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, metavar="PEER",
                         help=f"which of {', '.join(PEERS)} to measure; none if none is named (all)")  # fmt: skip
