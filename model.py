@@ -422,7 +422,7 @@ class Network:
             raise ValueError(f"images must be (N, {PIXELS}) uint8 or floats, not {images.shape} {images.dtype}")
         m, total = len(images), len(images) * (2 if self.mirror else 1)
         scale = self.dtype.type(1 / 255 if images.dtype == np.uint8 else 1)
-        # The whole image is a row, as a product reads it; windows are cut from columns, where a patch is a few long rows.
+        # A whole image is a row, as a product reads it. Windows are cut from columns, where a patch is a few long rows.
         rows = self._memory("rows", (total, 3, 32, 32)) if any(field.size == 32 for field in self.fields) else None
         columns = self._memory("columns", (3, 32, 32, total)) if any(field.size < 32 for field in self.fields) else None
 
@@ -520,13 +520,12 @@ class Network:
         }
 
         def backward(part):
-            memory = self._scratch()
+            destination = part.of(into[part.index])
             if part.index in whole:
-                dz1 = whole[part.index][:, :, part.units]
-            else:
-                dz1 = memory("dz1", part.a1.shape)
-            part.backward(dz2, dz1, part.of(into[part.index]), receive)
-            if part.index not in whole:  # at once, while dz1 is in the cache
+                part.backward(dz2, whole[part.index][:, :, part.units], destination, receive)
+            else:  # (14) at once, while dz1 is in the cache
+                dz1 = self._scratch()("dz1", part.a1.shape)
+                part.backward(dz2, dz1, destination, receive)
                 weights_backward(part.index, part.places, slice(None), part.units, dz1)
 
         def weights_backward(index, places, rows, units, dz1):

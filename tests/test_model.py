@@ -106,7 +106,9 @@ def test_a_training_step_is_momentum_sgd_on_the_gradients():
             np.testing.assert_allclose(network.arrays()[name], weights[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_sharing_adds_the_summed_gradient_to_every_place():
+@pytest.mark.parametrize("block", [1024, 4, 2])
+def test_sharing_adds_the_summed_gradient_to_every_place(block, monkeypatch):
+    monkeypatch.setattr(model, "UNIT_BLOCK", block)
     network, (images, labels) = make("fields", dropout=0), batch(7)
     sgd = SGD(learning_rate=0.1, momentum=0.9, lambda_reg=0.02, output_lr_scale=0.5, share=3)
     weights = {name: array.copy() for name, array in network.arrays().items()}
@@ -129,6 +131,8 @@ def test_places_can_start_alike():
     W1 = make("fields", same_places=True).groups[2]["W1"] - make("fields").groups[2]["W1"]
     plain = Network(fields=[FIELDS[2]], same_places=True, output_init=0.1).groups[0]
     assert (plain["W1"] == plain["W1"][0]).all() and W1.shape == (16, 192, 2)
+    # One place's weights, broadcast and copied as they come, would lie with its places innermost: slow.
+    assert all(array.flags.c_contiguous for array in plain.values())
     assert plain["W2"].std() == pytest.approx(0.1 * np.sqrt(2 / 32), rel=0.2)
 
 
@@ -200,7 +204,7 @@ def test_any_number_of_threads_gives_the_same_bits(kind, monkeypatch):
     for threads in (1, 2, 5):
         network, rng = make(kind, np.float32, threads=threads), np.random.default_rng(0)
         for _ in range(5):
-            network.train_batch((images * 255).astype(np.uint8), labels, SGD(), rng)
+            network.train_batch((images * 255).astype(np.uint8), labels, SGD(share=2), rng)
         results.append(network.arrays())
     for other in results[1:]:
         assert all((other[name] == array).all() for name, array in results[0].items())
