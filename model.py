@@ -48,7 +48,7 @@ PIXELS = 3072  # 3 channels x 32 rows x 32 columns, in this order
 CLASS_COUNT = 10
 BN_EPS = 1e-5
 BN_MOMENTUM = 0.9  # the share of the running statistics that a training step keeps
-UNIT_BLOCK = 1024  # hidden units that a thread takes at a time: few enough that their arrays stay in a core's cache
+UNIT_BLOCK = 512  # hidden units that a thread takes at a time: few enough that their arrays stay in a core's cache
 WEIGHT_BLOCK = 2**18  # numbers of dL/dW1 between product and update, for the same reason
 MAX_UNITS = 1_000_000  # of a field, at each place
 MAX_BYTES = 4 << 30  # what a checkpoint may unpack to
@@ -391,7 +391,7 @@ class Network:
         parts, which are taken in their order, have the same bits with any number."""
         for index, field in enumerate(self.fields):
             places, step = len(field.corners), _places(field)
-            most = UNIT_BLOCK if places > 1 else UNIT_BLOCK // 2  # or else hidden_size 1024 has nothing to divide
+            most = UNIT_BLOCK if places == 1 else 2 * UNIT_BLOCK
             units = np.linspace(0, field.units, -(-field.units // most) + 1).astype(int)
             for first in range(0, places, step):
                 for start, stop in pairwise(units):
@@ -719,8 +719,9 @@ def default_threads() -> int:
 
 
 def _places(field: Field) -> int:
-    """How many places of a field a part holds, unless they run out."""
-    return max(1, UNIT_BLOCK // field.units)
+    """How many places of a field a part holds, unless they run out. A window's products are small, so a part is larger
+    than one that sees the whole image."""
+    return max(1, 2 * UNIT_BLOCK // field.units)
 
 
 def _chunks(n: int, size: int) -> list[slice]:

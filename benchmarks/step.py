@@ -2,7 +2,7 @@
 
     python benchmarks/step.py                                       all sizes, some ten minutes on a quiet machine
     python benchmarks/step.py --batch 128 --hidden 1024 --threads 2
-    python benchmarks/step.py --peers                               ours and the floor only
+    python benchmarks/step.py --peers                               ours, the floor and the update's memory only
     python benchmarks/step.py --profile                             where the time of our step goes, on one thread
 
 A step takes a batch of uint8 images, gathers it from all images, mirrors half of it at random, scales it to float32,
@@ -10,7 +10,8 @@ and goes forward, backward and through the update. What the pixels show doesn't 
 no images are read. PyTorch has the same network (Linear, BatchNorm1d, ReLU, Dropout, Linear), the same loss and the
 same SGD (momentum, L2 on the two weight matrices only, a rate of its own for gamma and beta). Its batch is gathered by
 NumPy within the step, without a DataLoader, whose processes would take the cores away. scikit-learn's MLPClassifier has
-neither batch normalisation nor dropout, so its step is less work than the others'.
+neither batch normalisation nor dropout, so its step is less work than the others'. Another row reads and writes W1 and
+its velocity once, which no update with momentum can do without: memory sets its time, whatever the cores do.
 
 Every contender is a process of its own, with its own number of threads. One runs at a time, a few steps in its turn,
 round after round, so that a machine that becomes slower does so for all. The first third of a turn isn't counted: its
@@ -121,8 +122,6 @@ def operands(args):
 
 def floor_split(args) -> Callable:
     """The products in pieces on our own threads: X W1 by units, X^T dz1 by rows, cut as model.py cuts them."""
-    from concurrent.futures import ThreadPoolExecutor
-
     import model
 
     import numpy as np
@@ -134,29 +133,56 @@ def floor_split(args) -> Callable:
     height = max(16, model.WEIGHT_BLOCK // args.hidden)
     rows = [slice(start, min(start + height, PIXELS)) for start in range(0, PIXELS, height)]
     scratch = [np.empty((height, args.hidden), np.float32) for _ in range(args.threads)]  # one a thread, as in model.py
-    executor = ThreadPoolExecutor(max(1, args.threads - 1))
+    spread = spreader(args.threads)
 
-    def forward(i, buffer):
-        np.matmul(X, W1[:, units[i]], out=z1[i])
+    def step():
+        spread(lambda i, thread: np.matmul(X, W1[:, units[i]], out=z1[i]), len(units))
+        spread(
+            lambda i, thread: np.matmul(X[:, rows[i]].T, dz1, out=scratch[thread][: rows[i].stop - rows[i].start]),
+            len(rows),
+        )
+        return 0.0
 
-    def backward(i, buffer):
-        np.matmul(X[:, rows[i]].T, dz1, out=buffer[: rows[i].stop - rows[i].start])
+    return step
+
+
+def spreader(threads: int) -> Callable:
+    """A function that calls task(i, thread) for every i below a count, on so many threads."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    executor = ThreadPoolExecutor(max(1, threads - 1))
 
     def spread(task, count):
         queue = iter(range(count))
 
-        def drain(buffer):
+        def drain(thread):
             for i in queue:
-                task(i, buffer)
+                task(i, thread)
 
-        helpers = [executor.submit(drain, buffer) for buffer in scratch[1:]]
-        drain(scratch[0])
+        helpers = [executor.submit(drain, thread) for thread in range(1, threads)]
+        drain(0)
         for helper in helpers:
             helper.result()
 
+    return spread
+
+
+def traffic(args) -> Callable:
+    """What no update with momentum can do without: W1 and its velocity read and written once, in blocks that stay in
+    the cache between the two operations."""
+    import numpy as np
+
+    W1 = operands(args)[1].ravel()
+    velocity, momentum, block = np.ones_like(W1), np.float32(MOMENTUM), 2**15
+    spread = spreader(args.threads)
+
+    def touch(i, thread):
+        some = slice(i * block, (i + 1) * block)
+        velocity[some] *= momentum
+        W1[some] += velocity[some]
+
     def step():
-        spread(forward, len(units))
-        spread(backward, len(rows))
+        spread(touch, -(-W1.size // block))
         return 0.0
 
     return step
@@ -239,14 +265,15 @@ CONTENDERS = {
     "ours": ("ours", ours),
     "floor-split": ("floor: the two products, on our threads", floor_split),
     "floor-blas": ("floor: the two products, on BLAS's threads", floor_blas),
+    "traffic": ("W1 and its velocity, read and written once", traffic),
     "torch": ("PyTorch, SGD", torch_step),
     "torch-fused": ("PyTorch, SGD(fused=True)", lambda args: torch_step(args, fused=True)),
     "torch-compile": ("PyTorch, torch.compile, fused", lambda args: torch_step(args, fused=True, compiled=True)),
     "sklearn": ("scikit-learn, no BN, no dropout", sklearn_step),
 }
-FLOORS = ("floor-split", "floor-blas")
-PEERS = tuple(name for name in CONTENDERS if name not in ("ours", *FLOORS))
 PACKAGES = {"torch": "PyTorch", "sklearn": "scikit-learn"}
+FLOORS = ("floor-split", "floor-blas")
+PEERS = tuple(name for name in CONTENDERS if name.partition("-")[0] in PACKAGES)
 
 
 # ---- Processes ------------------------------------------------------------------------------------------------------
@@ -625,7 +652,7 @@ def main() -> int:
                 continue
             for threads in counts:
                 print(f"\n### Batch {args.batch}, hidden {args.hidden}, {threads_text(threads)}\n", flush=True)
-                names = ["ours", *FLOORS, *args.peers]
+                names = ["ours", *FLOORS, "traffic", *args.peers]
                 size = args.batch, args.hidden, threads
                 durations, lost = compare(names, args.rounds, args.steps, (*size, args.images))
                 print("\n".join(table(durations, lost, args.batch)), flush=True)
