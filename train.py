@@ -1,56 +1,64 @@
 """Train a network with one hidden layer on CIFAR-10 and leave a checkpoint.
 
   python train.py                          the report's network: 1024 units, batch normalisation, dropout, SGD
-  python train.py --recipe quick           the better network that is there before the coffee is
+  python train.py --recipe quick           a much better one in a few minutes: units that see windows, and are pooled
   python train.py --recipe best            the best network that we know
   python train.py --hidden-size 512 --learning-rate 0.005 --seed 3
+  python train.py --like NET.npz --seed 1  another run with a checkpoint's settings
   python train.py --resume                 go on with a run that was stopped, with the same flags as before
 
 Weights are chosen by validation accuracy; the test split isn't looked at here: that is what test.py is for.
 """
 
 import argparse
-import glob
+import csv
+import io
 import math
+import platform
 import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import model
 from data import cifar10
-from model import MAX_UNITS, SGD, Field, Network, default_threads
+from model import MAX_UNITS, PIXELS, SGD, Network
+from support import cli, npz
+from support.settings import SettingError, add_setting_arguments, check, setting
+from support.threads import Threads, default_threads
+from support.window import Window
 
 import numpy as np
 from tqdm import tqdm
 
-HERE = Path(__file__).resolve().parent
-
-
 # ---- Settings -------------------------------------------------------------------------------------------------------
-
-
-def setting(default, help, *, low=None, high=None, below=None, choices=None, aliases=()):
-    """A field of Settings: its default, what --help says, and which values are allowed (low and high are; below is
-    not). aliases: other names of the flag."""
-    allowed = {"low": low, "high": high, "below": below, "choices": choices}
-    return field(default=default, metadata={"help": help, "aliases": aliases} | allowed)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run depends on besides the data; the names are the flags. ValueError for a value that isn't allowed."""
+    """What a run depends on besides the data; the names are the flags. SettingError for a value that isn't allowed."""
 
-    hidden_size: int = setting(1024, "hidden units that see the whole image", low=1, high=MAX_UNITS)
-    receptive_fields: str = setting(
-        "",
-        "in place of --hidden-size: hidden units in groups that see only windows of the image, as a list of "
-        "SIZE/STRIDExUNITS@DIMS in one string, such as '32x512@256 12/4x60@96': 512 units that see the whole image in "
-        "256 whitened dimensions, and 60 at each place of a 12x12 window that moves in steps of 4 pixels",
+    hidden_size: int = setting(1024, "hidden units (filters, where they see windows)", low=1, high=MAX_UNITS)
+    window: int = setting(32, "pixels in a row of the window that a unit sees; 32: the whole image", low=1, high=32)
+    stride: int = setting(1, "pixels between two places of the window", low=1, high=31)
+    regions: int = setting(1, "N x N regions of places, in each of which a unit's activations are averaged", low=1)
+    preprocess: str = setting(
+        "none",
+        "pixels in [0, 1] as they are, standardized per channel, or patches whitened by principal components",
+        choices=("none", "standardize", "whiten"),
     )
-    mirror: bool = setting(False, "tie to each unit a twin that sees the mirrored image (2H units; replaces --flip)")
+    whiten_dims: int = setting(256, "principal components that whitening keeps, at most", low=1, high=PIXELS)
+    whiten_eps: float = setting(
+        0.1, "added to a component's variance before whitening, in units of the mean variance of a component", low=0
+    )
+    init: str = setting(
+        "he",
+        "first weights: normal (He et al. 2015); or patches: each filter a random patch of a training image, and W2, "
+        "zero at first, moves as if the pooled activations were standardised",
+        choices=("he", "patches"),
+    )
     batchnorm: bool = setting(True, "batch normalisation before the ReLU", aliases=("use-batchnorm",))
     dropout: float = setting(
         0.5,
@@ -59,20 +67,13 @@ class Settings:
         below=0.998,  # above 255.5 / 256, the nearest 1/256 is 1
         aliases=("dropout-rate",),
     )
-    preprocess: str = setting(
-        "none",
-        "pixels in [0, 1] as they are, standardized per channel, or whitened by principal components",
-        choices=("none", "standardize", "whiten"),
-    )
-    whiten_dims: int = setting(256, "principal components that a field without @DIMS keeps", low=1, high=model.PIXELS)
-    whiten_eps: float = setting(
-        0.01, "added to a component's variance before whitening, in units of the mean variance of a component", low=0
-    )
     flip: bool = setting(True, "mirror every other training image, at random")
     shift: int = setting(0, "move training images by up to this many pixels in each direction", low=0, high=16)
-    epochs: int = setting(100, "passes over the training images, at most", low=1)
-    batch_size: int = setting(128, "images in a mini-batch", low=1)
-    learning_rate: float = setting(0.01, "learning rate of the first epoch, or the highest with a warm-up", low=0)
+    epochs: int = setting(100, "passes over the training images, at most", low=1, high=10**6)
+    batch_size: int = setting(128, "images in a mini-batch", low=1, high=10**6)
+    learning_rate: float = setting(
+        0.01, "learning rate of the first epoch, or the highest with a warm-up", low=0, aliases=("lr",)
+    )
     schedule: str = setting(
         "report",
         "learning rate over the epochs: the report's two rules of decay together, half a cosine to 0, or constant",
@@ -83,16 +84,9 @@ class Settings:
     warmup_epochs: float = setting(0.0, "epochs over which the learning rate rises from 0", low=0)
     momentum: float = setting(0.9, "momentum of SGD", low=0, below=1)
     lambda_reg: float = setting(0.01, "L2: lambda/2 (|W1|^2 + |W2|^2) is added to the loss", low=0)
-    output_lr_scale: float = setting(1.0, "the learning rate of W2 and b2 is this many times higher", low=0)
-    share: float = setting(
-        0.0,
-        "how much the places of a receptive field learn from each other: to the step of each is added this / sqrt(G) "
-        "times the sum of the steps of all G; they start alike, then",
-        low=0,
-    )
-    output_init: float = setting(1.0, "factor on the first values of W2", low=0)
+    output_lr_scale: float = setting(1.0, "learning-rate multiplier of W2 and b2", low=0)
     bn_lr_scale: float = setting(
-        128.0, "the learning rate of BN's gamma and beta is this many times higher, as in the report's code", low=0
+        128.0, "learning-rate multiplier of BN's gamma and beta; 128 is what the report's code amounts to", low=0
     )
     label_smoothing: float = setting(0.0, "share of each label that is spread over all classes", low=0, below=1)
     ema: float = setting(
@@ -108,162 +102,101 @@ class Settings:
     seed: int = setting(0, "where all randomness starts: split, weights, order, augmentation, dropout", low=0)
 
     def __post_init__(self):
-        for option in fields(self):
-            value, allowed = getattr(self, option.name), option.metadata
-            if isinstance(option.default, float) and not isinstance(value, bool):
-                object.__setattr__(self, option.name, value := float(value))
-            low, high, below, choices = (allowed[key] for key in ("low", "high", "below", "choices"))
-            if type(value) is not type(option.default):
-                raise SettingError(option.name, value, f"must be of type {type(option.default).__name__}")
-            if choices and value not in choices:
-                raise SettingError(option.name, value, f"must be one of {', '.join(choices)}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise SettingError(option.name, value, "must be finite")
-            if low is not None and value < low:
-                raise SettingError(option.name, value, f"must be at least {low}")
-            if high is not None and value > high:
-                raise SettingError(option.name, value, f"must be at most {high}")
-            if below is not None and value >= below:
-                raise SettingError(option.name, value, f"must be below {below}")
+        check(self)
+        try:
+            Window(self.window, self.stride, self.regions)
+        except ValueError as error:
+            raise SettingError("window", self.window, f"can't be: {error}") from None
         if self.batchnorm and self.batch_size < 2:
             raise SettingError("batch_size", self.batch_size, "must be at least 2, or give --no-batchnorm")
-        try:
-            self.fields()
-        except ValueError as error:
-            raise SettingError("receptive_fields", self.receptive_fields, f"can't be: {error}") from None
 
-    def fields(self) -> list[Field]:
-        """The hidden layer: the receptive fields, or one that is the whole image."""
-        dims = self.whiten_dims if self.preprocess == "whiten" else None
-        written = [Field.parse(text) for text in self.receptive_fields.split()]
-        if dims is None and any(each.dims for each in written):
-            raise ValueError("@DIMS needs --preprocess whiten")
-        return [
-            replace(each, dims=each.dims or (dims and min(dims, each.pixels)))
-            for each in written or [Field(units=self.hidden_size)]
-        ]
+    @property
+    def inputs(self) -> int:
+        """k, the numbers that a unit sees."""
+        pixels = 3 * self.window**2
+        return min(self.whiten_dims, pixels) if self.preprocess == "whiten" else pixels
 
 
-class SettingError(ValueError):
-    """A setting that isn't allowed: one line that names it as a flag."""
-
-    one_line = True
-
-    def __init__(self, name, value, problem):
-        flag = name.replace("_", "-")
-        typed = f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}"
-        super().__init__(f"{typed} {problem}")
-
-
-class TrainingError(RuntimeError):
-    """A run that can't start or go on: one line with the cause and the remedy."""
-
-    one_line = True
-
-
-class Diverged(TrainingError):
-    """A run whose loss is no longer finite."""
-
-
-RECIPES = {"report": {}}
+RECIPES: dict[str, dict] = {"report": {}}
 RECIPES["quick"] = {
-    "receptive_fields": "8/2x100@64",
-    "batchnorm": False,
-    "dropout": 0.05,
+    "window": 8,
+    "stride": 2,
+    "regions": 3,
     "preprocess": "whiten",
-    "whiten_eps": 1.0,
+    "whiten_dims": 95,
+    "init": "patches",
+    "batchnorm": False,
+    "dropout": 0.0,
     "shift": 2,
-    "epochs": 12,
-    "batch_size": 256,
-    "learning_rate": 0.2,
+    "epochs": 8,
+    "learning_rate": 0.5,
     "schedule": "cosine",
     "warmup_epochs": 0.5,
     "lambda_reg": 5e-4,
-    "output_lr_scale": 0.25,
-    "share": 3.0,
-    "output_init": 0.07,
+    "output_lr_scale": 0.006,
     "ema": 0.999,
     "patience": 0,
 }
-RECIPES["best"] = RECIPES["quick"] | {
-    "receptive_fields": "8/2x400@64",
-    "mirror": True,
-    "dropout": 0.2,
-    "shift": 3,
-    "epochs": 75,
-    "batch_size": 128,
-    "warmup_epochs": 2.0,
-    "lambda_reg": 8e-4,
-    "output_lr_scale": 0.06,
-    "label_smoothing": 0.1,
-    "validation_share": 0.02,  # 0.1 while these settings were chosen; then more images to learn from
-}
+RECIPES["best"] = RECIPES["quick"] | {"epochs": 24, "shift": 3, "label_smoothing": 0.1}
 
-# Settings that do something only where others let them, and what to do about it; given in vain, they are refused.
+# Settings that have an effect only where others let them, and what to do about it; given without one, they are refused.
 NEEDS = {
-    "hidden_size": (lambda s: not s.receptive_fields, "give --receptive-fields ''"),
-    "share": (lambda s: any(len(each.corners) > 1 for each in s.fields()), "give --receptive-fields with many places"),
-    "whiten_dims": (
-        lambda s: s.preprocess == "whiten" and not all("@" in each for each in s.receptive_fields.split() or [""]),
-        "give --preprocess whiten and a field without @DIMS",
-    ),
+    "stride": (lambda s: s.window < 32, "give --window below 32"),
+    "regions": (lambda s: s.window < 32, "give --window below 32"),
+    "whiten_dims": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
     "whiten_eps": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
     "lr_decay": (lambda s: s.schedule == "report", "give --schedule report"),
-    "step_decay": (lambda s: s.schedule == "report", "give --schedule report"),
+    "step_decay": (lambda s: s.schedule == "report" and s.epochs > 10, "give --schedule report and --epochs above 10"),
     "bn_lr_scale": (lambda s: s.batchnorm, "give --batchnorm"),
-    "flip": (lambda s: not s.mirror, "give --no-mirror"),
+    "patience": (lambda s: s.patience < s.epochs, "give more --epochs"),
 }
 
 
-def resolve(given: dict, recipe: str = "report") -> Settings:
-    """The Settings of a recipe with the given ones in place of its own. SettingError where a given one does nothing."""
-    settings = Settings(**(RECIPES[recipe] | given))
+def resolve(given: dict, recipe: str | dict = "report") -> Settings:
+    """The Settings of a recipe, or of a dict of settings, with the given ones in place of its own. SettingError where
+    a given one has no effect."""
+    settings = Settings(**((RECIPES[recipe] if isinstance(recipe, str) else recipe) | given))
+    defaults = Settings()
     for name, (needed, remedy) in NEEDS.items():
-        off = given.get(name, False) is False or (name == "share" and not given[name])
-        if not off and not needed(settings):
-            raise SettingError(name, given[name], f"does nothing here: leave it out, or {remedy}")
+        if name in given and given[name] != getattr(defaults, name) and given[name] and not needed(settings):
+            raise SettingError(name, given[name], f"has no effect here: leave it out, or {remedy}")
     return settings
 
 
+def effective(settings: Settings | dict) -> dict:
+    """The settings of a run without those that have no effect in it."""
+    settings = settings if isinstance(settings, Settings) else Settings(**settings)
+    return {name: value for name, value in asdict(settings).items() if name not in NEEDS or NEEDS[name][0](settings)}
+
+
+# ---- What the units see ---------------------------------------------------------------------------------------------
+
+
+def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None = None) -> Window:
+    """The window of a network with the map to what its units see, from images (N, 3072) uint8, the training split's."""
+    window = Window(settings.window, settings.stride, settings.regions)
+    if settings.preprocess == "none":
+        return window
+    if settings.preprocess == "standardize":
+        return window.standardizing(images)
+    return window.whitening(images, settings.inputs, settings.whiten_eps, threads or Threads())
+
+
+def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Generator) -> None:
+    """First weights by example (Coates, Lee & Ng 2011): each column of W1 is a random patch of the images (N, 3072), as
+    the units see it, with norm sqrt(2); b1 is -1, so that a unit fires for what is like its patch; W2 is 0."""
+    window, H = network.window, network.hidden_size
+    rows = rng.integers(0, len(images), H)
+    X = model.see(images[rows], window, network.dtype)[:, : window.inputs].reshape(H, window.places, -1)
+    patches = X[np.arange(H), rng.integers(0, window.places, H)]
+    patches *= np.sqrt(2) / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-6)
+    network.weights["W1"][...] = patches.T
+    network.weights["b1"][...] = -1
+    network.weights["W2"][...] = 0
+    network.standardize(images[:1024])
+
+
 # ---- Batches --------------------------------------------------------------------------------------------------------
-
-
-def fit_map(images: np.ndarray, seen: Field, preprocess: str, eps: float):
-    """The linear map through which a field sees its patches: None, or (mean, P) for X = (patch - mean) P.
-
-    images (N, 3072) uint8, the training split's; mean (3 size^2,) in [0, 1]. standardize: P (3 size^2,) is 1 / std of
-    the pixel's channel. whiten: P (3 size^2, dims) holds the leading principal components of the patches at all
-    places, each divided by sqrt(variance + eps v), v the mean variance of all components, and then all scaled to give
-    X a mean variance of 1; mirror images count as well, so that no side is preferred.
-    """
-    if preprocess == "none":
-        return None
-    channels = images.reshape(len(images), 3, -1)
-    if preprocess == "standardize":
-        mean = channels.mean(axis=(0, 2)) / 255
-        std = np.array([channels[:, c].std(dtype=np.float64) for c in range(3)]) / 255
-        area = seen.size**2
-        return np.repeat(mean, area), np.repeat(1 / np.maximum(std, 1e-3), area)
-    wanted = -(-WHITENING_PATCHES // len(seen.corners))
-    square = images[:: max(1, len(images) // wanted)].reshape(-1, 3, 32, 32)
-    total, product = np.zeros(seen.pixels), np.zeros((seen.pixels, seen.pixels))
-    for row, column in seen.corners:
-        patches = square[:, :, row : row + seen.size, column : column + seen.size]
-        patches = np.multiply(patches.reshape(-1, seen.pixels), 1 / 255, dtype=np.float32)
-        total += patches.sum(axis=0, dtype=np.float64)
-        product += patches.T @ patches
-    mirrored = np.arange(seen.pixels).reshape(3, seen.size, seen.size)[:, :, ::-1].ravel()
-    count = len(square) * len(seen.corners)
-    mean = (total + total[mirrored]) / (2 * count)
-    covariance = (product + product[np.ix_(mirrored, mirrored)]) / (2 * count) - np.outer(mean, mean)
-    variances, components = np.linalg.eigh(covariance.astype(np.float32))
-    variances, components = np.maximum(variances[::-1], 1e-8), components[:, ::-1]
-    scale = 1 / np.sqrt(variances + eps * variances.mean())[: seen.dims]
-    scale /= np.sqrt(np.mean(variances[: seen.dims] * scale**2))
-    return mean, components[:, : seen.dims] * scale
-
-
-WHITENING_PATCHES = 100_000  # enough for every covariance, and a second's work
 
 
 def augment(images: np.ndarray, flip: bool, shift: int, rng: np.random.Generator) -> np.ndarray:
@@ -278,7 +211,7 @@ def augment(images: np.ndarray, flip: bool, shift: int, rng: np.random.Generator
     if flip:
         chosen = rng.random(len(square)) < 0.5
         square[chosen] = square[chosen, :, :, ::-1]
-    return square.reshape(-1, model.PIXELS)
+    return square.reshape(-1, PIXELS)
 
 
 def batches(images, labels, rows, settings: Settings, rng: np.random.Generator) -> Iterator[tuple]:
@@ -286,53 +219,69 @@ def batches(images, labels, rows, settings: Settings, rng: np.random.Generator) 
     rows = rng.permutation(rows)
     for start in range(0, len(rows), settings.batch_size):
         batch = rows[start : start + settings.batch_size]
-        if settings.batchnorm and len(batch) == 1:
+        if settings.batchnorm and len(batch) == 1 < len(rows):
             continue  # BN has no statistics of one image; another one is left over in the next epoch
-        yield augment(images[batch], settings.flip and not settings.mirror, settings.shift, rng), labels[batch]
+        yield augment(images[batch], settings.flip, settings.shift, rng), labels[batch]
 
 
 def learning_rate(settings: Settings, epoch: int, progress: float = 0.0) -> float:
     """The rate in an epoch (from 0), at a progress within it in 0..1: the report's rules change between epochs, the
     cosine (Loshchilov & Hutter 2017) and the warm-up at every step."""
-    time, rate = epoch + progress, settings.learning_rate
+    done, rate = epoch + progress, settings.learning_rate
     if settings.schedule == "report":
         rate *= settings.lr_decay**epoch * settings.step_decay ** (epoch // 10)
     elif settings.schedule == "cosine":
-        rate *= (1 + math.cos(math.pi * time / settings.epochs)) / 2
-    return rate * min(1.0, time / settings.warmup_epochs) if settings.warmup_epochs else rate
+        rate *= (1 + math.cos(math.pi * done / settings.epochs)) / 2
+    return rate * min(1.0, done / settings.warmup_epochs) if settings.warmup_epochs else rate
 
 
 # ---- A run ----------------------------------------------------------------------------------------------------------
+
+HISTORY = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
+EMA_EVERY = 8  # steps
+
+
+class TrainingError(cli.UserError):
+    """A run that can't start or go on: one line with the cause and the remedy."""
+
+
+class Diverged(TrainingError):
+    """A run whose loss is no longer finite."""
 
 
 class Run:
     """All that a run is made of between two epochs, on disk and in memory: network and velocities, averaged weights,
     best weights, generator and history."""
 
-    def __init__(self, settings: Settings, data: cifar10.Dataset, threads: int, recipe: str = "report"):
-        self.settings, self.recipe = settings, recipe
+    def __init__(
+        self, settings: Settings, data: cifar10.Dataset, threads: int = 1, recipe: str = "report", command: str = ""
+    ):
+        self.settings, self.recipe, self.command = settings, recipe, command
         self.rng = np.random.default_rng(settings.seed)
-        self.train_rows, self.validation_rows = cifar10.split(
-            len(data.train_labels), settings.validation_share, self.rng
-        )
+        self.train_rows, self.validation_rows = cifar10.split(data.train_labels, settings.validation_share, self.rng)
+        if settings.batchnorm and len(self.train_rows) < 2:
+            raise TrainingError(f"{data.folder}: one training image is too few for --batchnorm; give more")
         self.data = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
-        train_images = data.train_images[self.train_rows] if settings.preprocess != "none" else None
-        hidden = settings.fields()
+        images = data.train_images[self.train_rows] if settings.preprocess != "none" else data.train_images[:0]
         self.network = Network(
-            fields=hidden,
+            settings.hidden_size,
+            fit_window(images, settings, Threads(threads)),
+            classes=len(data.class_names),
             batchnorm=settings.batchnorm,
             dropout=settings.dropout,
-            mirror=settings.mirror,
-            maps=[fit_map(train_images, each, settings.preprocess, settings.whiten_eps) for each in hidden],
-            same_places=settings.share > 0,
-            output_init=settings.output_init,
             seed=self.rng,
             threads=threads,
         )
+        if settings.init == "patches":
+            start_from_patches(self.network, data.train_images[self.train_rows], self.rng)
         self.averaged = self.network.copy() if settings.ema else self.network
         self.best = self.network.copy()
         self.step = 0
-        self.history = {name: [] for name in HISTORY}
+        self.history: dict[str, list] = {name: [] for name in HISTORY}
+
+    def __repr__(self):
+        done = f"epoch {self.epoch} of at most {self.settings.epochs}"
+        return f"<Run: {self.network!r}, on {self.data['name']}, {done}>"
 
     @property
     def epoch(self) -> int:
@@ -355,63 +304,55 @@ class Run:
         """What the checkpoint says of the run besides the weights."""
         return {
             "recipe": self.recipe,
+            "command": self.command,
+            "machine": f"{platform.machine()}, {default_threads()} cores, NumPy {np.__version__}",
             "settings": asdict(self.settings),
             "data": self.data | {"validation_rows": self.validation_rows.tolist()},
             "history": self.history,
             "best_epoch": self.best_epoch,
         }
 
+    def parts(self) -> dict[str, dict[str, np.ndarray]]:
+        """The arrays that change from step to step, by what they are."""
+        parts = {"weights": self.network.weights, "velocity": self.network.velocity, "best": self.best.weights}
+        if self.settings.ema:
+            parts["averaged"] = self.averaged.weights
+        if self.network.standard is not None:
+            parts["standard"] = {"s": self.network.standard}
+        return parts
+
     def save_state(self, path: Path) -> None:
         """Write everything that going on needs."""
-        arrays = {f"weights.{name}": array for name, array in self.network.arrays().items()}
-        arrays |= {f"velocity.{name}": array for name, array in self.network.velocity_arrays().items()}
-        arrays |= {f"best.{name}": array for name, array in self.best.arrays().items()}
-        if self.settings.ema:
-            arrays |= {f"averaged.{name}": array for name, array in self.averaged.arrays().items()}
+        arrays = {f"{part}.{name}": a for part, arrays in self.parts().items() for name, a in arrays.items()}
         state = {"state": {"step": self.step, "generator": self.rng.bit_generator.state}}
-        model.write_npz(path, arrays, self.info() | state)
+        npz.write_npz(path, arrays, self.info() | state)
 
     def load_state(self, path: Path) -> None:
-        """Go on from a state file. CheckpointError if it is broken, TrainingError if it is of another run."""
-        arrays, info = model.read_npz(path)
-        try:
+        """Go on from a state file. FileError if it is broken, TrainingError if it is of another run."""
+        arrays, info = npz.read_npz(path, "state")
+        with npz.error_context(path, "start again with --overwrite"):
             theirs, mine = info["settings"], asdict(self.settings)
             for name in mine:
                 if name not in ("epochs", "patience") and mine[name] != theirs[name]:
                     raise SettingError(name, mine[name], f"differs from the run in {path}, which has {theirs[name]}")
             if info["data"]["fingerprint"] != self.data["fingerprint"]:
                 raise TrainingError(f"{path}: its run had other images ({info['data']['name']}); give --data-dir")
-            if info["settings"]["schedule"] == "cosine" and mine["epochs"] != theirs["epochs"]:
+            if mine["schedule"] == "cosine" and mine["epochs"] != theirs["epochs"]:
                 raise SettingError("epochs", mine["epochs"], f"changes the cosine of the run in {path}; it must stay")
-            targets = [("weights", self.network.arrays()), ("velocity", self.network.velocity_arrays())]
-            targets += [("best", self.best.arrays())]
-            targets += [("averaged", self.averaged.arrays())] if self.settings.ema else []
-            for prefix, target in targets:
-                for name, array in target.items():
-                    stored = arrays[f"{prefix}.{name}"]
-                    if stored.shape != array.shape:
-                        raise ValueError(f"array {prefix}.{name} has shape {stored.shape}, not {array.shape}")
-                    array[...] = stored
-            self.history = {name: list(info["history"][name]) for name in HISTORY}
-            rows = zip(*self.history.values(), strict=True)
+            here = {f"{part}.{name}": a for part, those in self.parts().items() for name, a in those.items()}
+            npz.check_arrays(arrays, like=here)
+            history = {name: list(info["history"][name]) for name in HISTORY}
+            rows = list(zip(*history.values(), strict=True))
             if not all(type(value) in (int, float) and math.isfinite(value) for row in rows for value in row):
-                raise ValueError("its history is damaged")
-            self.step = int(info["state"]["step"])
+                raise npz.Fault("has a damaged history")
+            steps = -(-len(self.train_rows) // self.settings.batch_size)
+            step = info["state"]["step"]
+            if type(step) is not int or not 0 <= step <= steps * len(rows) or not rows:
+                raise npz.Fault("has a step that doesn't fit its history")
             self.rng.bit_generator.state = info["state"]["generator"]
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            if getattr(error, "one_line", False):
-                raise
-            raise model.CheckpointError(
-                f"{path}: no state of a run to go on with ({error}); start again with --overwrite"
-            ) from None
-
-
-HISTORY = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
-
-
-def state_path(output: Path) -> Path:
-    """Where the state of the run that writes the checkpoint `output` is kept."""
-    return output.with_suffix(".state.npz")
+            for name, array in here.items():
+                array[...] = arrays[name]
+            self.step, self.history = step, history
 
 
 def train(
@@ -425,77 +366,88 @@ def train(
     stop_after: int | None = None,
     show: bool = False,
     recipe: str = "report",
+    command: str = "",
     storage=None,
 ) -> Run:
     """Train a network and leave its best weights, by validation accuracy, in the checkpoint `output`.
 
     After each epoch the whole state is in state_path(output); with resume, a run goes on from there if it is there, and
-    ends in the same bits as one that was never stopped. stop_after: pause after this epoch, the schedule unchanged.
-    show: a table on stdout, and bars if stderr is a terminal. storage: the checkpoint's dtype, see model.save.
+    ends in the same bits as one that was never stopped. Beside it stands a CSV with a row an epoch. stop_after: pause
+    after this epoch, the schedule unchanged. show: a table on stdout, and bars if stderr is a terminal. recipe and
+    command: what the checkpoint shall say of itself. storage: its dtype, see Network.save.
 
     TrainingError where a run's files are in the way, or where the loss is no longer finite; the last good checkpoint
-    stays. CheckpointError or SettingError where the state doesn't fit. OSError where a file can't be written.
+    stays. FileError or SettingError where the state doesn't fit, or where another process trains onto `output`. OSError
+    where a file can't be written.
     """
     output = Path(output)
-    state = state_path(output)
-    run = Run(settings, data, threads, recipe)
-    if resume and state.exists():
-        run.load_state(state)
-    elif not overwrite and (existing := [path for path in (output, state) if path.exists()]):
-        going_on = f"{state}, to go on from, is missing; " if resume else "go on with it by --resume, "
-        raise TrainingError(
-            f"{existing[0]}: there is a run already; {going_on}replace it by --overwrite, or choose another --output"
-        )
-    elif overwrite:
-        state.unlink(missing_ok=True)  # else --resume after Ctrl-C in the first epoch would go on with the old run
-    for path in (output, state):
-        for leftover in output.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            leftover.unlink(missing_ok=True)
-    if show:
-        print(f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  {'val loss':>8} {'acc':>6}  {'images/s':>8}")
-        for epoch in range(run.epoch):
-            print(table_row(run, epoch))
-    images, labels = data.train_images, data.train_labels.astype(np.int64)
-    validation = images[run.validation_rows], labels[run.validation_rows]
+    with npz.locked(output, "a training"):
+        state = state_path(output)
+        run = Run(settings, data, threads, recipe, command)
+        if resume and state.exists():
+            run.load_state(state)
+        elif not overwrite and (existing := [path for path in (output, state) if path.exists()]):
+            going_on = f"{state}, to go on from, is missing; " if resume else "go on with it by --resume, "
+            remedy = "replace it by --overwrite, or choose another --output"
+            raise TrainingError(f"{existing[0]}: there is a run already; {going_on}{remedy}")
+        elif overwrite:
+            state.unlink(missing_ok=True)  # else --resume after Ctrl-C in the first epoch would go on with the old run
+        for path in (output, state, output.with_suffix(".csv")):
+            npz.remove_leftovers(path)
+        if show:
+            print(summary(run, data), flush=True)
+            for epoch in range(run.epoch):
+                print(table_row(run, epoch))
+        steps = -(-len(run.train_rows) // settings.batch_size)
+        if settings.ema and steps * settings.epochs < EMA_EVERY:
+            need = f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs"
+            raise SettingError("ema", settings.ema, need)
+        labels = data.train_labels.astype(np.int64)
+        while not run.finished and (stop_after is None or run.epoch < stop_after):
+            train_epoch(run, data.train_images, labels, output, show)
+            if run.best_epoch == run.epoch:
+                run.best.load_weights(run.averaged.weights)
+            run.save_state(state)  # first, as a checkpoint without a state could not be gone on with
+            if run.best_epoch == run.epoch:
+                save_best(run, output, storage)
+            save_history(run, output.with_suffix(".csv"))
+            if show:
+                print(table_row(run, run.epoch - 1), flush=True)
+        save_best(run, output, storage)
+    return run
+
+
+def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path, show: bool = False) -> None:
+    """One epoch of a run: its steps, then validation, and a row of the history. Diverged if a loss isn't finite."""
+    settings, epoch, started = run.settings, run.epoch, time.perf_counter()
     steps = -(-len(run.train_rows) // settings.batch_size)
-    if settings.ema and steps * settings.epochs < EMA_EVERY:
-        raise SettingError("ema", settings.ema, f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs")
-    while not run.finished and (stop_after is None or run.epoch < stop_after):
-        epoch, started = run.epoch, time.perf_counter()
-        loss_sum = right = seen = 0
-        bar = tqdm(total=len(run.train_rows), desc=f"epoch {epoch + 1}", unit=" images", leave=False,
-                   disable=None if show else True)  # fmt: skip
+    loss_sum, right, seen, rates = 0.0, 0, 0, []
+    with tqdm(
+        total=len(run.train_rows),
+        desc=f"epoch {epoch + 1}",
+        unit=" images",
+        leave=False,
+        disable=None if show else True,
+    ) as bar:
         for step, (X, y) in enumerate(batches(images, labels, run.train_rows, settings, run.rng)):
-            rate = learning_rate(settings, epoch, (step + 1) / steps)
-            sgd = SGD(rate, settings.momentum, settings.lambda_reg, settings.bn_lr_scale, settings.output_lr_scale,
-                      settings.share)  # fmt: skip
+            rates.append(learning_rate(settings, epoch, (step + 1) / steps))
+            sgd = SGD(rates[-1], settings.momentum, settings.lambda_reg, settings.bn_lr_scale, settings.output_lr_scale)
             loss, correct = run.network.train_batch(X, y, sgd, smoothing=settings.label_smoothing)
             if not math.isfinite(loss):
-                bar.close()
-                raise Diverged(diverged(settings, rate, epoch, step, loss, output))
+                raise Diverged(diverged(run, rates[-1], f"step {step + 1}", output))
             run.step += 1
             if settings.ema:
                 average(run.averaged, run.network, settings.ema, run.step)
             loss_sum, right, seen = loss_sum + loss * len(y), right + correct, seen + len(y)
             bar.update(len(y))
-        bar.close()
-        seconds = time.perf_counter() - started
-        val_loss, val_accuracy = run.averaged.evaluate(*validation)
-        if not math.isfinite(val_loss):
-            raise Diverged(diverged(settings, rate, epoch, step, val_loss, output))
-        rate = learning_rate(settings, epoch, 1 / steps)
-        row = rate, loss_sum / seen, right / seen, val_loss, val_accuracy, seconds
-        for name, value in zip(HISTORY, row, strict=True):
-            run.history[name].append(value)
-        if run.best_epoch == run.epoch:
-            run.best.load_arrays(run.averaged.arrays())
-        run.save_state(state)  # first, as a checkpoint without a state could not be gone on with
-        if run.best_epoch == run.epoch:
-            save_best(run, output, storage)
-        if show:
-            print(table_row(run, epoch, seen / seconds), flush=True)
-    save_best(run, output, storage)
-    return run
+            bar.set_postfix_str(f"loss {loss_sum / seen:.3f}", refresh=False)
+    seconds = time.perf_counter() - started
+    val_loss, val_accuracy = run.averaged.evaluate(images[run.validation_rows], labels[run.validation_rows])
+    if not math.isfinite(val_loss) or not all(np.isfinite(w).all() for w in run.averaged.weights.values()):
+        raise Diverged(diverged(run, rates[-1], "validation", output))
+    row = sum(rates) / len(rates), loss_sum / seen, right / seen, val_loss, val_accuracy, seconds
+    for name, value in zip(HISTORY, row, strict=True):
+        run.history[name].append(value)
 
 
 def average(averaged: Network, network: Network, decay: float, step: int) -> None:
@@ -504,63 +456,74 @@ def average(averaged: Network, network: Network, decay: float, step: int) -> Non
     if step % EMA_EVERY:
         return
     keep = min(decay**EMA_EVERY, step / (step + 10 * EMA_EVERY))
-    for mean, weights in zip(averaged.arrays().values(), network.arrays().values(), strict=True):
+    for name, mean in averaged.weights.items():
         mean *= mean.dtype.type(keep)
-        mean += weights * weights.dtype.type(1 - keep)
+        mean += network.weights[name] * mean.dtype.type(1 - keep)
 
 
-EMA_EVERY = 8
-
-
-def diverged(settings: Settings, rate: float, epoch: int, step: int, loss: float, output: Path) -> str:
+def diverged(run: Run, rate: float, where: str, output: Path) -> str:
     """The line that a run ends with when its loss is no longer a number."""
-    kept = f"the best weights until then are in {output}" if epoch else "no weights were saved"
+    kept = f"the best weights until then are in {output}" if run.epoch else "no weights were saved"
     cause = "images or weights" if rate < 1e-3 else f"a learning rate of {rate:.3g}"
     return (
-        f"loss {loss} in epoch {epoch + 1}, step {step + 1}, most likely from {cause} too high: "
-        f"lower --learning-rate (now {settings.learning_rate:g}); {kept}"
+        f"loss not finite in epoch {run.epoch + 1}, {where}, most likely from {cause} too high: "
+        f"lower --learning-rate (now {run.settings.learning_rate:g}); {kept}"
     )
+
+
+# ---- What a run leaves ----------------------------------------------------------------------------------------------
+
+
+def state_path(output: Path) -> Path:
+    """Where the state of the run that writes the checkpoint `output` is kept."""
+    return output.with_suffix(".state.npz")
 
 
 def save_best(run: Run, output: Path, storage=None) -> None:
     """Write the checkpoint: the best weights, and the history so far."""
     try:
-        model.save(output, run.best, run.info(), storage)
+        run.best.save(output, run.info(), storage)
     except ValueError as error:
         raise TrainingError(f"{output}: {error}; give --storage float32") from None
 
 
-def table_row(run: Run, epoch: int, speed: float | None = None) -> str:
-    """The table's line of an epoch, a star behind the best so far."""
-    rate, loss, accuracy, val_loss, val_accuracy, _ = (run.history[name][epoch] for name in HISTORY)
+def save_history(run: Run, path: Path) -> None:
+    """Write the history as a CSV, a row an epoch."""
+    text = io.StringIO(newline="")
+    rows = zip(*run.history.values(), strict=True)
+    csv.writer(text).writerows([["epoch", *HISTORY], *([i, *row] for i, row in enumerate(rows, 1))])
+    with npz.write_whole(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def summary(run: Run, data: cifar10.Dataset) -> str:
+    """What is trained on what, and how: the lines before the table of epochs, and its head."""
+    network, reports = run.network, asdict(Settings())
+    others = [f"{name} {value}" for name, value in effective(run.settings).items() if value != reports.get(name)]
+    arrays = ", ".join(f"{name} {'x'.join(map(str, w.shape))}" for name, w in network.weights.items())
+    lines = [
+        f"data        {data.name}: {len(run.train_rows):,} training and {len(run.validation_rows):,} validation images",
+        f"network     {network}",
+        f"arrays      {arrays}",
+        f"settings    {', '.join(others) if others else 'those of the report'}",
+        "",
+        f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  {'val loss':>8} {'acc':>6}  {'images/s':>8}",
+    ]
+    return "\n".join(lines)
+
+
+def table_row(run: Run, epoch: int) -> str:
+    """The table's line of an epoch: mean rate, loss and accuracy, speed, and a star behind the best so far."""
+    rate, loss, accuracy, val_loss, val_accuracy, seconds = (run.history[name][epoch] for name in HISTORY)
     best = val_accuracy > max(run.history["val_accuracy"][:epoch], default=-1)
-    images = f"{speed:8,.0f}" if speed else " " * 8
-    row = f"{epoch + 1:5d}  {rate:8.6f}  {loss:10.4f} {accuracy:6.2%}  {val_loss:8.4f} {val_accuracy:6.2%}  {images}"
+    speed = len(run.train_rows) / seconds
+    row = (
+        f"{epoch + 1:5d}  {rate:8.6f}  {loss:10.4f} {accuracy:6.2%}  {val_loss:8.4f} {val_accuracy:6.2%}  {speed:8,.0f}"
+    )
     return row + ("  *" if best else "")
 
 
 # ---- The command line -----------------------------------------------------------------------------------------------
-
-
-def add_setting_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for every setting. What isn't given isn't in the namespace, so that a recipe can fill it."""
-    group = parser.add_argument_group("settings")
-    for option in fields(Settings):
-        flags = [f"--{name.replace('_', '-')}" for name in (option.name, *option.metadata["aliases"])]
-        values = {name: recipe.get(option.name, option.default) for name, recipe in RECIPES.items()}
-        shown = ", ".join(f"{name}: {value}" for name, value in values.items())
-        if len(set(values.values())) == 1:
-            shown = f"default: {option.default}"
-        text = f"{option.metadata['help']} ({shown})".replace("%", "%%")
-        kind = {"dest": option.name, "default": argparse.SUPPRESS, "help": text}
-        if isinstance(option.default, bool):
-            kind["action"] = argparse.BooleanOptionalAction
-        else:
-            kind |= {"type": type(option.default), "choices": option.metadata["choices"]}
-            kind["metavar"] = None if kind["choices"] else {int: "N", float: "X", str: "FIELDS"}[kind["type"]]
-        group.add_argument(*flags, **kind)
-    group.add_argument("--use-dropout", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
-                       help="--no-use-dropout is --dropout 0")  # fmt: skip
 
 
 def given_settings(args: argparse.Namespace) -> dict:
@@ -568,60 +531,82 @@ def given_settings(args: argparse.Namespace) -> dict:
     given = {option.name: getattr(args, option.name) for option in fields(Settings) if hasattr(args, option.name)}
     if not getattr(args, "use_dropout", True):
         if given.get("dropout"):
-            raise SettingError("dropout", given["dropout"], "does nothing with --no-use-dropout: leave one of them out")
+            raise SettingError("dropout", given["dropout"], "contradicts --no-use-dropout: leave one of them out")
         given["dropout"] = 0.0
     return given
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = cifar10.ArgumentParser(prog="train.py", description=__doc__)
-    parser.add_argument("--recipe", choices=tuple(RECIPES), default="report", help="settings to start from")
-    add_setting_arguments(parser)
-    run_group = parser.add_argument_group("run")
-    place = run_group.add_mutually_exclusive_group()
-    place.add_argument("--output", type=Path, metavar="FILE.npz", help="the checkpoint to write "
-                       "(default: checkpoints/DATASET-RECIPE-seedN.npz)")  # fmt: skip
-    place.add_argument("--output-dir", type=Path, metavar="FOLDER", help="a folder for it in place of checkpoints/")
-    run_group.add_argument("--storage", choices=("float32", "float16"), default="float32",
-                           help="numbers in the checkpoint; float16 halves the file, and rounds")  # fmt: skip
-    exclusive = run_group.add_mutually_exclusive_group()
+def like(path: Path) -> dict:
+    """The settings of a checkpoint's run. FileError if it says none."""
+    _, info = npz.read_npz(path)
+    with npz.error_context(path, "give --like a checkpoint of train.py"):
+        if "settings" not in info:
+            raise npz.Fault("doesn't say with which settings it was trained")
+        return asdict(Settings(**info["settings"]))
+
+
+def make_parser() -> cli.ArgumentParser:
+    parser = cli.ArgumentParser(prog="train.py", description=__doc__)
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--recipe", choices=tuple(RECIPES), default="report", help="settings to start from")
+    start.add_argument("--like", type=Path, metavar="NET.npz", help="start from the settings of a checkpoint's run")
+    add_setting_arguments(parser, fields(Settings), RECIPES)
+    group = parser.add_argument_group("run")
+    place = group.add_mutually_exclusive_group()
+    place.add_argument(
+        "--output",
+        type=cli.output_path,
+        metavar="FILE.npz",
+        help="the checkpoint to write (default: checkpoints/DATASET-RECIPE-seedN.npz)",
+    )
+    place.add_argument(
+        "--output-dir", type=cli.output_folder, metavar="FOLDER", help="a folder for it in place of checkpoints/"
+    )
+    group.add_argument(
+        "--storage",
+        choices=("float32", "float16"),
+        default="float32",
+        help="numbers in the checkpoint; float16 halves the file, and rounds",
+    )
+    exclusive = group.add_mutually_exclusive_group()
     exclusive.add_argument("--resume", action="store_true", help="go on where the run with these flags was stopped")
     exclusive.add_argument("--overwrite", action="store_true", help="replace the checkpoint and state of another run")
-    run_group.add_argument("--threads", type=int, default=default_threads(), metavar="N",
-                           help="threads that compute; the result is the same with any number")  # fmt: skip
+    cli.add_threads(group)
     cifar10.add_arguments(parser)
+    group = parser.add_argument_group("the report's own flags", "Its commands work as they are.")
+    words = {"action": argparse.BooleanOptionalAction, "default": argparse.SUPPRESS}
+    group.add_argument("--use-dropout", help="--no-use-dropout is --dropout 0", **words)
+    group.add_argument("--mode", choices=("train",), help="test.py tests, search.py searches")
+    group.add_argument("--activation", choices=("relu",), help="the only one")
+    group.add_argument("--save-results", action="store_true", help="they are always saved")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = make_parser()
     args = parser.parse_args(argv)
-    settings = resolve(given_settings(args), args.recipe)
-    if args.threads < 1:
-        parser.error("--threads must be at least 1")
+    settings = resolve(given_settings(args), like(args.like) if args.like else args.recipe)
     if args.output and args.output.suffix != ".npz":
         parser.error(f"--output {args.output}: a checkpoint's name ends in .npz")
     data = cifar10.load_from(args)
-    name = f"{data.name}-{args.recipe}-seed{settings.seed}.npz"
-    output = args.output or (args.output_dir or HERE / "checkpoints") / name
-    output = shorter(output)
+    recipe = args.like.stem if args.like else args.recipe
+    name = f"{data.name}-{recipe}-seed{settings.seed}.npz"
+    output = cli.shorter(args.output or (args.output_dir or cli.ROOT / "checkpoints") / name)
+    typed = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--resume", "--overwrite")]
+    command = f"python train.py {shlex.join(typed)}".strip()
+    options = {"resume": args.resume, "overwrite": args.overwrite, "threads": args.threads, "storage": args.storage}
     try:
-        run = train(
-            settings, data, output, resume=args.resume, overwrite=args.overwrite, threads=args.threads, show=True,
-            recipe=args.recipe, storage=args.storage,
-        )  # fmt: skip
+        run = train(settings, data, output, show=True, recipe=recipe, command=command, **options)
     except KeyboardInterrupt:
-        typed = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--resume", "--overwrite")]
-        raise KeyboardInterrupt(
-            f"stopped; go on from the last whole epoch with: python train.py {shlex.join([*typed, '--resume'])}"
-        ) from None
+        again = cli.resumed("train.py", argv)
+        raise KeyboardInterrupt(f"stopped; go on from the last whole epoch with: {again}") from None
     best = run.best_epoch
     accuracy, seconds = run.history["val_accuracy"][best - 1], sum(run.history["seconds"])
     print(f"best epoch {best} of {run.epoch}, validation accuracy {accuracy:.2%}, in {seconds:.0f} s of training")
-    print(f"checkpoint {output}; test it with: python test.py {shlex.quote(str(output))}")
+    folder = f" --data-dir {shlex.quote(str(args.data_dir))}" if args.data_dir else ""
+    print(f"checkpoint {output}; test it with: python test.py {shlex.quote(str(output))}{folder}")
     return 0
 
 
-def shorter(path: Path) -> Path:
-    """The path as seen from the working directory, where it is below it."""
-    path = Path(path).absolute()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
 if __name__ == "__main__":
-    sys.exit(cifar10.command(main))
+    sys.exit(cli.command(main))

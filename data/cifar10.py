@@ -1,710 +1,443 @@
-"""CIFAR-10 as uint8 arrays, from the official pickles; or synthetic images in the same layout.
+"""CIFAR-10 as uint8 arrays, from the official pickles; CIFAR-100, pictures of your own or synthetic images alike.
 
     python data/cifar10.py                        # download, verify, unpack, and say what is there
     python data/cifar10.py --data-url file:///mnt/cifar-10-python.tar.gz
+    python data/cifar10.py --dataset cifar100     # a hundred classes
     python data/cifar10.py --dataset synthetic    # draw coloured shapes instead: needs no network
 
     from data import cifar10
     data = cifar10.load()                         # data.train_images: (50000, 3072) uint8
 
-A row holds 1024 red, 1024 green and 1024 blue pixels, each plane from top to bottom, row by row.
-Nothing read is trusted: a pickle is refused unless it holds plain values and arrays, an archive unless
-its MD5 is the expected one. Folders appear whole or not at all.
+A row holds 1024 red, 1024 green and 1024 blue pixels, each plane from top to bottom, row by row. Nothing read is
+trusted: a pickle is refused unless it holds plain values and arrays, an archive unless its MD5 is the expected one.
+Folders appear whole or not at all.
 """
+
 import argparse
-import contextlib
-import difflib
-import errno
 import hashlib
-import http.client
-import lzma
-import math
 import os
-import pickle
 import re
-import shutil
+import shlex
 import sys
-import tarfile
-import time
-import urllib.error
-import urllib.request
-import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
+
+if __name__ == "__main__":  # Python looks for modules beside the script
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from data.download import Unreachable, download
+from data.folders import META, TEST, TRAIN
+from data.pickles import Call, DataError, array, read_pickle, text
+from data.synthetic import SHAPES, write_synthetic
+from support.cli import ROOT, ArgumentParser, UserError, clean, command, shorter, user_path
+from support.npz import Fault, error_context
 
 import numpy as np
-from tqdm import tqdm
 
-URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-MD5 = "c58f30108f718f92721af3b95e74349a"
-HERE = Path(__file__).resolve().parent
-FOLDERS = {"cifar10": "cifar-10-batches-py", "synthetic": "synthetic-batches-py"}
-TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
-FILES = (*TRAIN, "test_batch", "batches.meta")
+HERE = ROOT / "data"
+FILES = (*TRAIN, TEST, META)
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+MAX_CLASSES = 1000
 PIXELS = 3 * 32 * 32
-TIMEOUT = 5              # seconds without a byte before the connection counts as dead
-WAITS = (0.5, 1, 2)      # seconds between attempts that bring nothing new
-LIMIT = 2**30            # bytes; no file, archive or unpacked archive may be larger
+SMALL = 5000  # images; `split` keeps the classes' shares where there are fewer
 
 
-class DataError(Exception):
-    """What is wrong with the data, in one line: the file or flag, the fault, the remedy."""
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies on the disk, and where it comes from."""
 
-    one_line = True
+    folder: str  # its usual name
+    train: tuple[str, ...]
+    test: str
+    meta: str
+    labels: str  # the key of a batch's labels, and below of the classes' names
+    names: str
+    url: str = ""
+    md5: str = ""
 
-    def __init__(self, text):
-        # The names in it may come from a hostile file: no line breaks, nothing that a terminal obeys.
-        super().__init__("".join(c if c.isprintable() else "?" for c in " ".join(text.split())))
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*self.train, self.test, self.meta)
 
 
-class Unreachable(DataError):
-    """The archive cannot be fetched: the one fault that `load("auto")` answers with synthetic images."""
+CIFAR10 = Layout(
+    "cifar-10-batches-py",
+    TRAIN,
+    TEST,
+    META,
+    "labels",
+    "label_names",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "c58f30108f718f92721af3b95e74349a",
+)
+CIFAR100 = Layout(
+    "cifar-100-python",
+    ("train",),
+    "test",
+    "meta",
+    "fine_labels",
+    "fine_label_names",
+    "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    "eb9058c3a382ffc7106e4002c42a8d85",
+)
+# In CIFAR-10's layout, and said in each batch's label: synthetic images, and pictures of one's own.
+LAYOUTS = {
+    "cifar10": CIFAR10,
+    "cifar100": CIFAR100,
+    "synthetic": Layout("synthetic-batches-py", TRAIN, TEST, META, "labels", "label_names"),
+}
+OWN = ("synthetic", "pictures")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Images and labels of both splits. The arrays are read-only, so that the fingerprint stays true."""
 
-    name: str                      # "cifar10" or "synthetic"
-    train_images: np.ndarray       # (N, 3072) uint8, channel-major
-    train_labels: np.ndarray       # (N,) int64 in 0..9
-    test_images: np.ndarray        # (M, 3072) uint8
-    test_labels: np.ndarray        # (M,) int64
-    class_names: tuple[str, ...]   # ten, in the order of the labels
-    fingerprint: str               # SHA-256 over shapes, images and labels of both splits, 64 hex digits
-    folder: Path | None = None     # where it was read
+    name: str  # "cifar10", "cifar100", "synthetic" or "pictures"
+    train_images: np.ndarray  # (N, 3072) uint8, channel-major
+    train_labels: np.ndarray  # (N,) int64, 0 to the number of classes - 1
+    test_images: np.ndarray  # (M, 3072) uint8
+    test_labels: np.ndarray  # (M,) int64
+    class_names: tuple[str, ...]  # 2 to 1,000, in the order of the labels
+    fingerprint: str  # SHA-256 over shapes, images and labels of both splits, 64 hex digits
+    folder: Path | None = None  # where it was read
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.name}: {len(self.train_labels):,} training and {len(self.test_labels):,} test images, "
+            f"{len(self.class_names)} classes, fingerprint {self.fingerprint[:8]})"
+        )
 
 
-def load(dataset="auto", data_dir=None, *, url=URL, md5=MD5):
-    """Return the `Dataset`, after a download or a drawing where the folder is missing.
+# ---- Loading --------------------------------------------------------------------------------------------------------
 
-    dataset: "cifar10", "synthetic", or "auto": CIFAR-10, and only where it can't be fetched into the
-        default folder the synthetic images, with a warning on stderr.
-    data_dir: the folder of batches or its parent; by default a folder beside this file.
-    url, md5: the archive to fetch, http(s):// or file://, and its checksum.
-    Raises DataError if the images cannot be had or are damaged, or the disk refuses.
+
+def load(
+    dataset: str = "auto",
+    data_dir: str | os.PathLike | None = None,
+    *,
+    url: str | None = None,
+    md5: str | None = None,
+    make: bool = False,
+) -> Dataset:
+    """The `Dataset`, after a download or a drawing where the default folder is missing.
+
+    dataset: "cifar10", "cifar100", "synthetic", or "auto": what `data_dir` holds, or without one CIFAR-10, and only
+    where it can't be fetched the synthetic images, with a warning on stderr. data_dir: the folder of batches or its
+    parent; by default a folder beside this file. url, md5: the archive to fetch, http(s):// or file://, and its
+    checksum, by default the official one's. make: whether a `data_dir` that isn't there is made, too. DataError if the
+    images can't be had or are damaged, or the disk refuses.
     """
-    if dataset not in ("auto", *FOLDERS):
-        raise DataError(f"--dataset {dataset}: unknown; choose auto, cifar10 or synthetic")
-    kind = "synthetic" if dataset == "synthetic" else "cifar10"
-    folder = HERE / FOLDERS[kind] if data_dir is None else Path(data_dir).expanduser()
-    if not (folder / "batches.meta").exists() and (folder / FOLDERS[kind]).is_dir():
-        folder = folder / FOLDERS[kind]
+    if dataset not in ("auto", *LAYOUTS):
+        raise DataError(f"--dataset {dataset}: unknown; choose auto, {', '.join(LAYOUTS)}")
+    kind = "cifar10" if dataset == "auto" else dataset
+    layout = LAYOUTS[kind]
+    folder = HERE / layout.folder if data_dir is None else _find(dataset, data_dir)
     if not folder.exists():
+        if data_dir is not None and not make:
+            raise DataError(
+                f"--data-dir {clean(data_dir, 80)}: there is no such folder; check the name, or have it made by: "
+                f"python data/cifar10.py --dataset {kind} --data-dir {clean(shlex.quote(str(data_dir)), 80)}"
+            )
         if kind == "synthetic":
             write_synthetic(folder)
         else:
             try:
-                download(folder, url, md5)
+                download(folder, url or layout.url, md5 or layout.md5, layout.files, partial(read, kind=kind))
             except Unreachable as error:
-                # A folder asked for by name may be a slip of the pen: other images would hide it.
-                if dataset == "cifar10" or data_dir is not None:
+                # A folder asked for by name may be a typo: other images would hide it.
+                if dataset != "auto" or data_dir is not None:
                     raise
                 line = "*" * 100
-                print(f"{line}\nWARNING: these are NOT the images of CIFAR-10 but SYNTHETIC ones, "
-                      f"and so is every result.\n{error}\n{line}", file=sys.stderr)
+                print(
+                    f"{line}\nWARNING: these are NOT the images of CIFAR-10 but SYNTHETIC ones, and so is every "
+                    f"result.\n{error}\n{line}",
+                    file=sys.stderr,
+                )
                 return load("synthetic")
     data = read(folder, kind)
     if dataset not in ("auto", data.name):
-        raise DataError(f"{folder}: holds {data.name} images, not {dataset}; "
-                        f"give --dataset {data.name} or another --data-dir")
+        other = f"give --dataset {data.name}" if data.name in LAYOUTS else "leave --dataset out"
+        raise DataError(f"{shorter(folder)}: holds {data.name} images, not {dataset}; {other} or another --data-dir")
     return data
 
 
-def split(n, share, rng):
-    """Draw the validation rows: return (training, validation), two sorted int64 arrays that part range(n).
-
-    share: the validation share, between 0 and 1; rng: a numpy Generator.
-    Raises DataError if either side would be empty.
-    """
-    count = round(n * share) if 0 < share < 1 else 0
-    if not 0 < count < n:
-        raise DataError(f"validation share {share}: leaves no training or no validation images out of {n}; "
-                        "choose a share between 0 and 1, such as 0.1")
-    order = rng.permutation(n)
-    return np.sort(order[count:]), np.sort(order[:count])
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Pickles: every call that a pickle asks for is recorded, none is made, and the record is then checked.
-
-_RECORDED = {(f"numpy.{core}.{module}", name) for core in ("core", "_core") for module, name in (
-    ("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))}
-_RECORDED |= {("numpy", "ndarray"), ("numpy", "dtype")}
-
-
-class _Refused(ValueError):
-    """What is wrong with a file, without its name and the remedy."""
-
-
-class _Call:
-    """A call that a pickle asks for: the name, its arguments, and the state set afterwards."""
-
-    def __init__(self, name, args):
-        self.name, self.args, self.state = name, args, None
-
-    def __setstate__(self, state):
-        self.state = state
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        # A new function each time: a pickle may set attributes on what it gets, and must not reach ours.
-        if (module, name) in _RECORDED:
-            return lambda *args: _Call(name, args)
-        if (module, name) == ("_codecs", "encode"):    # bytes, as Python 3 writes them in protocol 2
-            return lambda text, encoding: _encode(text, encoding)
-        if name == "bytes" and module in ("builtins", "__builtin__"):    # so written if empty
-            return lambda: b""
-        raise _Refused(f"asks for {module}.{name}, which no image batch needs, and was not run")
-
-
-def _encode(text, encoding):
-    if type(text) is not str or encoding != "latin1":
-        raise _Refused("asks for _codecs.encode of something that is not latin1 text")
-    return text.encode("latin1")
-
-
-def _text(value):
-    value = value.decode() if isinstance(value, bytes) else value
-    if not isinstance(value, str):
-        raise _Refused(f"holds {type(value).__name__} where text belongs")
-    return value
-
-
-def _array(call):
-    """Build the array (or scalar: shape ()) that `call` describes, from its own bytes and no more."""
-    order = "C"
-    if call.name == "_reconstruct":
-        _, shape, dtype, fortran, raw = call.state
-        order = "F" if fortran else "C"
-    elif call.name == "_frombuffer":
-        raw, dtype, shape, order = call.args
-    elif call.name == "scalar":
-        (dtype, raw), shape = call.args, ()
-    else:
-        raise _Refused(f"holds a bare numpy.{call.name}")
-    kind = _text(dtype.args[0])
-    if not re.fullmatch(r"[<>|=]?[biufc]\d\d?", kind):
-        raise _Refused(f"holds an array of dtype {kind!r}")
-    dtype = np.dtype(kind).newbyteorder(_text(dtype.state[1]) if dtype.state else "|")
-    if len(raw) != math.prod(shape) * dtype.itemsize or min(shape, default=0) < 0:
-        raise _Refused(f"holds an array of shape {shape} in {len(raw)} bytes")
-    return np.frombuffer(raw, dtype).reshape(shape, order=order)
-
-
-@contextlib.contextmanager
-def _blaming(path, remedy):
-    """Turn whatever goes wrong while `path` is read into one line."""
+def _find(dataset: str, data_dir: str | os.PathLike) -> Path:
+    """The folder of batches that `data_dir` is, or else holds."""
     try:
-        yield
-    except Exception as error:
-        if isinstance(error, _Refused):
-            fault = str(error)
-        elif isinstance(error, FileNotFoundError):
-            fault = "is missing"
-        elif isinstance(error, OSError):
-            fault = f"cannot be read ({error.strerror})"
-        elif isinstance(error, EOFError) or "truncated" in str(error):
-            fault = "is truncated or empty"
-        else:
-            fault = f"is no CIFAR-10 pickle ({type(error).__name__}: {error})"
-        raise DataError(f"{path}: {fault}; {remedy}") from error
+        folder = user_path(data_dir)
+    except UserError as error:
+        raise DataError(f"--data-dir {error}") from None
+    if _layout(folder) is None:
+        for kind, layout in LAYOUTS.items():
+            if dataset in ("auto", kind) and (folder / layout.folder).is_dir():
+                return folder / layout.folder
+    return folder
 
 
-def _unpickle(path, *keys):
-    """Return the dict in the pickle `path`, with str keys; `keys` must be among them."""
-    if path.stat().st_size > LIMIT:
-        raise _Refused(f"is larger than {LIMIT:,} bytes")
-    with open(path, "rb") as file:
-        content = _Unpickler(file, encoding="bytes").load()
-    if not isinstance(content, dict):
-        raise _Refused(f"holds a {type(content).__name__}, not a dict")
-    content = {_text(key): value for key, value in content.items()}
-    for key in keys:
-        if key not in content:
-            raise _Refused(f"has no {key!r}, but {', '.join(map(repr, content)) or 'nothing'}"[:200])
-    return content
+def _layout(folder: Path) -> Layout | None:
+    """The layout of the files in `folder`, by its file of class names; None if neither is there."""
+    if (folder / META).exists():
+        return CIFAR10
+    if (folder / "meta").exists() and (folder / "train").exists():
+        return CIFAR100
+    return None
 
 
-def _labels(value):
-    if isinstance(value, _Call):
-        value = list(_array(value))
-    elif isinstance(value, list):
-        value = [_array(item)[()] if isinstance(item, _Call) else item for item in value]
+def read(folder: str | os.PathLike, kind: str = "cifar10") -> Dataset:
+    """The `Dataset` in `folder`; `kind` only says which one was expected, where nothing else tells.
+
+    DataError, which names the file, if one is missing, damaged, out of place or not trusted.
+    """
+    folder = Path(folder)
+    layout = _layout(folder) or LAYOUTS[kind]
+    shown = shlex.quote(clean(shorter(folder), 100))
+    if not folder.is_dir() or not any((folder / file).exists() for file in layout.files):
+        raise DataError(
+            f"{shown}: is no folder of CIFAR-10 batches; give --data-dir the folder that holds {layout.train[0]}, or "
+            "have one made by: python data/cifar10.py --data-dir NEW"
+        )
+    kind = "cifar100" if layout is CIFAR100 else kind
+    flags = (f" --dataset {kind}" if kind != "cifar10" else "") + (
+        f" --data-dir {shown}" if folder.parent != HERE else ""
+    )
+    remedy = f"put the right file there, or delete {shown} and run: python data/cifar10.py{flags}"
+    with error_context(folder / layout.meta, remedy, DataError):
+        names = _class_names(folder / layout.meta, layout)
+    if layout is CIFAR10 and names not in (CLASSES, tuple(SHAPES)):
+        remedy = f"put the right file there, or make {shown} anew by: python data/pictures.py"
+
+    room = sum(path.stat().st_size for file in layout.train if (path := folder / file).is_file()) // PIXELS
+    train_images = np.empty((room, PIXELS), np.uint8)  # more than enough, and what isn't written takes no memory
+    train_labels: list[np.ndarray] = []
+    rows, files, first = 0, list(layout.train), None
+    while files:
+        path = folder / files.pop(0)
+        with error_context(path, remedy, DataError):
+            images, labels, made_by, count = _batch(path, layout, len(names))
+            if first is None:
+                first = made_by
+                files = files[: count - 1] if made_by else files  # our own folders have one to five
+            _check_kind(made_by, first, names)
+            train_images[rows : rows + len(images)] = images
+        train_labels.append(labels)
+        rows += len(images)
+    path = folder / layout.test
+    with error_context(path, remedy, DataError):
+        test_images, test_labels, made_by, _ = _batch(path, layout, len(names))
+        _check_kind(made_by, first, names)
+
+    arrays = train_images[:rows], np.concatenate(train_labels), test_images.copy(), test_labels
+    digest = hashlib.sha256()
+    for item in arrays:
+        item.flags.writeable = False
+        digest.update(f"{item.shape}".encode())
+        # Labels too: one byte each on every machine, or two if there are many classes.
+        digest.update(np.ascontiguousarray(item, np.uint8 if item.ndim == 2 or len(names) <= 256 else "<u2"))
+    name = first or ("cifar100" if layout is CIFAR100 else "cifar10")
+    return Dataset(name, *arrays, names, digest.hexdigest(), folder)
+
+
+def _check_kind(made_by: str, first: str, names: Sequence[str]) -> None:
+    """Fault unless who made a batch is who made the first one, and fits the classes."""
+    if made_by != "pictures" and (made_by == "synthetic") != (names == tuple(SHAPES)):
+        raise Fault(f"is {'' if made_by else 'not '}synthetic, but its batches.meta says otherwise")
+    if made_by != first:
+        raise Fault(f"is of another kind ({made_by or 'official'}) than the batches before it ({first or 'official'})")
+
+
+def _batch(path: Path, layout: Layout, classes: int) -> tuple[np.ndarray, np.ndarray, str, int]:
+    """(images (n, 3072) uint8, labels (n,) int64, who made it or '', how many training files it says there are)"""
+    content = read_pickle(path, "data", layout.labels)
+    if not isinstance(content["data"], Call):
+        raise Fault(f"has data of type {type(content['data']).__name__}, not an array")
+    images, labels = array(content["data"]), _labels(content[layout.labels], classes)
+    if images.dtype != np.uint8:
+        raise Fault(f"has images of dtype {images.dtype}, not uint8")
+    if images.ndim != 2 or images.shape[1] != PIXELS or not len(images):
+        raise Fault(f"has images of shape {images.shape}, not (rows, {PIXELS})")
+    if len(images) != len(labels):
+        raise Fault(f"has {len(images):,} images but {len(labels):,} labels")
+    title = text(content.get("batch_label", ""))
+    found = re.match(r"(training|testing) batch (\d{1,4}) of (\d{1,4})", title, re.ASCII)
+    own = path.name.removeprefix("data_batch_")
+    if found and layout is not CIFAR100:
+        split, number = found[1], found[2]
+        # Only a clear contradiction counts: copies are found that number their batches from 0.
+        swapped = (split == "testing") != (path.name == layout.test)
+        if swapped or (split == "training" and "1" <= number <= "5" and len(number) == 1 and number != own):
+            raise Fault(f"is swapped: it says that it is {found[0]!r}")
+    made_by = next((kind for kind in OWN if title.endswith(f", {kind}")), "")
+    count = int(found[3]) if found else len(layout.train)
+    return images, labels, made_by, min(max(count, 1), len(layout.train))
+
+
+def _labels(value: object, classes: int) -> np.ndarray:
+    """Labels (n,) int64 of a list of integers, or of an array of them. Fault unless they are 0 to classes - 1."""
+    if isinstance(value, list):
+        value = [_scalar(item) if isinstance(item, Call) else item for item in value]
+        if not all(type(label) is int for label in value):
+            row = next(row for row, label in enumerate(value) if type(label) is not int)
+            raise Fault(f"has a label that is no integer in row {row}")
+        wrong = (row for row, label in enumerate(value) if not 0 <= label < classes)
+    elif not isinstance(value, Call):
+        raise Fault(f"has labels of type {type(value).__name__}, not a list or an array")
     else:
-        raise _Refused(f"has labels of type {type(value).__name__}, not a list or an array")
-    for row, label in enumerate(value):
-        if type(label) is not int and not isinstance(label, np.integer):
-            raise _Refused(f"has a label that is no integer in row {row}")
-        if not 0 <= label <= 9:
-            raise _Refused(f"has label {label} in row {row}, outside 0..9")
+        value = array(value)
+        if value.ndim != 1 or value.dtype.kind not in "iu":
+            raise Fault("has a label that is no integer in row 0")
+        wrong = iter(np.flatnonzero((value < 0) | (value >= classes)))
+    if (row := next(wrong, None)) is not None:
+        raise Fault(f"has label {value[row]} in row {row}, outside 0..{classes - 1}")
     return np.array(value, np.int64)
 
 
-def _batch(path):
-    """Return (images (n, 3072) uint8, labels (n,) int64, whether the batch says that it is synthetic)."""
-    content = _unpickle(path, "data", "labels")
-    if not isinstance(content["data"], _Call):
-        raise _Refused(f"has data of type {type(content['data']).__name__}, not an array")
-    images, labels = np.ascontiguousarray(_array(content["data"])), _labels(content["labels"])
-    if images.dtype != np.uint8:
-        raise _Refused(f"has images of dtype {images.dtype}, not uint8")
-    if images.ndim != 2 or images.shape[1] != PIXELS or not len(images):
-        raise _Refused(f"has images of shape {images.shape}, not (rows, {PIXELS})")
-    if len(images) != len(labels):
-        raise _Refused(f"has {len(images)} images but {len(labels)} labels")
-    title = _text(content.get("batch_label", ""))
-    found = re.match(r"(training|testing) batch (\d+) of \d+", title)
-    wanted = ("testing", "1") if path.name == "test_batch" else ("training", path.name[-1])
-    if found and found.groups() != wanted:
-        raise _Refused(f"is swapped: it says that it is {found[0]!r}")
-    return images, labels, "synthetic" in title
+def _scalar(call: Call) -> object:
+    """A NumPy integer as Python's; any other array as it is."""
+    item = array(call)
+    return item.item() if item.shape == () and item.dtype.kind in "iu" else item
 
 
-def _class_names(path):
-    names = _unpickle(path, "label_names")["label_names"]
-    if not isinstance(names, (list, tuple)) or len(names) != 10:
-        raise _Refused("has no list of ten label_names")
-    names = tuple(_text(name) for name in names)
-    if len(set(names)) != 10 or not all(name and name.isprintable() for name in names):
-        raise _Refused("has label_names that are empty, doubled or not printable")
+def _class_names(path: Path, layout: Layout) -> tuple[str, ...]:
+    names = read_pickle(path, layout.names)[layout.names]
+    if not isinstance(names, list | tuple) or not 2 <= len(names) <= MAX_CLASSES:
+        raise Fault(f"has no list of 2 to {MAX_CLASSES:,} {layout.names}")
+    names = tuple(text(name) for name in names)
+    if len(set(names)) < len(names) or not all(name and name.isprintable() and len(name) <= 255 for name in names):
+        raise Fault(f"has {layout.names} that are empty, doubled, too long or not printable")
     return names
 
 
-def read(folder, kind="cifar10"):
-    """Return the `Dataset` in `folder`; `kind` ("cifar10" or "synthetic") only words the remedy.
+# ---- The validation split -------------------------------------------------------------------------------------------
 
-    Raises DataError, which names the file, if one is missing, damaged, out of place or not trusted.
+
+def split(labels: np.ndarray | int, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the validation rows: (training, validation), two sorted int64 arrays that part the rows.
+
+    labels: (n,), or just n. share: the validation share, between 0 and 1. Of fewer than 5,000 labels each class gives
+    its share, to whole images, and keeps at least one for training; with more, or without labels, chance is fair enough
+    and all rows are drawn from alike. DataError if either side would be empty.
     """
-    folder = Path(folder)
-    flag = " --dataset synthetic" if kind == "synthetic" else ""
-    if not folder.is_dir() or not any((folder / file).exists() for file in FILES):
-        raise DataError(f"{folder}: is no folder of CIFAR-10 batches; give --data-dir the folder that holds "
-                        "data_batch_1, or a new name, such as "
-                        f"{(folder if folder.is_dir() else folder.parent) / FOLDERS[kind]}, to have it made")
-    remedy = (f"put the right file there, or delete {folder} and "
-              f"run python data/cifar10.py{flag} --data-dir {folder}")
-    with _blaming(folder / "batches.meta", remedy):
-        class_names = _class_names(folder / "batches.meta")
-    is_synthetic = class_names == tuple(SHAPES)
-    images, labels = [], []
-    for file in (*TRAIN, "test_batch"):
-        with _blaming(folder / file, remedy):
-            pixels, numbers, marked = _batch(folder / file)
-            if marked != is_synthetic:
-                raise _Refused(f"is {'' if marked else 'not '}synthetic, but its batches.meta says otherwise")
-        images.append(pixels)
-        labels.append(numbers)
-    arrays = np.concatenate(images[:5]), np.concatenate(labels[:5]), images[5], labels[5]
-    digest = hashlib.sha256()
-    for array in arrays:
-        array.flags.writeable = False
-        digest.update(f"{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array, np.uint8))    # labels too: one byte each on every machine
-    name = "synthetic" if is_synthetic else "cifar10"
-    return Dataset(name, *arrays, class_names, digest.hexdigest(), folder)
+    n = labels if isinstance(labels, int | np.integer) else len(labels)
+    count = round(n * share) if 0 < share < 1 else 0
+    if not 0 < count < n:
+        raise DataError(
+            f"validation share {share}: leaves no training or no validation images out of {n}; choose a share between "
+            "0 and 1, such as 0.1"
+        )
+    if n >= SMALL or isinstance(labels, int | np.integer):
+        order = rng.permutation(n)
+        return np.sort(order[count:]), np.sort(order[:count])
+    return stratified(labels, share, rng)
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Making a folder: one process at a time, whole or not at all.
+def stratified(labels: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a `share` of the rows of each class: (the rest, what was drawn), two sorted int64 arrays.
 
-try:
-    import fcntl
-
-    def _lock(file):
-        """Wait until this process alone holds `file`; closing it, or dying, lets go."""
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for the process that holds {file.name}", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
-except ImportError:    # Windows
-    import msvcrt
-
-    def _lock(file):
-        while True:
-            with contextlib.suppress(OSError):    # LK_LOCK gives up after ten seconds
-                return msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-
-
-@contextlib.contextmanager
-def _locked(path):
-    """Hold the lock file `path`, which is there only as long as someone needs it."""
-    while True:
-        with open(path, "wb") as file:
-            _lock(file)
-            # Who held it before has deleted it, and others may lock a new file of that name by now.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                try:
-                    yield
-                finally:
-                    with contextlib.suppress(PermissionError):    # Windows does not delete open files
-                        path.unlink()
-                return
-
-
-@contextlib.contextmanager
-def _whole(folder):
-    """Yield a new folder that becomes `folder` when the block ends without an error.
-
-    Other processes wait. Where one of them has made `folder` in the meantime, None is yielded instead.
-    Raises DataError if the disk refuses, in the block too.
+    What is drawn has round(n share) rows, those beyond whole rows from the classes with the largest fractions; but each
+    class keeps at least one row. DataError if that leaves nothing to draw.
     """
-    lock, partial = (folder.with_name(folder.name + end) for end in (".lock", ".partial"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(lock):
-            try:
-                if folder.exists():
-                    yield None
-                else:
-                    shutil.rmtree(partial, ignore_errors=True)    # left by a process that was killed
-                    partial.mkdir()
-                    yield partial
-                    partial.rename(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror}); free some space, "
-                        "change its permissions, or name another place with --data-dir") from error
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    sizes = np.array([len(each) for each in rows])
+    counts = np.minimum(np.floor(sizes * share).astype(int), sizes - 1)
+    fractions = np.where(counts < sizes - 1, sizes * share - counts, -1)
+    missing = round(len(labels) * share) - int(counts.sum())
+    for c in np.argsort(-fractions, kind="stable")[: max(missing, 0)]:
+        counts[c] += fractions[c] > 0
+    drawn = [rng.permutation(each)[:count] for each, count in zip(rows, counts, strict=True)]
+    drawn = np.sort(np.concatenate(drawn)).astype(np.int64)
+    if not len(drawn):
+        raise DataError(
+            f"validation share {share}: leaves no validation images, as each of the {len(rows)} classes keeps one for "
+            "training; choose a larger share, or add images"
+        )
+    return np.setdiff1d(np.arange(len(labels)), drawn), drawn
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Download: resumed where it stopped, verified, and only then unpacked.
-
-def download(folder, url=URL, md5=MD5):
-    """Fetch the archive at `url`, verify its MD5 sum and unpack it into the new folder `folder`.
-
-    An interrupted download stays beside `folder` (*.part) and is resumed by the next call. Does nothing
-    if the folder is there, or another process makes it meanwhile.
-    Raises Unreachable if the archive can't be fetched, DataError if it isn't the expected one or the disk
-    refuses.
-    """
-    folder, md5 = Path(folder), md5.lower()
-    if not re.fullmatch("[0-9a-f]{32}", md5):
-        raise DataError(f"--data-md5 {md5}: is no MD5 sum; give 32 hexadecimal digits, as md5sum prints them")
-    if not re.match("(https?|file)://", url):
-        raise DataError(f"--data-url {url}: is no URL; give https://, http:// or file:///")
-    with _whole(folder) as new:
-        if new is None:
-            return
-        # The sum in the name keeps the parts of different archives apart.
-        part = folder.with_name(f"{folder.name}.{md5[:8]}.part")
-        print(f"downloading {url} into {folder}", file=sys.stderr)
-        resumed = part.exists()
-        try:
-            found = _fetch(url, part)
-            if found != md5 and resumed:    # what was there may have been damaged
-                part.unlink()
-                found = _fetch(url, part)
-            if found != md5:
-                raise DataError(f"--data-url {url}: has MD5 {found}, not {md5}; try again or another URL, "
-                                "and give --data-md5 if this archive is the one that you want")
-            _unpack(part, new)
-            read(new)
-        except Unreachable:
-            raise
-        except DataError:
-            part.unlink(missing_ok=True)
-            raise
-        part.unlink()
+# ---- The command line, and checkpoints ------------------------------------------------------------------------------
 
 
-def _fetch(url, part):
-    """Bring `part` to its full length, in as many attempts as go forward; return its MD5 sum."""
-    waits, most, connected = list(WAITS), 0, False
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        most = max(most, before)
-        try:
-            if _receive(url, part, before):
-                break
-            fault = "the connection broke off"
-        except urllib.error.HTTPError as error:
-            if error.code == 416 and before:    # nothing beyond what is there: the checksum will tell
-                break
-            fault = f"the server answers {error.code} {error.reason}"
-            if error.code < 500 and error.code != 429:
-                waits = []
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            if getattr(error, "filename", None) == str(part):
-                raise    # the disk's fault
-            fault = str(getattr(error, "reason", error)) or type(error).__name__
-            if isinstance(error, (urllib.error.URLError, ValueError)) and not connected:
-                waits = []    # no network, or no such address: waiting does not help
-        after = part.stat().st_size if part.exists() else 0
-        if after > most:
-            waits, connected = list(WAITS), True
-        elif not waits:
-            raise Unreachable(f"--data-url {url}: cannot be fetched ({fault}); check the network, "
-                              "give the URL of a mirror, or give --dataset synthetic")
-        else:
-            time.sleep(waits.pop(0))
-    digest = hashlib.md5(usedforsecurity=False)
-    with open(part, "rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _receive(url, part, have):
-    """Append to `part`, which has `have` bytes, what the server sends; return whether that was all."""
-    headers = {"User-Agent": "cifar10.py"} | ({"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
-        if getattr(response, "status", None) == 206:
-            begins = re.match(rf"bytes {have}-", response.headers.get("Content-Range", ""))
-            if not begins:
-                part.unlink()
-                return False
-        else:
-            have = 0    # the server ignores Range
-        length = response.headers.get("Content-Length", "")
-        total = have + int(length) if length.isdecimal() else None
-        with open(part, "ab" if have else "wb") as file, tqdm(
-                total=total, initial=have, desc="download", unit="B", unit_scale=True, disable=None) as bar:
-            while chunk := response.read(2**18):
-                have += len(chunk)
-                if max(have, total or 0) > LIMIT:
-                    raise DataError(f"--data-url {url}: is larger than {LIMIT:,} bytes; give another URL")
-                try:
-                    file.write(chunk)
-                    file.flush()
-                except OSError as error:
-                    error.filename = str(part)    # tells the disk's faults from the network's
-                    raise
-                bar.update(len(chunk))
-    return total is None or have == total
-
-
-def _unpack(archive, folder):
-    """Unpack the batches in `archive`, whatever its own folder is called, into `folder`."""
-    # Patch releases of Python before June 2023 lack the filter; what is checked here is enough by itself.
-    safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-    remedy = "give the --data-url and --data-md5 of another archive"
-    size = 0
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tqdm(tar, "unpack", unit=" files", disable=None):
-                path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-                    raise DataError(f"{archive}: holds {member.name!r}, a link or a way out of its folder; "
-                                    f"{remedy}")
-                size += member.size
-                if size > LIMIT:
-                    raise DataError(f"{archive}: unpacks to more than {LIMIT:,} bytes; {remedy}")
-                if member.isfile() and path.name in FILES:
-                    member.name = path.name
-                    tar.extract(member, folder, set_attrs=False, **safely)
-    except (tarfile.TarError, EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
-        if getattr(error, "errno", None):    # the disk's fault; a damaged archive's OSError has no number
-            raise
-        raise DataError(f"{archive}: is no sound archive ({error}); {remedy}") from error
-
-
-# ---------------------------------------------------------------------------------------------------------
-# Synthetic images: each class is a function that is positive inside its shape, within about [-1, 1]^2.
-
-SHAPES = {
-    "disc": lambda x, y: 0.85 - np.hypot(x, y),
-    "ring": lambda x, y: 0.25 - abs(np.hypot(x, y) - 0.75),
-    "square": lambda x, y: 0.75 - np.maximum(abs(x), abs(y)),
-    "frame": lambda x, y: 0.18 - abs(np.maximum(abs(x), abs(y)) - 0.75),
-    "triangle": lambda x, y: np.minimum(0.7 - y, 0.5 + 0.5 * y - abs(x)),
-    "cross": lambda x, y: np.minimum(0.25 - np.minimum(abs(x), abs(y)), 0.95 - np.maximum(abs(x), abs(y))),
-    "star": lambda x, y: 0.65 + 0.35 * np.cos(5 * np.arctan2(x, -y)) - np.hypot(x, y),
-    "stripes": lambda x, y: np.minimum(0.25 * np.cos(8 * x), 0.95 - np.maximum(abs(x), abs(y))),
-    "bars": lambda x, y: np.minimum(0.25 * np.cos(8 * y), 0.95 - np.maximum(abs(x), abs(y))),
-    "checkers": lambda x, y: np.minimum(0.4 * np.sin(5 * x) * np.sin(5 * y),
-                                        0.95 - np.maximum(abs(x), abs(y))),
-}
-
-
-def synthetic(n, rng):
-    """Draw n images of coloured shapes from the numpy Generator `rng`.
-
-    Returns (images (n, 3072) uint8, labels (n,) int64), the ten classes of `SHAPES` equally often. Place,
-    size, angle, colours, light, background, an occluding bar and noise vary, and none tells the class.
-    """
-    labels = rng.permutation(np.arange(n) % 10)
-    images = np.empty((n, PIXELS), np.uint8)
-    for start in range(0, n, 500):    # small enough to stay in the cache
-        rows = slice(start, start + 500)
-        images[rows] = _draw(labels[rows], rng)
-    return images, labels
-
-
-def _draw(labels, rng):
-    n = len(labels)
-
-    def uniform(low, high, channels=1):
-        return rng.uniform(low, high, (n, channels, 1, 1)).astype(np.float32)
-
-    def turned(angle):    # coordinates along and across a direction, (n, 1, 32, 32)
-        return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
-
-    grid = np.linspace(-1, 1, 32, dtype=np.float32)
-    y, x = np.meshgrid(grid, grid, indexing="ij")
-
-    size = uniform(0.45, 0.8)
-    u, v = turned(uniform(-0.35, 0.35))
-    u, v = (u - uniform(-0.25, 0.25)) / size, (v - uniform(-0.25, 0.25)) / size
-    inside = np.empty_like(u)
-    for label, shape in enumerate(SHAPES.values()):
-        rows = labels == label
-        inside[rows] = shape(u[rows], v[rows])
-    inside = np.clip(inside * size * 12 + 0.5, 0, 1)
-
-    # The shape is lighter than its ground in most images, not all: a linear classifier gets that far.
-    lighter = np.where(rng.random((n, 1, 1, 1)) < 0.85, 1, -1).astype(np.float32)
-    ground, contrast = uniform(0.3, 0.7, 3), lighter * uniform(0.1, 0.5, 3)
-    wave = uniform(0, 0.15) * np.sin(uniform(2, 9) * turned(uniform(0, 6.3))[0] + uniform(0, 6.3))
-    image = ground + wave - contrast / 2 + contrast * inside
-
-    across = turned(uniform(0, 6.3))[0] - uniform(-1.5, 1.5)
-    hidden = np.clip((uniform(0, 0.2) - abs(across)) * 16 + 0.5, 0, 1)
-    image += hidden * (uniform(0, 1, 3) - image)
-    image *= 1 + uniform(0, 0.3) * turned(uniform(0, 6.3))[0]
-    image += uniform(0.01, 0.1) * rng.standard_normal(image.shape, np.float32)
-    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8).reshape(n, PIXELS)
-
-
-def write_synthetic(folder, train=50_000, test=10_000, seed=0):
-    """Draw `train` + `test` synthetic images into the new folder `folder`, in the layout of CIFAR-10.
-
-    Does nothing if the folder is there. Raises DataError if one of the six batches would be empty, or the
-    disk refuses.
-    """
-    folder = Path(folder)
-    if train < 5 or test < 1:
-        raise DataError(f"{folder}: {train} training and {test} test images are too few; ask for 5 and 1")
-    with _whole(folder) as new:
-        if new is None:
-            return
-        print(f"drawing {train + test:,} synthetic images into {folder}", file=sys.stderr)
-        rng = np.random.default_rng(seed)
-        rows = [len(part) for part in np.array_split(np.arange(train), 5)] + [test]
-        titles = [f"training batch {i} of 5" for i in range(1, 6)] + ["testing batch 1 of 1"]
-        files = tqdm(FILES[:6], "draw", unit=" files", disable=None)
-        for file, n, title in zip(files, rows, titles, strict=True):
-            images, labels = synthetic(n, rng)
-            names = [f"{list(SHAPES)[c]}_s_{row:06d}.png".encode() for row, c in enumerate(labels)]
-            _write(new / file, {b"batch_label": f"{title}, synthetic".encode(), b"labels": labels.tolist(),
-                                b"data": images, b"filenames": names})
-        _write(new / "batches.meta", {b"num_cases_per_batch": rows[0], b"num_vis": PIXELS,
-                                      b"label_names": [name.encode() for name in SHAPES]})
-
-
-def _write(path, content):
-    with open(path, "wb") as file:
-        pickle.dump(content, file, protocol=3)    # in protocol 2, the official one, Python 3 has no bytes
-
-
-# ---------------------------------------------------------------------------------------------------------
-# The command line that all scripts share.
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults that say something, and keeps the line breaks of the description."""
-
-    def _get_help_string(self, action):
-        says_nothing = action.default is None or action.default is False
-        return action.help if says_nothing else super()._get_help_string(action)
-
-
-class ArgumentParser(argparse.ArgumentParser):
-    """argparse's, but --some_flag is --some-flag, no flag is abbreviated, and an error is one line."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": _HelpFormatter} | kwargs)
-
-    def parse_known_args(self, args=None, namespace=None):
-        flags = {flag.replace("_", "-"): flag for flag in self._option_string_actions}
-        args = list(sys.argv[1:] if args is None else args)
-        end = args.index("--") if "--" in args else len(args)
-        for i, arg in enumerate(args[:end]):
-            flag, equals, value = arg.partition("=")
-            if flag.startswith("--"):
-                args[i] = flags.get(flag.replace("_", "-"), flag) + equals + value
-        return super().parse_known_args(args, namespace)
-
-    def parse_args(self, args=None, namespace=None):
-        namespace, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            flag = unknown[0].partition("=")[0].replace("_", "-")
-            near = difflib.get_close_matches(flag, self._option_string_actions, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-        return namespace
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}; see {self.prog} --help\n")
-
-
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say which images to read; `load_from` takes them."""
     group = parser.add_argument_group("data")
-    group.add_argument("--dataset", choices=("auto", *FOLDERS), default="auto",
-                       help="which images; auto: CIFAR-10 if it is there or can be fetched, else synthetic")
-    group.add_argument("--data-dir", metavar="FOLDER",
-                       help="the folder that holds data_batch_1 to 5, test_batch and batches.meta, or its "
-                            "parent; made if missing (default: data/cifar-10-batches-py beside the scripts, "
-                            "data/synthetic-batches-py for synthetic images)")
-    group.add_argument("--data-url", metavar="URL", default=URL,
-                       help="the archive to fetch where the folder is missing: a mirror, or file:///full/path")
-    group.add_argument("--data-md5", metavar="SUM", default=MD5,
-                       help="its MD5 sum; an archive with another is refused, whatever the URL")
+    group.add_argument(
+        "--dataset",
+        choices=("auto", *LAYOUTS),
+        default="auto",
+        help="which images; auto: those in --data-dir, or CIFAR-10 if it is there or can be fetched, else synthetic",
+    )
+    group.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        help="the folder of batches (data_batch_1 ..., test_batch, batches.meta), or its parent (default: "
+        "data/cifar-10-batches-py beside the scripts, data/synthetic-batches-py for synthetic images, and so on, "
+        "made if missing)",
+    )
+    group.add_argument(
+        "--data-url",
+        metavar="URL",
+        help="the archive to fetch where the folder is missing: a mirror, or file:///full/path (default: the official "
+        "one)",
+    )
+    group.add_argument(
+        "--data-md5",
+        metavar="SUM",
+        help="its MD5 sum; an archive with another is refused, whatever the URL (default: the official one's)",
+    )
 
 
-def load_from(args):
-    """Return `load`'s Dataset for the flags of `add_arguments`."""
-    return load(args.dataset, args.data_dir, url=args.data_url, md5=args.data_md5)
+def load_from(args: argparse.Namespace, make: bool = False) -> Dataset:
+    """`load`'s Dataset for the flags of `add_arguments`."""
+    return load(args.dataset, args.data_dir, url=args.data_url, md5=args.data_md5, make=make)
 
 
-_REMEDIES = {errno.ENOENT: "check the path", errno.ENOSPC: "free some space or choose another place",
-             errno.EACCES: "change its permissions or choose another place"}
+def load_for(args: argparse.Namespace, trained: dict) -> Dataset:
+    """The images that the flags ask for; where they leave it open, those that a checkpoint was trained on.
 
-
-def command(main, *args):
-    """Run `main(*args)` as a script's whole work; return its exit code: what main returns, or 0 for None.
-
-    Errors that a user can mend are one line on stderr and 2: those with the attribute `one_line` set, and
-    the operating system's about a file. Ctrl-C is 130, a reader that has gone (`| head`) 141.
+    trained: what the checkpoint says of them, name, fingerprint and class_names, each of which may be anything.
     """
-    prog = Path(sys.argv[0]).name
-    try:
-        try:
-            return main(*args) or 0
-        finally:
-            print(end="", flush=True)    # here, where the failure can be told
-    except KeyboardInterrupt as interrupt:
-        print(f"\n{prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if isinstance(error, OSError) and error.filename is None:
-            # Standard output itself: Python would try once more at exit, and complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            if isinstance(error, BrokenPipeError):
-                return 141
-        if isinstance(error, OSError) and error.errno:
-            text = f"{error.strerror}; {_REMEDIES.get(error.errno, 'choose another place')}"
-            text = text if error.filename is None else f"{error.filename}: {text}"
-        elif getattr(error, "one_line", False):
-            text = str(error)
-        elif isinstance(error, MemoryError):
-            text = "not enough memory; choose fewer hidden units or a smaller --batch-size"
-        else:
-            raise
-        print(f"{prog}: error: {DataError(text)}", file=sys.stderr)
-        return 2
+    name = trained.get("name")
+    if args.dataset == "auto" and args.data_dir is None and name == "pictures":
+        raise DataError("this checkpoint was trained on pictures of your own; give their folder by --data-dir")
+    dataset = args.dataset
+    if dataset == "auto" and isinstance(name, str) and name in LAYOUTS:
+        inside = args.data_dir is None or (Path(args.data_dir).expanduser() / LAYOUTS[name].folder).is_dir()
+        dataset = name if inside else "auto"
+    return load(dataset, args.data_dir, url=args.data_url, md5=args.data_md5)
 
 
-def main(argv=None):
+def warn_of_other_data(path: str | os.PathLike, trained: dict, dataset: Dataset) -> None:
+    """A line on stderr where the images aren't known to be those that the checkpoint `path` was trained on."""
+    shown = clean(shorter(path), 100)
+    if "fingerprint" not in trained:
+        print(f"{shown}: doesn't say which images it was trained on; these are {dataset.name}", file=sys.stderr)
+    elif trained["fingerprint"] != dataset.fingerprint:
+        print(
+            f"WARNING: {shown}: was trained on other images ({clean(trained.get('name'), 40)}, fingerprint "
+            f"{clean(trained['fingerprint'])[:8]}) than these ({dataset.name}, {dataset.fingerprint[:8]})",
+            file=sys.stderr,
+        )
+
+
+def class_names(trained: dict, count: int) -> list[str]:
+    """The names of a checkpoint's `count` classes; CIFAR-10's, or numbers, if it has none that can be shown."""
+    names = trained.get("class_names")
+    usable = isinstance(names, list) and len(names) == count
+    # The names go to the terminal, and to matplotlib, to which a $ is mathematics.
+    if usable and all(isinstance(name, str) and name.isprintable() and "$" not in name for name in names):
+        return [clean(name, 60) for name in names]
+    return list(CLASSES) if count == len(CLASSES) else [f"class {i}" for i in range(count)]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Make sure that the images are there, and say what they are."""
     parser = ArgumentParser(description=__doc__)
     add_arguments(parser)
-    data = load_from(parser.parse_args(argv))
-    print(f"name         {data.name}\nfolder       {data.folder}\nclasses      {' '.join(data.class_names)}")
+    data = load_from(parser.parse_args(argv), make=True)
+    names = clean(" ".join(data.class_names), 200)
+    print(f"name         {data.name}\nfolder       {clean(data.folder)}\nclasses      {len(data.class_names)}: {names}")
     print(f"training     {len(data.train_images):,} images\ntest         {len(data.test_images):,} images")
     print(f"fingerprint  {data.fingerprint}")
 

@@ -1,0 +1,413 @@
+"""Batches as pickles, read without running anything: a small machine of our own executes the two dozen operations that
+a batch needs, and a call that a pickle asks for is recorded, never made.
+
+All that the machine holds is bounded by the file's length, and nothing here recurses. An array is a view of the file's
+own bytes.
+"""
+
+import codecs
+import math
+import os
+import re
+import struct
+from collections.abc import Callable
+
+from support.cli import UserError, clean
+from support.npz import Fault, read_file
+
+import numpy as np
+
+LIMIT = 1 << 30  # bytes; no file may be larger
+LONG_TEXT = 4096  # bytes; longer strings are views of the file
+MAX_DEPTH = 100  # of lists in lists
+_CONTAINERS = (tuple, list, dict)
+
+
+class DataError(UserError):
+    """What is wrong with the data, in one line: the file or flag, the fault, the remedy."""
+
+
+class Name:
+    """A function or class that a pickle names."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class Call:
+    """A call that a pickle asks for: the name, its arguments, and the state set afterwards."""
+
+    def __init__(self, name: str, args: tuple) -> None:
+        self.name, self.args, self.state = name, args, None
+
+
+# The names that a batch may hold, and what we call them.
+_NAMES = {
+    f"numpy.{core}.{module}.{name}": name
+    for core in ("core", "_core")
+    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
+}
+_NAMES |= {f"numpy.{name}": name for name in ("ndarray", "dtype")}
+_NAMES |= {"_codecs.encode": "encode", "builtins.bytes": "bytes", "__builtin__.bytes": "bytes"}
+
+# ---- The machine ----------------------------------------------------------------------------------------------------
+
+
+class _Machine:
+    """Executes the operations of a pickle; see Python's pickletools for what each does."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.view = content, memoryview(content)
+        self.position = 0
+        self.stack: list = []
+        self.marks: list[list] = []  # the stacks below each MARK
+        self.memo: dict[int, object] = {}
+        self.depths: dict[int, int] = {}  # of the containers, by id
+        self.encoded = 0  # bytes made by _codecs.encode
+
+    def run(self) -> object:
+        """The value that the pickle describes. Fault if it describes none that a batch could hold."""
+        content, view, operations = self.content, self.view, _OPERATIONS
+        code = 0
+        try:
+            # Each operation can make an object. A batch needs some five for each of its images of 3 kB.
+            for _ in range(100_000 + len(content) // 256):
+                code = content[self.position]
+                self.position += 1
+                if code == 75:  # K, BININT1, and below U, SHORT_BINSTRING, and q, BINPUT: the labels and file names
+                    self.stack.append(content[self.position])
+                    self.position += 1
+                elif code == 85:
+                    start = self.position + 1
+                    self.position = start + content[start - 1]
+                    self.stack.append(content[start : self.position])
+                elif code == 113:
+                    self.memo[content[self.position]] = self.stack[-1]
+                    self.position += 1
+                elif code == 46:  # STOP
+                    return self.stack[-1]
+                else:
+                    operations[code](self)
+                if self.position > len(view):
+                    raise Fault("is truncated or empty")
+            raise Fault("has far more operations than a batch of its size needs")
+        except KeyError as error:
+            operation = operations.get(code)
+            what = f"operation {bytes([code])!r}" if operation is None else f"a reference to {clean(error, 30)}"
+            raise Fault(f"is no CIFAR-10 pickle ({what})") from None
+        except (IndexError, struct.error):
+            fault = "is truncated or empty" if self.position >= len(view) else "is no CIFAR-10 pickle"
+            raise Fault(fault) from None
+        except (TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, Fault):
+                raise
+            raise Fault(f"is no CIFAR-10 pickle ({type(error).__name__} in {bytes([code])!r})") from None
+
+    # Reading what follows an operation
+
+    def number(self, form: str) -> int:
+        value = struct.unpack_from(form, self.view, self.position)[0]
+        self.position += struct.calcsize(form)
+        return value
+
+    def take(self, size: int) -> memoryview:
+        start = self.position
+        if size < 0 or start + size > len(self.view):
+            self.position = len(self.view)
+            raise Fault("is truncated or empty")
+        self.position = start + size
+        return self.view[start : self.position]
+
+    def line(self, limit: int = 200) -> bytes:
+        end = self.content.find(b"\n", self.position)
+        if end < 0:
+            self.position = len(self.content)
+            raise Fault("is truncated or empty")
+        if end - self.position > limit:
+            raise Fault("is no CIFAR-10 pickle (a line that is too long)")
+        line = self.content[self.position : end]
+        self.position = end + 1
+        return line
+
+    # Strings and numbers
+
+    def push_bytes(self, form: str) -> None:
+        view = self.take(self.number(form))
+        self.stack.append(bytes(view) if len(view) <= LONG_TEXT else view)
+
+    def push_text(self, form: str) -> None:
+        self.stack.append(str(self.take(self.number(form)), "utf-8"))
+
+    def push_long(self, form: str) -> None:
+        size = self.number(form)
+        if size > 16:
+            raise Fault(f"holds an integer of {size:,} bytes")
+        self.stack.append(int.from_bytes(self.take(size), "little", signed=True))
+
+    def push_int(self) -> None:
+        line = self.line()
+        if line in (b"00", b"01"):  # how protocol 0 writes False and True
+            self.stack.append(line == b"01")
+        else:
+            self.push_decimal(line)
+
+    def push_decimal(self, line: bytes) -> None:
+        digits = line.removesuffix(b"L")
+        if not re.fullmatch(rb"[+-]?[0-9]{1,40}", digits):
+            raise Fault("holds an integer that is none, or too long")
+        self.stack.append(int(digits))
+
+    def push_literal(self) -> None:
+        line = self.line(limit=len(self.content)).strip()
+        if len(line) < 2 or line[:1] not in b"'\"" or line[-1:] != line[:1]:
+            raise Fault("is no CIFAR-10 pickle (a string without quotes)")
+        self.stack.append(codecs.escape_decode(line[1:-1])[0])
+
+    # The stack, and containers
+
+    def pop(self, count: int) -> list:
+        if len(self.stack) < count:
+            raise IndexError
+        items = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
+        return items
+
+    def pop_mark(self) -> list:
+        items = self.stack
+        self.stack = self.marks.pop()
+        return items
+
+    def mark(self) -> None:
+        if len(self.marks) >= MAX_DEPTH:
+            raise Fault(f"is nested over {MAX_DEPTH} deep")
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def deepen(self, container: object, items: list | tuple) -> None:
+        """Note how deep `container`, which now holds the items, is."""
+        depths = self.depths
+        below = max((depths.get(id(item), 0) for item in items if type(item) in _CONTAINERS), default=0)
+        depth = max(depths.get(id(container), 1), below + 1)
+        if depth > MAX_DEPTH:
+            raise Fault(f"is nested over {MAX_DEPTH} deep")
+        depths[id(container)] = depth
+
+    def push_new(self, container: object, items: list | tuple = ()) -> None:
+        self.depths.pop(id(container), None)  # of an earlier one in the same place
+        self.deepen(container, items)
+        self.stack.append(container)
+
+    def push_tuple(self, size: int | None) -> None:
+        items = tuple(self.pop_mark() if size is None else self.pop(size))
+        self.push_new(items, items)
+
+    def push_list(self) -> None:
+        items = self.pop_mark()
+        self.push_new(items, items)
+
+    def extend(self, items: list) -> None:
+        if type(self.stack[-1]) is not list:
+            raise Fault("appends to something that is no list")
+        self.deepen(self.stack[-1], items)
+        self.stack[-1].extend(items)
+
+    def set_items(self, items: list) -> None:
+        target, keys, values = self.stack[-1], items[::2], items[1::2]
+        if type(target) is not dict or len(keys) != len(values):
+            raise Fault("sets items of something that is no dict")
+        for key in keys:
+            if type(key) not in (str, bytes, int):
+                raise Fault(f"holds a key of type {type(key).__name__}")
+        self.deepen(target, values)
+        target.update(zip(keys, values, strict=True))
+
+    def push_dict(self) -> None:
+        items = self.pop_mark()
+        self.push_new({})
+        self.set_items(items)
+
+    # The memo
+
+    def get(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    def put(self, index: int) -> None:
+        self.memo[index] = self.stack[-1]
+
+    # Names and calls
+
+    def push_name(self, module: object, name: object) -> None:
+        if type(module) is not str or type(name) is not str:
+            raise Fault("names a function by something that is no text")
+        known = _NAMES.get(f"{module}.{name}")
+        if known is None:
+            wanted = f"{clean(module, 60)}.{clean(name, 60)}"
+            raise Fault(f"asks for {wanted}, which no image batch needs, and was not run")
+        self.stack.append(Name(known))
+
+    def call(self, name: object, args: object) -> None:
+        if type(name) is not Name or type(args) is not tuple:
+            raise Fault("calls something that is no function")
+        if name.text == "encode":  # bytes, as Python 3 writes them in protocols 0 to 2
+            self.stack.append(self.encode(args))
+        elif name.text == "bytes":  # so written if empty
+            if args:
+                raise Fault("asks for bytes of something")
+            self.stack.append(b"")
+        else:
+            self.stack.append(Call(name.text, args))
+
+    def encode(self, args: tuple) -> bytes:
+        if len(args) != 2 or type(args[0]) is not str or args[1] != "latin1":
+            raise Fault("asks for _codecs.encode of something that is not latin1 text")
+        self.encoded += len(args[0])
+        if self.encoded > len(self.content):
+            raise Fault("asks for _codecs.encode of one text again and again")
+        return args[0].encode("latin1")
+
+    def build(self) -> None:
+        state, call = self.stack.pop(), self.stack[-1]
+        if type(call) is not Call:
+            raise Fault("sets the state of something that has none")
+        call.state = state
+
+
+_OPERATIONS: dict[int, Callable[[_Machine], None]] = {
+    ord(code): operation
+    for code, operation in {
+        # Numbers and constants
+        "\x80": lambda m: m.number("<B"),  # PROTO
+        "\x95": lambda m: m.number("<Q"),  # FRAME
+        "N": lambda m: m.stack.append(None),
+        "\x88": lambda m: m.stack.append(True),
+        "\x89": lambda m: m.stack.append(False),
+        "M": lambda m: m.stack.append(m.number("<H")),  # BININT2
+        "J": lambda m: m.stack.append(m.number("<i")),  # BININT
+        "G": lambda m: m.stack.append(m.number(">d")),  # BINFLOAT
+        "F": lambda m: m.stack.append(float(m.line())),
+        "I": lambda m: m.push_int(),
+        "L": lambda m: m.push_decimal(m.line()),
+        "\x8a": lambda m: m.push_long("<B"),  # LONG1
+        "\x8b": lambda m: m.push_long("<i"),  # LONG4
+        # Strings
+        "T": lambda m: m.push_bytes("<i"),  # BINSTRING, Python 2's
+        "S": lambda m: m.push_literal(),
+        "C": lambda m: m.push_bytes("<B"),  # SHORT_BINBYTES
+        "B": lambda m: m.push_bytes("<I"),  # BINBYTES
+        "\x8e": lambda m: m.push_bytes("<Q"),  # BINBYTES8
+        "\x96": lambda m: m.push_bytes("<Q"),  # BYTEARRAY8
+        "\x8c": lambda m: m.push_text("<B"),  # SHORT_BINUNICODE
+        "X": lambda m: m.push_text("<I"),  # BINUNICODE
+        "\x8d": lambda m: m.push_text("<Q"),  # BINUNICODE8
+        "V": lambda m: m.stack.append(m.line(len(m.content)).decode("raw-unicode-escape")),
+        # The stack
+        "(": lambda m: m.mark(),
+        "0": lambda m: m.stack.pop(),
+        "1": lambda m: m.pop_mark(),
+        "2": lambda m: m.stack.append(m.stack[-1]),
+        # Containers
+        ")": lambda m: m.push_new(()),
+        "\x85": lambda m: m.push_tuple(1),
+        "\x86": lambda m: m.push_tuple(2),
+        "\x87": lambda m: m.push_tuple(3),
+        "t": lambda m: m.push_tuple(None),
+        "]": lambda m: m.push_new([]),
+        "l": lambda m: m.push_list(),
+        "a": lambda m: m.extend([m.stack.pop()]),
+        "e": lambda m: m.extend(m.pop_mark()),
+        "}": lambda m: m.push_new({}),
+        "d": lambda m: m.push_dict(),
+        "s": lambda m: m.set_items(m.pop(2)),
+        "u": lambda m: m.set_items(m.pop_mark()),
+        # The memo
+        "g": lambda m: m.get(int(m.line(12))),
+        "h": lambda m: m.get(m.number("<B")),
+        "j": lambda m: m.get(m.number("<I")),
+        "p": lambda m: m.put(int(m.line(12))),
+        "r": lambda m: m.put(m.number("<I")),
+        "\x94": lambda m: m.put(len(m.memo)),  # MEMOIZE
+        # Calls
+        "c": lambda m: m.push_name(m.line().decode(), m.line().decode()),
+        "\x93": lambda m: m.push_name(*m.pop(2)),  # STACK_GLOBAL
+        "R": lambda m: m.call(*m.pop(2)),
+        "b": lambda m: m.build(),
+    }.items()
+}
+
+
+# ---- What comes of it -----------------------------------------------------------------------------------------------
+
+
+def read_pickle(path: str | os.PathLike, *keys: str) -> dict[str, object]:
+    """The dict in the pickle `path`, its keys as text; `keys` must be among them. Fault or OSError if there is none."""
+    value = _Machine(read_file(path, LIMIT)).run()
+    if type(value) is not dict:
+        raise Fault(f"holds a {type(value).__name__}, not a dict")
+    content = {text(key): item for key, item in value.items() if type(key) is not int}
+    for key in keys:
+        if key not in content:
+            found = ", ".join(repr(clean(each, 30)) for each in list(content)[:5])
+            raise Fault(f"has no {key!r}, but {found or 'nothing'}")
+    return content
+
+
+def text(value: object) -> str:
+    """A string of a pickle, of either Python, as text. Fault if it is none."""
+    if type(value) is bytes:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise Fault("holds text that is not UTF-8") from None
+    if type(value) is not str:
+        raise Fault(f"holds {type(value).__name__} where text belongs")
+    return value
+
+
+def array(call: object) -> np.ndarray:
+    """The array (of shape () for a scalar) that a recorded call describes: a read-only view of its own bytes."""
+    order = "C"
+    if type(call) is not Call:
+        raise Fault(f"holds {type(call).__name__} where an array belongs")
+    if call.name == "_reconstruct":
+        _, shape, dtype, fortran, raw = _items(call.state, 5)
+        order = "F" if fortran is True else "C"
+    elif call.name == "_frombuffer":
+        raw, dtype, shape, order = _items(call.args, 4)
+    elif call.name == "scalar":
+        (dtype, raw), shape = _items(call.args, 2), ()
+    else:
+        raise Fault(f"holds a bare numpy.{call.name}")
+    dtype = _dtype(dtype)
+    if type(shape) is not tuple or len(shape) > 4 or not all(type(n) is int and abs(n) <= 2**40 for n in shape):
+        raise Fault("holds an array of a shape that is none")
+    if type(raw) not in (bytes, memoryview) or order not in ("C", "F"):
+        raise Fault("holds an array without bytes")
+    if min(shape, default=0) < 0 or len(raw) != math.prod(shape) * dtype.itemsize:
+        raise Fault(f"holds an array of shape {shape} in {len(raw):,} bytes")
+    if math.prod(max(n, 1) for n in shape) > LIMIT:
+        raise Fault(f"holds an empty array of shape {shape}")
+    return np.ndarray(shape, dtype, raw, order=order)
+
+
+def _dtype(call: object) -> np.dtype:
+    if type(call) is not Call or call.name != "dtype" or not call.args:
+        raise Fault("is no CIFAR-10 pickle (an array without dtype)")
+    kind = text(call.args[0])
+    if not re.fullmatch(r"[<>|=]?[biufc]\d\d?", kind, re.ASCII):
+        raise Fault(f"holds an array of dtype {clean(kind, 20)!r}")
+    order = "|"
+    if call.state is not None:
+        state = call.state
+        order = text(state[1]) if type(state) is tuple and len(state) > 1 else ""
+    if order not in ("<", ">", "|", "="):
+        raise Fault("holds an array of a dtype without byte order")
+    try:
+        return np.dtype(kind).newbyteorder(order)
+    except TypeError:
+        raise Fault(f"holds an array of dtype {clean(kind, 20)!r}") from None
+
+
+def _items(value: object, count: int) -> tuple:
+    if type(value) is not tuple or len(value) != count:
+        raise Fault("is no CIFAR-10 pickle (a call without its arguments)")
+    return value

@@ -1,0 +1,72 @@
+"""What is to be known of a checkpoint before it is used: which one to take, and what its info says of its run."""
+
+import contextlib
+from pathlib import Path
+
+from support import npz
+from support.cli import clean, shorter
+
+import numpy as np
+
+STATISTICS = ("running_mean1", "running_var1")  # followed, not trained: no parameters
+
+
+def default_checkpoint(folder: Path) -> Path:
+    """The checkpoint for who names none: cifar10-best.npz, or else the newest in `folder` whose run is finished, or
+    else the newest. FileError if there is none."""
+    if (best := folder / "cifar10-best.npz").is_file():
+        return best
+    found = [path for path in folder.glob("*.npz") if path.is_file() and not path.name.endswith(".state.npz")]
+    if not found:
+        raise npz.FileError(
+            f"no checkpoint named, and none in {clean(shorter(folder), 120)}: 'python train.py' writes one"
+        )
+    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    return next((path for path in found if not _is_unfinished(path)), found[0])
+
+
+def _is_unfinished(path: Path) -> bool:
+    if not _state(path).exists():
+        return False
+    with contextlib.suppress(npz.FileError):
+        return unfinished(path, npz.read_npz(path)[1]) is not None
+    return True
+
+
+def _state(path: Path) -> Path:
+    """Where train.py keeps the state of the run that writes the checkpoint."""
+    return path.with_suffix(".state.npz")
+
+
+def unfinished(path: Path, info: dict) -> str | None:
+    """How far the run came that a checkpoint is from ("epoch 3 of 15"), None if it is finished.
+
+    It isn't where its state lies beside it and its history is shorter than its epochs, unless validation accuracy had
+    stopped improving for `patience` epochs. Nothing in info is trusted.
+    """
+    settings, history = (found if isinstance(found := info.get(key), dict) else {} for key in ("settings", "history"))
+    planned, patience, accuracy = settings.get("epochs"), settings.get("patience"), history.get("val_accuracy")
+    if not (_state(path).exists() and type(planned) is int and isinstance(accuracy, list)):
+        return None
+    done = len(accuracy)
+    if done >= planned:
+        return None
+    if type(patience) is int and 0 < patience < done and all(isinstance(each, int | float) for each in accuracy):
+        stopped = done - 1 - int(np.argmax(accuracy)) >= patience
+        return None if stopped else f"epoch {done} of {planned}"
+    return f"epoch {done} of {planned}"
+
+
+def trained_on(info: dict) -> dict:
+    """What a checkpoint's info says of its images: name, fingerprint, class_names; {} if it doesn't."""
+    found = info.get("data")
+    return found if isinstance(found, dict) else {}
+
+
+def describe(network) -> str:
+    """A `model.Network` in one line."""
+    seen = "" if network.whole else f" units in {network.window}"
+    notes = ["batch normalisation"] * network.batchnorm
+    notes += [f"dropout {network.dropout:g}"] if network.dropout else []
+    notes += [f"{sum(array.size for name, array in network.weights.items() if name not in STATISTICS):,} parameters"]
+    return f"3072 -> {network.hidden_size:,}{seen} -> {network.classes}; {', '.join(notes)}"

@@ -1,0 +1,64 @@
+"""A network's arrays written out as others: as one dense layer, or with the mirror image folded in.
+
+Both are exact, as everything before the ReLU and behind it is linear. weights and window: a network's, see model.py.
+"""
+
+import numpy as np
+
+
+def plain_shape(weights: dict[str, np.ndarray], window) -> tuple[int, int]:
+    """How many hidden units `plain` has, n H, and how many bytes."""
+    units = window.places * weights["b1"].shape[1]
+    rows = 3072 + len(weights) - 2 + weights["b2"].shape[1]  # a column of W1, an entry of each (1, n H), a row of W2
+    return units, rows * units * weights["W1"].itemsize
+
+
+def plain(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
+    """The same function in the report's arrays: W1 (3072, n H), b1 (1, n H), W2 (n H, C), b2 (1, C) and, with BN,
+    gamma1, beta1, running_mean1, running_var1, each (1, n H); place by place.
+
+    The map multiplies out: ((x - mean) P) W1 + b1 = x (P W1) + (b1 - mean P W1). Outside its window a unit's column of
+    W1 is zero. Its row of W2 at a place is its region's, divided by the region's places.
+    """
+    W1, b1, units = weights["W1"], weights["b1"], weights["b1"].shape[1]
+    if window.P is not None:
+        W1 = window.P[:, None] * W1 if window.P.ndim == 1 else window.P @ W1
+        b1 = b1 - window.mean @ W1
+    full = np.zeros((3072, window.places, units), W1.dtype)
+    for place, pixels in enumerate(window.patches(np.arange(3072)[None])):
+        full[pixels, place] = W1
+    W2 = weights["W2"].reshape(window.q, units, -1) * window.share.astype(W1.dtype)[:, :, None]
+    W2 = W2[window.region].reshape(window.places * units, -1)
+    written = {"W1": full.reshape(3072, -1), "b1": b1, "W2": W2, "b2": weights["b2"].copy()}
+    tiled = {name: np.tile(written.get(name, weights[name]), window.places) for name in weights}
+    return {name: tiled[name] if name in ("b1",) or name not in written else written[name] for name in weights}
+
+
+def mirrored(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
+    """The weights of 2 H units whose logits are the mean of the network's on an image and on its mirror image.
+
+    A mirrored patch under W1 is the patch under a mirrored W1. In the coordinates of a map, mirroring is the matrix M
+    with P M = mirrored P, and the mirrored W1 is M W1; the regions of W2's rows are mirrored, too. ValueError where the
+    map sees other parts of a mirrored patch than of the patch, so that there is no M.
+    """
+    flip = np.arange(window.pixels).reshape(3, window.size, window.size)[:, :, ::-1].ravel()
+    W1, b1 = weights["W1"], weights["b1"]
+    if window.P is None:
+        other = W1[flip]
+    else:
+        P = np.diag(window.P) if window.P.ndim == 1 else window.P
+        P = P.astype(np.float64)
+        M = np.linalg.pinv(P) @ P[flip]
+        change = (window.mean - window.mean[flip]) @ P
+        if max(np.abs(P @ M - P[flip]).max(), np.abs(change).max()) > 1e-3 * np.abs(P).max():
+            raise ValueError("its map is not symmetric, so that a mirror image can't be folded in")
+        other = M @ W1
+    W2 = weights["W2"].reshape(window.regions, window.regions, W1.shape[1], -1) / 2
+    twice = {name: np.tile(array, 2) for name, array in weights.items()}
+    W2 = np.concatenate([W2, W2[:, ::-1]], axis=2)
+    return twice | {
+        "W1": np.hstack([W1, other]),
+        "b1": np.hstack([b1, b1]),
+        "W2": W2.reshape(-1, W2.shape[-1]),
+        "b2": weights["b2"],
+    }

@@ -1,0 +1,127 @@
+"""The window through which hidden units look at an image: its places, its patches and its regions."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from support.threads import Threads, eigh, slices
+
+import numpy as np
+
+WHITENING_PATCHES = 200_000  # enough for every covariance
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What besides the weights defines a network: where its units look, through which map, and how they are pooled.
+
+    A size x size window stands at n places, `stride` pixels apart, which cover the image; the whole image is size 32.
+    The places are pooled in regions x regions regions. A unit sees a patch, 3 size^2 pixels in [0, 1], as X = patch, or
+    X = (patch - mean) P, with mean (3 size^2,) and P (3 size^2, k) or, for a factor a pixel, (3 size^2,). ValueError
+    for what can't be.
+    """
+
+    size: int = 32
+    stride: int = 1
+    regions: int = 1
+    mean: np.ndarray | None = None
+    P: np.ndarray | None = None
+
+    def __post_init__(self):
+        if not (1 <= self.size <= 32 and self.stride >= 1 and (32 - self.size) % self.stride == 0):
+            raise ValueError(f"windows of {self.size} pixels, {self.stride} apart, don't cover 32 pixels")
+        if not 1 <= self.regions <= self.side:
+            raise ValueError(f"{self.regions} regions in a row are not 1 to {self.side}, the places in a row")
+        if self.side % 2 == 1 and self.regions % 2 == 0:
+            raise ValueError(f"{self.regions} regions can't lie symmetrically in {self.side} places in a row")
+        if (self.mean is None) != (self.P is None):
+            raise ValueError("mean and P belong together: one of them is missing")
+        fits = self.P is None or (self.mean.shape == self.P.shape[:1] == (self.pixels,) and self.P.ndim <= 2)
+        if not fits:
+            raise ValueError(f"mean {self.mean.shape} and P {self.P.shape} don't fit patches of {self.pixels}")
+
+    @property
+    def pixels(self) -> int:
+        """Numbers in a patch, 3 size^2."""
+        return 3 * self.size**2
+
+    @property
+    def side(self) -> int:
+        """Places in a row and in a column."""
+        return (32 - self.size) // self.stride + 1
+
+    @property
+    def places(self) -> int:
+        """n; they are numbered row by row, and so are the q regions."""
+        return self.side**2
+
+    @property
+    def q(self) -> int:
+        return self.regions**2
+
+    @property
+    def inputs(self) -> int:
+        """k, the numbers that a unit sees."""
+        return self.pixels if self.P is None or self.P.ndim == 1 else self.P.shape[1]
+
+    @cached_property
+    def region(self) -> np.ndarray:
+        """The region of each place, (n,): the one that its middle lies in."""
+        row = (2 * np.arange(self.side) + 1) * self.regions // (2 * self.side)
+        return (self.regions * row[:, None] + row).ravel()
+
+    @cached_property
+    def share(self) -> np.ndarray:
+        """1 / the places of each region, (q, 1) float32."""
+        return np.float32(1) / np.bincount(self.region)[:, None].astype(np.float32)
+
+    @cached_property
+    def R(self) -> np.ndarray:
+        """Pooling as a matrix, (q, n): each place's share of each region."""
+        return np.where(self.region == np.arange(self.q)[:, None], self.share, 0)
+
+    def patches(self, images: np.ndarray) -> np.ndarray:
+        """What stands in the window at each place: images (m, 3072) -> (m n, 3 size^2)."""
+        if self.size == 32:
+            return images
+        square = images.reshape(-1, 3, 32, 32)
+        views = np.lib.stride_tricks.sliding_window_view(square, (self.size, self.size), axis=(2, 3))
+        views = views[:, :, :: self.stride, :: self.stride]  # (m, 3, side, side, size, size)
+        return views.transpose(0, 2, 3, 1, 4, 5).reshape(-1, self.pixels)
+
+    def __str__(self):
+        if self.size == 32:
+            return "the whole image"
+        return f"{self.size}x{self.size} windows in steps of {self.stride}, {self.regions}x{self.regions} regions"
+
+    # ---- Maps, fitted to images (N, 3072) uint8 ---------------------------------------------------------------------
+
+    def standardizing(self, images: np.ndarray) -> "Window":
+        """The window with P = 1 / std of the pixel's channel, so that every channel has mean 0 and variance 1."""
+        channels = images.reshape(len(images), 3, -1)
+        mean = channels.mean(axis=(0, 2)) / 255
+        std = np.array([channels[:, c].std(dtype=np.float64) for c in range(3)]) / 255
+        mean, P = (np.repeat(each, self.size**2) for each in (mean, 1 / np.maximum(std, 1e-3)))
+        return replace(self, mean=mean, P=P)
+
+    def whitening(self, images: np.ndarray, dims: int, eps: float, threads: Threads) -> "Window":
+        """The window that whitens its patches: the columns of P, (3 size^2, dims), are the leading principal components
+        of the patches at all places, each divided by sqrt(variance + eps v), v the mean variance of all components.
+
+        Mirror images count as well, so that no side is preferred, and a mirror image can be folded into a network.
+        """
+        some = images[:: max(1, len(images) // -(-WHITENING_PATCHES // self.places))]
+
+        def moments(rows: slice):  # sums of integers, exact in float64: the same bits in any order
+            patches = self.patches(some[rows]).astype(np.float64)
+            return patches.sum(axis=0), patches.T @ patches
+
+        parts = threads.each(moments, slices(len(some), max(16, 8192 // self.places)))
+        total, product = (sum(each) for each in zip(*parts, strict=True))
+        mirrored = np.arange(self.pixels).reshape(3, self.size, self.size)[:, :, ::-1].ravel()
+        count = len(some) * self.places
+        mean = (total + total[mirrored]) / (2 * count)
+        covariance = (product + product[np.ix_(mirrored, mirrored)]) / (2 * count) - np.outer(mean, mean)
+        variances, components = eigh((covariance / 255**2).astype(np.float32))
+        variances, components = np.maximum(variances[::-1], 1e-8), components[:, ::-1]
+        P = components / np.sqrt(variances + eps * variances.mean())
+        return replace(self, mean=mean / 255, P=P[:, :dims])

@@ -1,0 +1,378 @@
+"""data/pickles.py: what loads, what is refused and in which words, and that neither takes time or memory."""
+
+import collections
+import os
+import pickle
+import re
+import struct
+import subprocess
+import time
+
+from data import cifar10, pickles
+
+import numpy as np
+import pytest
+from batches import NAMES, batch, dump, images, py2_batch, py2_str, py2_text_batch, write_cifar10
+from conftest import in_little_memory, line_of
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # short names in the errors
+    write_cifar10(tmp_path / "cifar-10-batches-py")
+    return tmp_path / "cifar-10-batches-py"
+
+
+def refused(folder, content=None, file="data_batch_1"):
+    """The error for a folder with this file, of bytes or to be pickled."""
+    if isinstance(content, bytes):
+        (folder / file).write_bytes(content)
+    elif content is not None:
+        dump(folder / file, content)
+    start = time.monotonic()
+    with pytest.raises(cifar10.DataError) as caught:
+        cifar10.load(data_dir=folder)
+    assert time.monotonic() - start < 2
+    return line_of(caught, file, ";")
+
+
+# ---- What loads -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["python 2", "python 2, protocol 0", 0, 1, 2, 3, 4, 5])
+def test_every_protocol_loads(folder, layout):
+    batches = {file: batch(file, n=3 + i) for i, file in enumerate(cifar10.FILES[:6])}
+    for file, content in batches.items():
+        if isinstance(layout, str):
+            (folder / file).write_bytes((py2_batch if layout == "python 2" else py2_text_batch)(content))
+        else:
+            dump(folder / file, content, layout)
+    data = cifar10.load(data_dir=folder)
+    train = [batches[file] for file in cifar10.TRAIN]
+    assert np.array_equal(data.train_images, np.concatenate([content[b"data"] for content in train]))
+    assert np.array_equal(data.train_labels, np.concatenate([content[b"labels"] for content in train]))
+    assert np.array_equal(data.test_images, batches["test_batch"][b"data"])
+    assert data.train_images.dtype == np.uint8
+    assert data.train_labels.dtype == data.test_labels.dtype == np.int64
+    assert (data.name, data.class_names, data.folder) == ("cifar10", cifar10.CLASSES, folder)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: {key.decode(): value for key, value in c.items()},
+        lambda c: c | {b"labels": np.array(c[b"labels"], ">i2")},
+        lambda c: c | {b"labels": list(np.array(c[b"labels"], np.uint8))},
+        lambda c: c | {b"data": np.asfortranarray(c[b"data"])},
+        lambda c: c | {b"filenames": ["ü", "x" * 70_000, b"", b"y" * 5000]},
+        lambda c: {key: c[key] for key in (b"data", b"labels")},
+    ],
+    ids=["str keys", "label array", "numpy labels", "fortran order", "other names", "no batch_label"],
+)
+def test_repickled_batches_load_alike(folder, change, protocol):
+    plain = cifar10.load(data_dir=folder)
+    for file in cifar10.FILES[:6]:
+        dump(folder / file, change(pickle.loads((folder / file).read_bytes())), protocol)
+    dump(folder / "batches.meta", {"label_names": list(cifar10.CLASSES)}, protocol)
+    data = cifar10.load(data_dir=folder)
+    assert data.fingerprint == plain.fingerprint
+    assert data.class_names == plain.class_names
+
+
+def test_both_module_paths_of_numpy_load(folder):
+    path = folder / "test_batch"
+    old, new = b"cnumpy.core.multiarray\n", b"cnumpy._core.multiarray\n"
+    written = path.read_bytes()
+    versions = [written.replace(new, old), written.replace(old, new)]
+    assert versions[0] != versions[1]
+    read = []
+    for version in versions:
+        path.write_bytes(version)
+        read.append(cifar10.load(data_dir=folder).test_images)
+    assert np.array_equal(*read)
+
+
+def test_values_equal_those_of_pickle(tmp_path):
+    value = {
+        "ints": [0, 255, 256, 65536, -1, 2**31, -(2**63), 2**100],
+        "texts": ["", "ü€", "x" * 300],
+        "bytes": [b"", b"\0\xff'\"\n", b"x" * 300],
+        "others": (None, True, False, 1.5, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], {}, {"a": [{"b": (1,)}]}),
+    }
+    for protocol in range(6):
+        dump(tmp_path / "x", value, protocol)
+        assert pickles.read_pickle(tmp_path / "x") == value
+
+
+def test_a_whole_batch_is_read_in_a_moment(tmp_path):
+    n = 10_000
+    path = tmp_path / "data_batch_1"
+    dump(path, batch("data_batch_1", n, filenames=[f"a_picture_{i:06d}.png".encode() for i in range(n)]), 3)
+    cifar10._batch(path, cifar10.CIFAR10, 10)
+    start = time.process_time()
+    cifar10._batch(path, cifar10.CIFAR10, 10)
+    assert time.process_time() - start < 0.3  # 0.03 when nothing else runs
+
+
+# ---- What is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"data": images().astype(np.float32)}, "has images of dtype float32, not uint8"),
+        ({"data": images().astype(">i2")}, "has images of dtype >i2, not uint8"),
+        ({"data": images().astype(object)}, "holds an array of dtype 'O8'"),
+        ({"data": images()[:, :1024]}, "has images of shape (4, 1024), not (rows, 3072)"),
+        ({"data": images().reshape(-1, 3, 32, 32)}, "has images of shape (4, 3, 32, 32), not (rows, 3072)"),
+        ({"data": images()[:0], "labels": []}, "has images of shape (0, 3072)"),
+        ({"data": images().tolist()}, "has data of type list, not an array"),
+        ({"data": np.zeros((4, 3072), "M8[s]")}, "holds an array of dtype 'M8'"),
+        ({"labels": [0, 1, 10, 3]}, "has label 10 in row 2, outside 0..9"),
+        ({"labels": [0, 1, 2, -1]}, "has label -1 in row 3, outside 0..9"),
+        ({"labels": np.array([0, 1, 2, 99])}, "has label 99 in row 3, outside 0..9"),
+        ({"labels": [0, 1, 2, 2**70]}, "in row 3, outside 0..9"),
+        ({"labels": [0, 1, 2, 2**5000]}, "holds an integer of 626 bytes"),
+        ({"labels": [0, 1, 2.0, 3]}, "has a label that is no integer in row 2"),
+        ({"labels": [0, True, 2, 3]}, "has a label that is no integer in row 1"),
+        ({"labels": np.zeros((4, 10), int)}, "has a label that is no integer in row 0"),
+        ({"labels": np.zeros(4)}, "has a label that is no integer in row 0"),
+        ({"labels": None}, "has labels of type NoneType"),
+        ({"labels": [1, 2, 3]}, "has 4 images but 3 labels"),
+        ({"batch_label": b"training batch 2 of 5"}, "is swapped: it says that it is 'training batch 2 of 5'"),
+        ({"batch_label": b"testing batch 1 of 1"}, "is swapped: it says that it is 'testing batch 1 of 1'"),
+        ({"batch_label": b"training batch 1 of 5, synthetic"}, "is synthetic, but its batches.meta says otherwise"),
+        ({"x" * 6000: 1, "labels": None}, "has labels of type NoneType"),
+    ],
+)
+def test_wrong_content_is_named(folder, change, fault):
+    text = refused(folder, batch("data_batch_1", **change))
+    assert text.startswith("cifar-10-batches-py/data_batch_1: ")
+    assert fault in text
+
+
+def test_remedy_is_a_command(folder):
+    text = refused(folder, b"")
+    assert text == (
+        "cifar-10-batches-py/data_batch_1: is truncated or empty; put the right file there, or delete "
+        "cifar-10-batches-py and run: python data/cifar10.py --data-dir cifar-10-batches-py"
+    )
+
+
+@pytest.mark.parametrize("label", [b"training batch 0 of 5", b"training batch 17 of 20", b"my own copy", b"\xff"])
+def test_labels_that_do_not_contradict_the_name(folder, label):
+    dump(folder / "data_batch_1", batch("data_batch_1", batch_label=label))
+    if label == b"\xff":
+        assert "holds text that is not UTF-8" in refused(folder)
+    else:
+        assert cifar10.load(data_dir=folder).name == "cifar10"
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (NAMES[:1], "no list of 2 to 1,000 label_names"),
+        ([b"%d" % i for i in range(1001)], "no list of 2 to 1,000 label_names"),
+        (None, "no list of 2"),
+        ([b"cat"] * 10, "doubled"),
+        ([*NAMES[:9], b"\x1b[31m"], "not printable"),
+        ([*NAMES[:9], b"x" * 5000], "holds memoryview where text belongs"),
+        ([*NAMES[:9], 7], "holds int where text belongs"),
+    ],
+)
+def test_wrong_class_names_are_named(folder, names, fault):
+    assert fault in refused(folder, pickle.dumps({b"label_names": names}, 3), "batches.meta")
+
+
+def test_swapped_files_are_named(folder):
+    meta, one, two = (folder / file for file in ("batches.meta", "data_batch_1", "data_batch_2"))
+    sound = one.read_bytes()
+    assert "data_batch_1: has no 'data', but 'label_names'" in refused(folder, meta.read_bytes())
+    assert "data_batch_1: is swapped" in refused(folder, two.read_bytes())
+    assert "data_batch_1: is swapped" in refused(folder, (folder / "test_batch").read_bytes())
+    one.write_bytes(sound)
+    assert "test_batch: is swapped" in refused(folder, sound, "test_batch")
+    assert "batches.meta: has no 'label_names'" in refused(folder, sound, "batches.meta")
+
+
+@pytest.mark.parametrize("file", cifar10.FILES)
+def test_missing_file_is_named(folder, file):
+    (folder / file).unlink()
+    assert refused(folder, file=file).startswith(f"cifar-10-batches-py/{file}: is missing; ")
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+def test_truncated_file_is_named(folder, share):
+    content = (folder / "data_batch_4").read_bytes()
+    text = refused(folder, content[: int(share * len(content))], "data_batch_4")
+    assert text.startswith("cifar-10-batches-py/data_batch_4: is truncated or empty; ")
+
+
+@pytest.mark.parametrize("content", [b"\x80", b"hello", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b" + bytes(99), bytes(99)])
+def test_garbage_is_named(folder, content):
+    assert refused(folder, content, "test_batch").startswith("cifar-10-batches-py/test_batch: is ")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_what_is_no_regular_file_is_named(folder):
+    path = folder / "data_batch_2"
+    path.unlink()
+    path.mkdir()
+    assert "data_batch_2: is a folder, not a regular file" in refused(folder, file="data_batch_2")
+    path.rmdir()
+    os.mkfifo(path)
+    assert "data_batch_2: is a FIFO, not a regular file" in refused(folder, file="data_batch_2")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    assert "data_batch_2: is a device, not a regular file" in refused(folder, file="data_batch_2")
+    path.unlink()
+    path.symlink_to(path)
+    assert "data_batch_2: cannot be read (Too many levels" in refused(folder, file="data_batch_2")
+    path.unlink()
+    with open(path, "wb") as file:
+        file.truncate(pickles.LIMIT + 1)  # sparse: takes no room
+    assert "data_batch_2: is larger than 1,073,741,824 bytes" in refused(folder, file="data_batch_2")
+
+
+# ---- Attacks --------------------------------------------------------------------------------------------------------
+
+
+class Runs:
+    """Pickles as a call of `function` with `args`."""
+
+    def __init__(self, function, *args):
+        self.reduced = function, args
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def hostile(path):
+    trace = str(path)
+    return {
+        "os.system": Runs(os.system, f"touch {trace}"),
+        "eval": Runs(eval, f"open({trace!r}, 'w')"),
+        "open": Runs(open, trace, "w"),
+        "subprocess": Runs(subprocess.call, ["touch", trace]),
+        "getattr": Runs(getattr, "", "join"),
+        "numpy.load": Runs(np.load, trace, None, True),
+        "numpy.save": Runs(np.save, trace, 1),
+        "nested": [{"deep": (Runs(os.mkdir, trace),)}],
+        "OrderedDict": collections.OrderedDict(a=1),
+    }
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("name", hostile(""))
+def test_no_foreign_global_is_run(folder, tmp_path, name, protocol):
+    trace = tmp_path / "trace"
+    for content in (batch("data_batch_1") | {b"extra": hostile(trace)[name]}, hostile(trace)[name]):
+        text = refused(folder, pickle.dumps(content, protocol))
+        assert re.search(r"data_batch_1: asks for \S+, which no image batch needs, and was not run", text)
+        assert not trace.exists()
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
+DTYPE = b"cnumpy\ndtype\n(U\x02%bK\x00K\x01tR"
+CRAFTED = [
+    (ARRAY + b"(K\x01J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86" + DTYPE % b"u1" + b"\x89U\x01xtb", "shape (2147483647,"),
+    (ARRAY + b"(K\x01J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86" + DTYPE % b"u1" + b"\x89U\x01xtb", "shape (-1, -1)"),
+    (ARRAY + b"(K\x01U\x01bJ\xff\xff\xff\x7f\x86" + DTYPE % b"u1" + b"\x89U\x01xtb", "a shape that is none"),
+    (ARRAY + b"(K\x01(" + b"K\x01" * 4000 + b"t" + DTYPE % b"u1" + b"\x89U\x01xtb", "a shape that is none"),
+    (ARRAY + b"(K\x01(" + b"\x8a\x10" + b"\x7f" * 16 + b"K\x00t" + DTYPE % b"u1" + b"\x89U\x00tb", "shape that is"),
+    (ARRAY + b"(K\x01K\x01\x85" + DTYPE % b"O8" + b"\x89]Natb", "dtype 'O8'"),
+    (ARRAY + b"(K\x01K\x01\x85" + DTYPE % b"V8" + b"\x89U\x08xxxxxxxxtb", "dtype 'V8'"),
+    (ARRAY + b"(K\x01K\x01\x85" + DTYPE % b"i9" + b"\x89U\x09xxxxxxxxxtb", "dtype 'i9'"),
+    (ARRAY + b"(K\x01K\x01\x85U\x02u1\x89U\x01xtb", "is no CIFAR-10 pickle"),
+    (ARRAY + b"(K\x01K\x01\x85" + DTYPE % b"u1" + b"\x89]tb", "holds an array without bytes"),
+    (ARRAY, "is no CIFAR-10 pickle"),
+    (b"cnumpy\nndarray\n(J\xff\xff\xff\x7f\x85tR", "holds a bare numpy.ndarray"),
+    (b"cnumpy\nndarray\n", "has data of type Name"),
+    (b"cnumpy\ndtype\n(U\x03O,OtR", "holds a bare numpy.dtype"),
+    (b"c_codecs\nencode\n(X\x01\x00\x00\x00xX\x03\x00\x00\x00hextR", "_codecs.encode of something that is not"),
+    (b"c_codecs\nencode\n(K\x01X\x06\x00\x00\x00latin1tR", "_codecs.encode of something that is not"),
+    (b"c_codecs\nencode\n(N}U\x0c__defaults__U\x01xstb", "sets items of something|sets the state"),
+    (b"cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R", "asks for bytes of something"),
+    (b"cx\x1b[2J\nsystem\n", "asks for x?[2J.system"),
+    (b"c" + b"x" * 6000 + b"\nsystem\n", "a line that is too long"),
+    (b"\x8c\xc8" + b"y" * 200 + b"\x8c\x01z\x93", "asks for yyy"),
+    (b"Pid\n", "is no CIFAR-10 pickle (operation b'P')"),
+    (b"\x82\x01", "is no CIFAR-10 pickle (operation b'\\x82')"),
+    (b"h\x05", "is no CIFAR-10 pickle (a reference to 5)"),
+    (b"L" + b"9" * 100 + b"\n", "holds an integer that is none, or too long"),
+    (b"F1_0x\n", "is no CIFAR-10 pickle (ValueError in b'F')"),
+]
+
+
+@pytest.mark.parametrize(("value", "fault"), CRAFTED, ids=range(len(CRAFTED)))
+def test_crafted_values_are_refused(folder, value, fault):
+    labels = py2_str(b"labels") + b"](K\x00K\x01e"
+    text = refused(folder, b"\x80\x02}(" + labels + py2_str(b"data") + value + b"u.")
+    assert any(part in text for part in fault.split("|"))
+
+
+def nest(depth):
+    """A tuple of two references to a tuple of two ..., whose printing or hashing takes 2^depth steps."""
+    return b")q\x00" + b"".join(b"h%c%s\x86q%c" % (i, b"h%c" % i, i + 1) for i in range(depth))
+
+
+BOMBS = {
+    "a memo index of 2^27": b"Nr\x00\x00\x00\x08.",
+    "a memo index of 2^32 - 1": b"Nr\xff\xff\xff\xff.",
+    "a key of 2^40 tuples": b"}" + nest(40) + b"Ns.",
+    "2^40 tuples as the content": nest(40) + b".",
+    "2^40 tuples as labels": b"}U\x06labels" + nest(40) + b"sU\x04data" + ARRAY + b"s.",
+    "2^40 tuples as a shape": b"}(U\x06labels]U\x04data"
+    + ARRAY
+    + b"(K\x01"
+    + nest(40)
+    + DTYPE % b"u1"
+    + b"\x89U\0tbu.",
+    "300,000 nested tuples": b")" + b"\x85" * 300_000 + b".",
+    "300,000 nested lists": b"]" * 300_000 + b"a" * 299_999 + b".",
+    "300,000 marks": b"(" * 300_000 + b"t" * 300_000 + b".",
+    "a million empty dicts": b"}" * 1_000_000 + b".",
+    "a string of 2^62 bytes": b"\x8e" + struct.pack("<Q", 2**62) + b"x.",
+    "a string of -1 bytes": b"T\xff\xff\xff\xffx.",
+    "an integer of 2^31 bytes": b"\x8b\xff\xff\xff\x7fx.",
+    "one text, encoded ten thousand times": b"X" + struct.pack("<I", 10**6) + b"x" * 10**6 + b"q\x00"
+    b"X\x06\0\0\0latin1q\x01c_codecs\nencode\nq\x02" + b"h\x02h\x00h\x01\x86R" * 10_000 + b".",
+    "labels of shape (4e7, 0)": b"}(U\x04data"
+    + ARRAY
+    + b"(K\x01K\x01M\x00\x0c\x86"
+    + DTYPE % b"u1"
+    + b"\x89T"
+    + struct.pack("<i", 3072)
+    + bytes(3072)
+    + b"tbU\x06labels"
+    + ARRAY
+    + b"(K\x01J"
+    + struct.pack("<i", 40_000_000)
+    + b"K\x00\x86"
+    + DTYPE % b"u1"
+    + b"\x89U\x00tbu.",
+}
+
+
+def test_bombs_are_refused_in_little_memory(folder):
+    for i, content in enumerate(BOMBS.values()):
+        (folder.parent / f"bomb{i}").write_bytes(b"\x80\x02" + content)
+    done = in_little_memory(
+        f"""
+import shutil, time
+for i in range({len(BOMBS)}):
+    shutil.copy({str(folder.parent)!r} + f"/bomb{{i}}", {str(folder / "data_batch_1")!r})
+    start = time.monotonic()
+    try:
+        cifar10.load(data_dir={str(folder)!r})
+    except cifar10.DataError as error:
+        assert len(str(error)) <= 300 and "data_batch_1: " in str(error), error
+    else:
+        raise AssertionError(i)
+    assert time.monotonic() - start < 3, i
+print("refused", i + 1)
+""",
+        megabytes=150,
+    )
+    assert done == f"refused {len(BOMBS)}"
