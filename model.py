@@ -13,19 +13,13 @@ The numbers are those of the course report that the project comes from, which ha
 whole image: k = 3072, n = q = 1. With a smaller window the units are copied to every place of it, a convolution, and
 pooled. `see` and `pool` are linear, so it still is 3072 -> n H -> C with one ReLU layer: `Network.plain` writes it out.
 
-The file reads in the order in which data meets it: window, equations in pairs of forward and backward, update, network,
-file. In a notebook:
-
-    net = Network(hidden_size=1024, seed=0)
-    loss, correct = net.train_batch(images, labels)     # (m, 3072) uint8, (m,) integers
-    classes = net.predict(images)
-    net.save("net.npz")
+The file reads in the order in which data meets it: equations in pairs of forward and backward, update, network, file.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from support import npz, unfold
+from support import evidence, npz, unfold
 from support.threads import Product, Threads, add, image_lanes, slices, unit_blocks, weight_blocks
 from support.window import Window
 
@@ -283,8 +277,7 @@ class Network:
             "b2": np.zeros((1, self.classes)),
         }
         if self.batchnorm:
-            weights |= {"gamma1": np.ones((1, H)), "beta1": np.zeros((1, H))}
-            weights |= {"running_mean1": np.zeros((1, H)), "running_var1": np.ones((1, H))}
+            weights |= {name: np.full((1, H), name in ("gamma1", "running_var1"), float) for name in BATCHNORM}
         return weights
 
     def __repr__(self):
@@ -294,10 +287,8 @@ class Network:
         return f"{PIXELS} -> {self.hidden_size:,} units{seen} -> {self.classes}; {parts}{parameters:,} parameters"
 
     def forward(self, images: Array, train: bool = False, keep: Array | None = None):
-        """Logits z2 (m, C), and the cache that `backward` takes. keep: dropout's mask (m, H), None for no dropout.
-
-        With train, BN takes the batch's statistics, and its running ones follow them.
-        """
+        """Logits z2 (m, C), and the cache that `backward` takes. train: BN takes the batch's statistics, and its
+        running ones follow them. keep: dropout's mask (m, H), None for no dropout."""
         w, X = self.weights, see(images, self.window, self.dtype)
         s = np.empty((len(images), self.window.q, self.hidden_size), self.dtype)
 
@@ -316,8 +307,7 @@ class Network:
         return z2, (X, caches, mask, output)
 
     def backward(self, dz2: Array, cache) -> dict[str, Array | Product]:
-        """The gradient of every array, without its L2 term, from dL/dz2 (9); the batch of the whole image has dL/dW1
-        as a `Product`."""
+        """The gradient of every array, without its L2 term, from dL/dz2 (9); for the whole image W1's is a `Product`."""
         X, caches, mask, output = cache
         w, whole = self.weights, self.whole
         gradients = {name: np.empty_like(self.velocity[name]) for name in self.velocity if name not in ("W1", "W2")}
@@ -427,9 +417,16 @@ class Network:
     def hidden(self, images: Array) -> Array:
         """a1 (N, n, H) in inference mode: (1), (3) and (4)."""
         z1, _ = linear_forward(see(images, self.window, self.dtype), self.weights["W1"], self.weights["b1"])
-        if self.batchnorm:
-            z1, _ = batchnorm_forward(z1, *(self.weights[name] for name in BATCHNORM), train=False)
-        return relu_forward(z1)[0].reshape(len(images), -1, self.hidden_size)
+        return relu_forward(self.normalized(z1))[0].reshape(len(images), -1, self.hidden_size)
+
+    def normalized(self, z1: Array) -> Array:
+        """z1^ (3) in inference mode, (rows, H); z1 itself without batch normalisation."""
+        norm = [self.weights[name] for name in BATCHNORM if self.batchnorm]
+        return batchnorm_forward(z1, *norm, train=False)[0] if norm else z1
+
+    def votes(self, images: Array) -> tuple[Array, Array]:
+        """What each place adds to each logit, (N, C, rows, columns), and the rest (N, C): see evidence.py."""
+        return evidence.votes(self, images)
 
     def predict_proba(self, images: Array) -> Array:
         """y^ (8), the probabilities of the classes, (N, C)."""

@@ -11,8 +11,6 @@ Weights are chosen by validation accuracy; the test split isn't looked at here: 
 """
 
 import argparse
-import csv
-import io
 import math
 import platform
 import shlex
@@ -25,7 +23,7 @@ from pathlib import Path
 import model
 from data import cifar10
 from model import MAX_UNITS, PIXELS, SGD, Network
-from support import cli, npz
+from support import cli, npz, progress
 from support.settings import SettingError, add_setting_arguments, check, setting
 from support.threads import Threads, default_threads
 from support.window import Window
@@ -395,9 +393,9 @@ def train(
         for path in (output, state, output.with_suffix(".csv")):
             npz.remove_leftovers(path)
         if show:
-            print(summary(run, data), flush=True)
+            print(progress.summary(run, data, effective(run.settings), asdict(Settings())), flush=True)
             for epoch in range(run.epoch):
-                print(table_row(run, epoch))
+                print(progress.table_row(run, epoch))
         steps = -(-len(run.train_rows) // settings.batch_size)
         if settings.ema and steps * settings.epochs < EMA_EVERY:
             need = f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs"
@@ -410,10 +408,11 @@ def train(
             run.save_state(state)  # first, as a checkpoint without a state could not be gone on with
             if run.best_epoch == run.epoch:
                 save_best(run, output, storage)
-            save_history(run, output.with_suffix(".csv"))
+            progress.write_csv(run.history, output.with_suffix(".csv"))
             if show:
-                print(table_row(run, run.epoch - 1), flush=True)
+                print(progress.table_row(run, run.epoch - 1), flush=True)
         save_best(run, output, storage)
+        progress.write_csv(run.history, output.with_suffix(".csv"))
     return run
 
 
@@ -485,42 +484,6 @@ def save_best(run: Run, output: Path, storage=None) -> None:
         run.best.save(output, run.info(), storage)
     except ValueError as error:
         raise TrainingError(f"{output}: {error}; give --storage float32") from None
-
-
-def save_history(run: Run, path: Path) -> None:
-    """Write the history as a CSV, a row an epoch."""
-    text = io.StringIO(newline="")
-    rows = zip(*run.history.values(), strict=True)
-    csv.writer(text).writerows([["epoch", *HISTORY], *([i, *row] for i, row in enumerate(rows, 1))])
-    with npz.write_whole(path) as file:
-        file.write(text.getvalue().encode())
-
-
-def summary(run: Run, data: cifar10.Dataset) -> str:
-    """What is trained on what, and how: the lines before the table of epochs, and its head."""
-    network, reports = run.network, asdict(Settings())
-    others = [f"{name} {value}" for name, value in effective(run.settings).items() if value != reports.get(name)]
-    arrays = ", ".join(f"{name} {'x'.join(map(str, w.shape))}" for name, w in network.weights.items())
-    lines = [
-        f"data        {data.name}: {len(run.train_rows):,} training and {len(run.validation_rows):,} validation images",
-        f"network     {network}",
-        f"arrays      {arrays}",
-        f"settings    {', '.join(others) if others else 'those of the report'}",
-        "",
-        f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  {'val loss':>8} {'acc':>6}  {'images/s':>8}",
-    ]
-    return "\n".join(lines)
-
-
-def table_row(run: Run, epoch: int) -> str:
-    """The table's line of an epoch: mean rate, loss and accuracy, speed, and a star behind the best so far."""
-    rate, loss, accuracy, val_loss, val_accuracy, seconds = (run.history[name][epoch] for name in HISTORY)
-    best = val_accuracy > max(run.history["val_accuracy"][:epoch], default=-1)
-    speed = len(run.train_rows) / seconds
-    row = (
-        f"{epoch + 1:5d}  {rate:8.6f}  {loss:10.4f} {accuracy:6.2%}  {val_loss:8.4f} {val_accuracy:6.2%}  {speed:8,.0f}"
-    )
-    return row + ("  *" if best else "")
 
 
 # ---- The command line -----------------------------------------------------------------------------------------------

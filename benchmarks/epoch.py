@@ -1,197 +1,219 @@
-"""A whole epoch of train.py, end to end, against the steps that it is made of and its validation.
+"""A whole epoch of train.py against the steps that it is made of and its validation, or a whole training.
 
-    python benchmarks/epoch.py                                   default settings; CIFAR-10, or else synthetic images
-    python benchmarks/epoch.py --dataset synthetic --threads 1
+    python benchmarks/epoch.py                             an epoch of the report's recipe
+    python benchmarks/epoch.py --training --epochs 3       the command train.py against the same training in PyTorch
 
 One process trains through train.train, another one does the same steps as in benchmarks/step.py; they take turns, an
 epoch and then steps, so that a machine that becomes slower does so for both. The first epoch isn't counted, as it
-includes the start. Peak memory is that of the training process, with Python, NumPy and all images in it. Nothing is
-downloaded. Prints a Markdown table.
+includes the start. Peak memory is that of the training process, with Python, NumPy and all images in it.
+
+A whole training counts from the start of the command to its end: imports, reading the images, the epochs with their
+validation, the state after each epoch and the best weights on the disk. PyTorch runs in one process, with
+SGD(fused=True), on our own reader, split, augmentation, schedule and early stopping. Prints Markdown.
 """
 
-import argparse
-import resource
+import csv
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import step
+import timing
+from contenders import CONTENDERS, Case, torch_network
+from step import describe_machine
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # for imports within functions, see contenders.py
 
-import train  # noqa: E402
-from data import cifar10  # noqa: E402
-
-LOADS, IMPORTS = 3, 7  # how often these are timed
-IMPORT = """
-import sys, time
-import numpy
-began = time.perf_counter()
-import train
-print(1e3 * (time.perf_counter() - began), "matplotlib" in sys.modules)
-"""
+LOADS = 3  # how often the images are read
 
 
-def settings_of(args) -> train.Settings:
-    return train.Settings(hidden_size=args.hidden, batch_size=args.batch)
+# ---- An epoch -------------------------------------------------------------------------------------------------------
 
 
-def serve(args) -> int:
-    """Be the training process: answer each line by an epoch's seconds, and by those of its parts; at last, by bytes."""
-    answer = step.answers()
-    data = cifar10.load(args.dataset, args.data_dir)
+def reading(exchange: Callable, dataset: str, data_dir: str | None) -> None:
+    """In a worker: answer by the images' name, how many there are of each split, and the seconds to read them."""
+    from data import cifar10
+
+    seconds = []
+    for _ in range(1 + LOADS):  # the first one may have to draw them, and the disk is cold
+        began = time.perf_counter()
+        data = cifar10.load(dataset, data_dir)
+        seconds.append(time.perf_counter() - began)
+    exchange((data.name, len(data.train_labels), len(data.test_labels), statistics.median(seconds[1:])))
+
+
+def training(exchange: Callable, hidden: int, batch: int, threads: int, epochs: int, dataset: str, data_dir) -> None:
+    """In a worker: do an epoch whenever asked, and answer by the seconds of its parts and the peak memory."""
+    import train
+    from data import cifar10
+
     parts, began = {}, 0.0
 
-    def wait():
-        nonlocal began
-        parts.update(validation=0.0, saving=0.0)
-        sys.stdin.readline()
-        began = time.perf_counter()
-
-    def timed(part, function):
+    def timed(part: str, function: Callable) -> Callable:
         def wrapped(*args, **kwargs):
             start = time.perf_counter()
             result = function(*args, **kwargs)
-            parts[part] += time.perf_counter() - start
+            parts[part] = time.perf_counter() - start
             return result
 
         return wrapped
 
-    save_state = timed("saving", train.Run.save_state)
+    train_epoch = timed("training", train.train_epoch)
 
-    def save_and_tell(run, path):  # an epoch ends with this
-        save_state(run, path)
-        answer({"epoch": time.perf_counter() - began, "loop": run.history["seconds"][-1], **parts})
-        wait()
-
-    train.Run.save_state = save_and_tell
-    train.save_best = timed("saving", train.save_best)
-    train.Network.evaluate = timed("validation", train.Network.evaluate)
-    answer(None)
-    wait()
-    with tempfile.TemporaryDirectory() as folder:
-        train.train(settings_of(args), data, Path(folder, "net.npz"), threads=args.threads, stop_after=args.epochs)
-    unit = 1 if sys.platform == "darwin" else 1024
-    answer(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
-    return 0
-
-
-def loading(args) -> tuple[list[float], cifar10.Dataset]:
-    """How long the images take to load from a disk that is warm, in seconds, and the images."""
-    data = cifar10.load(args.dataset, args.data_dir)  # drawn here if they are missing
-    durations = []
-    for _ in range(LOADS):
+    def asked(*args, **kwargs):
+        nonlocal began
+        exchange((parts | {"epoch": time.perf_counter() - began}, timing.peak_memory()))
         began = time.perf_counter()
-        cifar10.load(args.dataset, args.data_dir)
-        durations.append(time.perf_counter() - began)
-    return durations, data
+        return train_epoch(*args, **kwargs)
+
+    train.train_epoch = asked
+    train.Network.evaluate = timed("validation", train.Network.evaluate)
+    # One epoch more than is asked for: the last one also ends the run.
+    settings = train.resolve({"hidden_size": hidden, "batch_size": batch, "epochs": epochs + 1, "patience": 0})
+    with tempfile.TemporaryDirectory() as folder:
+        train.train(settings, cifar10.load(dataset, data_dir), Path(folder, "net.npz"), threads=threads)
 
 
-def importing() -> tuple[list[float], bool]:
-    """How long `import train` takes after `import numpy`, in ms, and whether that imports matplotlib."""
-    durations, matplotlib = [], False
-    for _ in range(IMPORTS):
-        words = subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, capture_output=True, text=True, check=True)
-        duration, found = words.stdout.split()
-        durations.append(float(duration))
-        matplotlib |= found == "True"
-    return durations, matplotlib
-
-
-def measure(args, rows: int) -> tuple[list[float], list[dict], int]:
-    """Milliseconds of steps, the parts of each epoch but the first in seconds, and the peak memory in bytes."""
-    command = [__file__, "--worker", *sys.argv[1:], "--dataset", args.dataset]
-    durations, epochs, workers = [], [], []
-    try:
-        workers.append(step.step_worker("ours", args.batch, args.hidden, args.threads, rows))
-        workers.append(step.Worker(command, args.threads))
-        steps, training = workers
-
-        def turn():
-            time.sleep(step.PAUSE)
-            durations.extend(steps.ask(f"run {args.steps + 1}")[1:])
-            time.sleep(step.PAUSE)
-
-        turn()
-        for _ in range(args.epochs):
-            epochs.append(training.ask())
-            turn()
-        peak = training.ask()
-    finally:
-        for worker in workers:
-            worker.close()
-    return durations, epochs[1:], peak
-
-
-def report(args) -> None:
-    load_seconds, data = loading(args)
-    images = sum(array.nbytes for array in (data.train_images, data.test_images))
-    import_ms, matplotlib = importing()
-    settings = settings_of(args)
-    held_out = round(len(data.train_labels) * settings.validation_share)
-    rows = len(data.train_labels) - held_out
-    name, count = data.name, len(data.train_labels) + len(data.test_labels)
-    del data
-    durations, epochs, peak = measure(args, rows)
-
-    median = {part: statistics.median(epoch[part] for epoch in epochs) for part in epochs[0]}
-    milliseconds, batches = statistics.median(durations), rows / args.batch
-    sums = batches * milliseconds / 1e3
-    whole, both = median["epoch"], sums + median["validation"]
-    spread = f"{step.quantile(durations, 0.1):.2f}-{step.quantile(durations, 0.9):.2f}"
-    rest = whole - median["loop"] - median["validation"] - median["saving"]
-    table = [
-        ("a step, median", f"{milliseconds:.2f} ms ({spread} ms, 10-90 %)"),
-        (f"its steps: {rows:,} images / {args.batch} x the median", f"{sums:.2f} s"),
-        (f"validation on {held_out:,} images", f"{median['validation']:.2f} s"),
-        ("**steps + validation**", f"**{both:.2f} s**"),
-        ("**a whole epoch**", f"**{whole:.2f} s** ({rows / whole:,.0f} images/s)"),
-        ("of which its loop over the batches", f"{median['loop']:.2f} s"),
-        ("of which saving the best weights and the state", f"{median['saving']:.2f} s"),
-        ("of which the rest", f"{rest:.2f} s"),
-        ("**epoch / (steps + validation)**", f"**{whole / both:.3f}** (goal: at most 1.1)"),
-        ("peak memory", f"{peak / 2**20:,.0f} MB, {images / 2**20:,.0f} MB of it pixels"),
-        (f"loading {count:,} images, warm disk", f"{statistics.median(load_seconds):.2f} s (goal for 60,000: below 1)"),
-        ("`import train` beyond NumPy's", f"{statistics.median(import_ms):.0f} ms (goal: below 300)"),
-        ("imports matplotlib to train", f"{'yes' if matplotlib else 'no'} (goal: no)"),
-    ]
-    print(f"- {name} images, {len(epochs)} epoch{'s' * (len(epochs) > 1)} after the first, {len(durations)} steps\n")
-    print(f"### An epoch: batch {args.batch}, hidden {args.hidden}, {step.threads_text(args.threads)}\n")
+def report_epoch(args) -> None:
+    """Print the table of an epoch."""
+    name, rows, others, seconds = timing.once(reading, args.dataset, args.data_dir)
+    held_out = round(rows / 10)
+    case = Case(args.batch, args.hidden, args.threads, images=rows)
+    given = args.hidden, args.batch, args.threads, args.epochs, args.dataset, args.data_dir
+    steps = timing.Worker(timing.serve, CONTENDERS["ours"][1], case)
+    trainer = timing.Worker(training, *given)
+    times, epochs = timing.turn(steps, args.steps)[0], []
+    for _ in range(args.epochs):
+        time.sleep(timing.PAUSE)
+        parts, memory = trainer.ask()
+        epochs.append(parts)
+        times += timing.turn(steps, args.steps)[0]
+    for worker in (steps, trainer):
+        worker.close()
+    median = {part: statistics.median(each[part] for each in epochs[1:]) for part in epochs[0]}
+    alone = statistics.median(times) / 1e3 * (rows - held_out) / args.batch
+    both = alone + median["validation"]
+    print(f"\n### An epoch: {name} images, batch {args.batch}, {args.hidden:,} units, {args.threads} threads\n")
     print("| what | |\n|---|--:|")
-    print("\n".join(f"| {what} | {value} |" for what, value in table))
+    for what, value in (
+        ("a step, with the spread of the middle 80 %", f"{timing.middle(times)} ms"),
+        (f"its steps: {rows - held_out:,} images / {args.batch} x the median", f"{alone:.2f} s"),
+        (f"validation on {held_out:,} images", f"{median['validation']:.2f} s"),
+        ("**a whole epoch**", f"**{median['epoch']:.2f} s**"),
+        ("of which its steps", f"{median['training'] - median['validation']:.2f} s"),
+        ("of which saving the state and the best weights", f"{median['epoch'] - median['training']:.2f} s"),
+        ("**epoch / (steps + validation)**", f"**{median['epoch'] / both:.3f}**"),
+        ("peak memory", f"{memory:,.0f} MB"),
+        (f"reading {rows + others:,} images, warm disk", f"{seconds:.2f} s"),
+    ):
+        print(f"| {what} | {value} |")
+
+
+# ---- A whole training -----------------------------------------------------------------------------------------------
+
+
+def our_training(args) -> tuple[float, list[float]]:
+    """The seconds of the command train.py, and the validation accuracy of each epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = {"hidden-size": args.hidden, "batch-size": args.batch, "epochs": args.epochs, "threads": args.threads}
+        flags |= {"dataset": args.dataset, "output": Path(folder, "net.npz")}
+        flags |= {"data-dir": args.data_dir} if args.data_dir else {}
+        command = [sys.executable, ROOT / "train.py", *(f"--{flag}={value}" for flag, value in flags.items())]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        seconds = time.perf_counter() - began
+        with open(Path(folder, "net.csv"), newline="") as file:
+            return seconds, [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+
+
+def torch_training(exchange: Callable, hidden: int, batch: int, threads: int, epochs: int, dataset: str, data_dir):
+    """In a worker: the same training in PyTorch; the answer is the validation accuracy of each epoch."""
+    import train
+    from data import cifar10
+
+    import numpy as np
+    import torch
+
+    data, rng = cifar10.load(dataset, data_dir), np.random.default_rng(0)
+    settings = train.resolve({"hidden_size": hidden, "batch_size": batch, "epochs": epochs})
+    rows, validation = cifar10.split(data.train_labels, settings.validation_share, rng)
+    net, sgd = torch_network(Case(batch, hidden, threads))
+
+    def logits(images):
+        return net(torch.from_numpy(images).to(torch.float32) * (1 / 255))
+
+    accuracy, best = [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        for epoch in range(epochs):
+            for group in sgd.param_groups:
+                group["lr"] = group["scale"] * train.learning_rate(settings, epoch)
+            net.train()
+            for images, labels in train.batches(data.train_images, data.train_labels, rows, settings, rng):
+                loss = torch.nn.functional.cross_entropy(logits(images), torch.from_numpy(labels))
+                sgd.zero_grad()
+                loss.backward()
+                sgd.step()
+            net.eval()
+            with torch.no_grad():
+                found = [logits(data.train_images[some]).argmax(1) for some in np.array_split(validation, 20)]
+            accuracy.append(float((torch.cat(found).numpy() == data.train_labels[validation]).mean()))
+            best = max(range(epoch + 1), key=accuracy.__getitem__)
+            torch.save({"net": net.state_dict(), "sgd": sgd.state_dict()}, Path(folder, "state"))
+            if best == epoch:
+                torch.save(net.state_dict(), Path(folder, "net"))
+            if settings.patience and epoch - best >= settings.patience:
+                break
+    exchange(accuracy)
+
+
+def report_training(args) -> None:
+    """Print the table of whole trainings."""
+    given = args.hidden, args.batch, args.threads, args.epochs, args.dataset, args.data_dir
+    seconds = {"ours: python train.py": [], "PyTorch, SGD(fused=True)": []}
+    for _ in range(args.rounds):
+        ours, our_accuracy = our_training(args)
+        began = time.perf_counter()
+        their_accuracy = timing.once(torch_training, *given, threads=args.threads)
+        for each, value in zip(seconds.values(), (ours, time.perf_counter() - began), strict=True):
+            each.append(value)
+    print(
+        f"\n### A training: {args.epochs} epochs, batch {args.batch}, {args.hidden:,} units, {args.threads} threads\n"
+    )
+    print("| training, start to end | s (rounds) | / ours | validation, last epoch |\n|---|--:|--:|--:|")
+    ours = next(iter(seconds.values()))
+    for (name, each), accuracy in zip(seconds.items(), (our_accuracy, their_accuracy), strict=True):
+        ratio = timing.middle([a / b for a, b in zip(each, ours, strict=True)])
+        print(f"| {name} | {timing.middle(each)} | {ratio} | {accuracy[-1]:.1%} |")
 
 
 def main() -> int:
-    defaults = train.Settings()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    number = {"type": int, "metavar": "N"}
-    parser.add_argument("--batch", default=defaults.batch_size, help="images in a batch (128)", **number)
-    parser.add_argument("--hidden", default=defaults.hidden_size, help="hidden units (1024)", **number)
-    parser.add_argument("--threads", default=train.default_threads(), help="threads that compute (all cores)", **number)
-    parser.add_argument("--epochs", default=2, help="epochs, the first not counted (2)", **number)
-    parser.add_argument("--steps", default=60, help="steps of a turn between epochs (60)", **number)
-    parser.add_argument("--dataset", choices=("auto", *cifar10.FOLDERS), default="auto",
-                        help="which images (auto: CIFAR-10 if it is there, else synthetic ones)")  # fmt: skip
+    from data import cifar10
+    from support import cli
+
+    parser = cli.ArgumentParser(description=__doc__)
+    parser.add_argument("--training", action="store_true", help="a whole training against PyTorch's, not an epoch")
+    parser.add_argument("--batch", type=cli.integer(2, 10**5), default=128, metavar="N", help="images in a batch")
+    parser.add_argument("--hidden", type=cli.integer(1, 10**6), default=1024, metavar="N", help="hidden units")
+    parser.add_argument("--epochs", type=cli.integer(2, 1000), default=3, metavar="N", help="epochs")
+    parser.add_argument("--steps", type=cli.integer(2, 10**5), default=60, metavar="N", help="steps between epochs")
+    parser.add_argument("--rounds", type=cli.integer(1, 100), default=3, metavar="N", help="whole trainings of each")
+    parser.add_argument("--dataset", choices=("auto", *cifar10.LAYOUTS), default="auto", help="which images")
     parser.add_argument("--data-dir", metavar="FOLDER", help="where they are (default: as train.py)")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    cli.add_threads(parser)
     args = parser.parse_args()
-    if min(args.hidden, args.threads, args.steps) < 1 or min(args.batch, args.epochs) < 2:
-        parser.error("--hidden, --threads and --steps must be at least 1, --batch and --epochs at least 2")
-    if args.worker:
-        return serve(args)
-    folder = Path(args.data_dir or cifar10.HERE / cifar10.FOLDERS["cifar10"])
-    if args.dataset != "synthetic" and not folder.exists():  # where load would download
-        if args.dataset == "cifar10" or args.data_dir:
-            parser.error(f"{folder} is missing; python data/cifar10.py brings the images")
-        args.dataset = "synthetic"
-    print("\n".join(step.header()), flush=True)
-    report(args)
+    print(timing.once(describe_machine), flush=True)
+    try:
+        report_training(args) if args.training else report_epoch(args)
+    except timing.Lost as error:
+        raise cli.UserError(error) from None
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(cifar10.command(main))
+    from support import cli
+
+    sys.exit(cli.command(main))

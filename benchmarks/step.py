@@ -4,7 +4,6 @@
     python benchmarks/step.py --batch 128 --hidden 1024 4096 --threads 2
     python benchmarks/step.py --windows --batch 128 --threads 2     8x8 windows in steps of 2, 95 dims, 3x3 regions
     python benchmarks/step.py --peers                               ours and the floor only
-    python benchmarks/step.py --profile                             where the time of our step goes, on one thread
 
 What is timed stands in contenders.py, how in timing.py. Prints Markdown; exit code 1 if our step or the floor could not
 be measured.
@@ -17,49 +16,36 @@ import platform
 import re
 import statistics
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import timing
-from contenders import CONTENDERS, SIZE, STRIDE, Case, our_network
+from contenders import CONTENDERS, PEERS, SIZE, STRIDE, WHOLE_ONLY, Case
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # for imports within: a worker sets BLAS's threads first
-
-PEERS = ("torch", "torch-fused", "torch-compile", "sklearn")
-STAGES = (
-    "see",
-    *(
-        f"{name}_{way}"
-        for name in ("linear", "batchnorm", "relu", "pool", "dropout")
-        for way in ("forward", "backward")
-    ),
-    *("cross_entropy_forward", "cross_entropy_backward", "Product.__getitem__", "SGD.__call__"),
-)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for imports within functions, see contenders.py
 
 
 def describe_machine(exchange: Callable) -> None:
-    """In a worker: the processor, the libraries and their BLAS, as a Markdown list."""
+    """In a worker: answer by the processor, the libraries and their BLAS, a Markdown list."""
     from support.threads import default_threads
 
     import numpy as np
 
-    cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
-    found = info.exists() and re.search(r"^model name\s*: (.*)", info.read_text(), re.MULTILINE)
-    lines = [f"{found[1] if found else cpu}, {default_threads()} cores, Python {platform.python_version()}"]
+    info, found = Path("/proc/cpuinfo"), None
+    if info.exists():
+        found = re.search(r"^model name\s*: (.*)", info.read_text(), re.MULTILINE)
+    cpu = found[1] if found else platform.processor() or platform.machine()
+    lines = [f"{cpu}, {default_threads()} cores, {platform.system()}, Python {platform.python_version()}"]
     blas = np.show_config("dicts").get("Build Dependencies", {}).get("blas", {})
-    lines.append(f"NumPy {np.__version__}, {blas.get('name', 'BLAS')} {blas.get('version', '')}")
+    lines.append(f"NumPy {np.__version__}, {blas.get('name', 'BLAS')} {blas.get('version', '')}, kernel unknown")
     try:
         from threadpoolctl import threadpool_info
 
-        kernels = [each for each in threadpool_info() if each["user_api"] == "blas" and "numpy" in each["filepath"]]
-        lines[-1] += "".join(f", kernel {each.get('architecture', 'unknown')}" for each in kernels)
-    except ImportError:
-        lines[-1] += " (its kernel is unknown without threadpoolctl)"
+        kernel = next(each.get("architecture") for each in threadpool_info() if "numpy" in each["filepath"])
+        lines[-1] = lines[-1].replace("unknown", kernel or "unknown")
+    except (ImportError, StopIteration):
+        lines[-1] += " without threadpoolctl"
     try:
         import torch
 
@@ -67,7 +53,7 @@ def describe_machine(exchange: Callable) -> None:
         lines.append(f"PyTorch {torch.__version__}, {found[1] if found else 'unknown BLAS'}")
         lines.append(f"scikit-learn {importlib.metadata.version('scikit-learn')}")
     except ImportError as error:  # PackageNotFoundError is one, too
-        lines.append(f"not installed: {error.name}")
+        lines.append(f"{error.name} is not installed")
     if kernel := os.environ.get("OPENBLAS_CORETYPE"):
         lines.append(f"OPENBLAS_CORETYPE={kernel} is set: NumPy's products use that kernel, not the processor's own")
     if (load := os.getloadavg()[0]) > 0.3:
@@ -75,83 +61,41 @@ def describe_machine(exchange: Callable) -> None:
     exchange("\n".join(f"- {line}" for line in lines))
 
 
-def once(function: Callable, *arguments):
-    """What the function answers first in a process of its own."""
-    worker = timing.Worker(function, *arguments)
-    worker.close()
-    return worker.first
-
-
-def table(times: dict, memory: dict, floor: str) -> list[str]:
-    """The Markdown table of one case."""
-    lines = ["| step | ms (10-90 %) | / floor (rounds) | / ours (rounds) | peak MB |", "|---|--:|--:|--:|--:|"]
-    for name, rounds in times.items():
-        ratios = [timing.ratio(rounds, times[other]) if other in times else "" for other in (floor, "ours")]
-        milliseconds = timing.middle([each for some in rounds for each in some])
-        lines.append(f"| {CONTENDERS[name][0]} | {milliseconds} | {' | '.join(ratios)} | {memory[name]:,.0f} |")
-    return lines
-
-
-def compare(case: Case, peers: tuple[str, ...], rounds: int, steps: int) -> bool:
-    """Print the table of a case and its two ratios that count; whether ours and the floor are in it."""
-    names = [name for name in CONTENDERS if name not in PEERS or name in peers]
+def compare(case: Case, peers: list[str], rounds: int, steps: int) -> bool:
+    """Print a case's table and the two ratios that count; whether ours and the floor are in it."""
+    left_out = {*PEERS} - {*peers} | ({*WHOLE_ONLY} if case.windows else set())
     starts = {
-        name: partial(timing.Worker, timing.serve, CONTENDERS[name][1], case, threads=case.threads)
-        for name in names
-        if CONTENDERS[name][2] or not case.windows
+        name: partial(timing.Worker, timing.serve, make, case, threads=case.threads)
+        for name, (_, make) in CONTENDERS.items()
+        if name not in left_out
     }
     times, memory, lost = timing.race(starts, rounds, steps)
-    speed = {name: statistics.median(each for some in found for each in some) for name, found in times.items()}
-    floor = min((name for name in speed if name.startswith("floor")), key=speed.get, default="")
-    torch = min((name for name in speed if name.startswith("torch")), key=speed.get, default="")
+    every = {name: [each for some in found for each in some] for name, found in times.items()}
+    floor, torch = (
+        min(
+            (name for name in every if name.startswith(kind)),
+            key=lambda name: statistics.median(every[name]),
+            default="",
+        )
+        for kind in ("floor", "torch")
+    )
     seen = f"{SIZE}x{SIZE} windows in steps of {STRIDE}, " if case.windows else ""
     print(f"\n### {seen}batch {case.batch}, {case.hidden:,} units, {case.threads} thread{'s' * (case.threads > 1)}\n")
-    print("\n".join(table(times, memory, floor)))
+    print("| step | ms (10-90 %) | / floor (rounds) | / ours (rounds) | peak MB |\n|---|--:|--:|--:|--:|")
+    for name, found in times.items():
+        ratios = [timing.ratio(found, times[other]) if other in times else "" for other in (floor, "ours")]
+        print(f"| {CONTENDERS[name][0]} | {timing.middle(every[name])} | {' | '.join(ratios)} | {memory[name]:,.0f} |")
     for name, why in lost.items():
         print(f"\n{CONTENDERS[name][0]}: skipped, {why}")
-    complete = "ours" in times and floor != ""
+    complete = "ours" in times and bool(floor)
     if complete:
-        print(f"\nours / floor {timing.ratio(times['ours'], times[floor])}", end="")
+        line = f"\nours / floor: **{timing.ratio(times['ours'], times[floor])}**"
         print(
-            f", {CONTENDERS[torch][0]} / ours {timing.ratio(times[torch], times['ours'])}" if torch else "", flush=True
+            line
+            + (f", {CONTENDERS[torch][0]} / ours: **{timing.ratio(times[torch], times['ours'])}**" if torch else "")
         )
+    sys.stdout.flush()
     return complete
-
-
-# ---- Where our step's time goes -------------------------------------------------------------------------------------
-
-
-def profile(exchange: Callable, case: Case, steps: int) -> None:
-    """In a worker: a Markdown table of the milliseconds of a step that the functions of model.py take."""
-    import model
-
-    def timed(name: str, function: Callable) -> Callable:
-        def wrapped(*args, **kwargs):
-            began = time.perf_counter()
-            result = function(*args, **kwargs)
-            spent[name] += 1e3 * (time.perf_counter() - began)
-            return result
-
-        return wrapped
-
-    for name in STAGES:
-        *owner, last = name.split(".")
-        holder = getattr(model, owner[0]) if owner else model
-        setattr(holder, last, timed(name, getattr(holder, last)))
-    records, spent = [], Counter()
-    net, sgd, stream = our_network(case)
-    for _ in range(timing.WARM_UP + steps):
-        spent = Counter()
-        timed("the whole step", lambda: net.train_batch(*timed("batch", next)(stream), sgd))()
-        spent["the rest"] = 2 * spent["the whole step"] - spent.total()
-        records.append(spent)
-    median = {name: statistics.median(each[name] for each in records[timing.WARM_UP :]) for name in records[-1]}
-    whole = median["the whole step"]
-    rows = [f"| {name} | {value:.2f} | {value / whole:.0%} |" for name, value in median.items()]
-    exchange("\n".join(["| function | median ms | of the whole step |", "|---|--:|--:|", *rows]))
-
-
-# ---- The command line -----------------------------------------------------------------------------------------------
 
 
 def main() -> int:
@@ -170,17 +114,12 @@ def main() -> int:
     parser.add_argument(
         "--peers", nargs="*", choices=PEERS, default=PEERS, help="who else is timed; none named: nobody"
     )
-    parser.add_argument("--profile", action="store_true", help="show where our step's time goes, on one thread")
     args = parser.parse_args()
-    print(once(describe_machine), flush=True)
-    complete = True
-    for batch, hidden, threads in itertools.product(args.batch, args.hidden, [1] if args.profile else args.threads):
-        case = Case(batch, hidden, threads, args.windows, args.images)
-        if args.profile:
-            print(f"\n### Batch {batch}, {hidden:,} units\n\n{once(profile, case, args.steps)}", flush=True)
-        else:
-            complete &= compare(case, args.peers, args.rounds, args.steps)
-    return 0 if complete else 1
+    print(timing.once(describe_machine), flush=True)
+    sizes = itertools.product(args.batch, args.hidden, args.threads)
+    cases = [Case(*size, args.windows, args.images) for size in sizes]
+    complete = [compare(case, args.peers, args.rounds, args.steps) for case in cases]
+    return 0 if all(complete) else 1
 
 
 if __name__ == "__main__":

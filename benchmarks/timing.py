@@ -20,18 +20,14 @@ WARM_UP = 3  # steps before the first turn: buffers, compilation
 PAUSE = 0.05  # seconds before a turn, until the last one's idle BLAS threads have stopped spinning
 
 
-# ---- Processes ------------------------------------------------------------------------------------------------------
-
-
 class Lost(Exception):
     """A process that can't start or go on: why, in a few words."""
 
 
 class Worker:
-    """A process that runs function(exchange, *arguments) with so many BLAS threads.
+    """A process that runs function(exchange, *arguments) with so many BLAS threads. Lost if it fails.
 
-    In it, exchange(answer) sends an answer and returns the next question; the first answer, `first`, says that it is
-    ready. Lost if it fails.
+    In it, exchange(answer) sends an answer and waits for the next question; the first answer is `first` here.
     """
 
     def __init__(self, function: Callable, *arguments, threads: int = 1):
@@ -71,24 +67,26 @@ def _run(pipe, threads: int, function: Callable, arguments: tuple) -> None:
 
     def exchange(answer):
         pipe.send(answer)
-        try:
-            return pipe.recv()
-        except EOFError:
-            sys.exit()
+        return pipe.recv()
 
     try:
         function(exchange, *arguments)
+    except (EOFError, BrokenPipeError):  # nobody asks any more
+        pass
     except Exception as error:  # a compiler alone fails in a dozen ways, and the others are to go on
-        text = (str(error).strip().splitlines() or [""])[0]
-        pipe.send(Lost(f"{type(error).__name__}: {text[:200]}"))
+        pipe.send(Lost(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"))
+
+
+def once(function: Callable, *arguments, threads: int = 1):
+    """What a function answers first in a process of its own."""
+    worker = Worker(function, *arguments, threads=threads)
+    worker.close()
+    return worker.first
 
 
 def peak_memory() -> float:
     """The most memory that this process has had, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-# ---- Turns ----------------------------------------------------------------------------------------------------------
 
 
 def serve(exchange: Callable, make: Callable, *arguments) -> None:

@@ -166,15 +166,20 @@ def load(
 
 def _find(dataset: str, data_dir: str | os.PathLike) -> Path:
     """The folder of batches that `data_dir` is, or else holds."""
-    try:
-        folder = user_path(data_dir)
-    except UserError as error:
-        raise DataError(f"--data-dir {error}") from None
+    folder = _named(data_dir)
     if _layout(folder) is None:
         for kind, layout in LAYOUTS.items():
             if dataset in ("auto", kind) and (folder / layout.folder).is_dir():
                 return folder / layout.folder
     return folder
+
+
+def _named(data_dir: str | os.PathLike) -> Path:
+    """--data-dir as a path."""
+    try:
+        return user_path(data_dir)
+    except UserError as error:
+        raise DataError(f"--data-dir {error}") from None
 
 
 def _layout(folder: Path) -> Layout | None:
@@ -403,7 +408,7 @@ def load_for(args: argparse.Namespace, trained: dict) -> Dataset:
         raise DataError("this checkpoint was trained on pictures of your own; give their folder by --data-dir")
     dataset = args.dataset
     if dataset == "auto" and isinstance(name, str) and name in LAYOUTS:
-        inside = args.data_dir is None or (Path(args.data_dir).expanduser() / LAYOUTS[name].folder).is_dir()
+        inside = args.data_dir is None or (_named(args.data_dir) / LAYOUTS[name].folder).is_dir()
         dataset = name if inside else "auto"
     return load(dataset, args.data_dir, url=args.data_url, md5=args.data_md5)
 

@@ -25,13 +25,13 @@ from data.cifar10 import MAX_CLASSES, PIXELS, read, stratified
 from data.folders import META, TEST, TRAIN, whole_folder, write_batch, write_meta
 from data.pickles import DataError
 from support.cli import ArgumentParser, UserError, clean, command, integer, output_folder, shorter, user_path
-from support.npz import Fault, error_context, open_regular
+from support.npz import Fault, error_context, read_file
 
 import numpy as np
 from tqdm import tqdm
 
 MAX_PIXELS = 50_000_000  # of a picture: 200 MB when it is decoded
-MAX_FILE = 1 << 29  # bytes
+MAX_FILE = 1 << 28  # bytes
 STRIP = 1 << 20  # pixels that are averaged at a time
 NAMED = 20  # bad files that are named one by one
 
@@ -70,13 +70,16 @@ def _shrink_rows(rows: np.ndarray, share: np.ndarray) -> np.ndarray:
 def read_picture(path: str | os.PathLike) -> np.ndarray:
     """A picture of any size as the network's input, (3072,) uint8: turned upright, set on white where it is
     transparent, cropped to the square in its middle, and averaged down. PictureError if it is none."""
-    with error_context(path, "give another picture", PictureError), open_regular(path, MAX_FILE) as file:
+    with error_context(path, "give another picture", PictureError):
+        content = io.BytesIO(read_file(path, MAX_FILE))  # Pillow reads sizes that a header says, however large
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return _decode(io.BufferedReader(file))
-        except (Fault, MemoryError):
+                return _decode(content)
+        except Fault:
             raise
+        except MemoryError:
+            raise Fault("needs more memory than there is") from None
         except Exception as error:  # a damaged file makes Pillow raise nearly anything
             raise Fault(f"no picture that can be read ({clean(error, 80)})") from None
 

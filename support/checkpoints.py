@@ -1,14 +1,13 @@
 """What is to be known of a checkpoint before it is used: which one to take, and what its info says of its run."""
 
 import contextlib
+import os
 from pathlib import Path
 
 from support import npz
 from support.cli import clean, shorter
 
 import numpy as np
-
-STATISTICS = ("running_mean1", "running_var1")  # followed, not trained: no parameters
 
 
 def default_checkpoint(folder: Path) -> Path:
@@ -26,7 +25,7 @@ def default_checkpoint(folder: Path) -> Path:
 
 
 def _is_unfinished(path: Path) -> bool:
-    if not _state(path).exists():
+    if not os.path.exists(_state(path)):
         return False
     with contextlib.suppress(npz.FileError):
         return unfinished(path, npz.read_npz(path)[1]) is not None
@@ -46,7 +45,7 @@ def unfinished(path: Path, info: dict) -> str | None:
     """
     settings, history = (found if isinstance(found := info.get(key), dict) else {} for key in ("settings", "history"))
     planned, patience, accuracy = settings.get("epochs"), settings.get("patience"), history.get("val_accuracy")
-    if not (_state(path).exists() and type(planned) is int and isinstance(accuracy, list)):
+    if not (os.path.exists(_state(path)) and type(planned) is int and isinstance(accuracy, list)):
         return None
     done = len(accuracy)
     if done >= planned:
@@ -65,8 +64,4 @@ def trained_on(info: dict) -> dict:
 
 def describe(network) -> str:
     """A `model.Network` in one line."""
-    seen = "" if network.whole else f" units in {network.window}"
-    notes = ["batch normalisation"] * network.batchnorm
-    notes += [f"dropout {network.dropout:g}"] if network.dropout else []
-    notes += [f"{sum(array.size for name, array in network.weights.items() if name not in STATISTICS):,} parameters"]
-    return f"3072 -> {network.hidden_size:,}{seen} -> {network.classes}; {', '.join(notes)}"
+    return repr(network)

@@ -138,7 +138,8 @@ def user_path(text: str | os.PathLike) -> Path:
     """A path as a user typed it, with ~ expanded. UserError if no file or folder can be called so."""
     name = os.fspath(text)
     if not name or not name.isprintable():
-        raise UserError(f"{name!r}: is no name that can be printed; choose another")
+        fault = "can't be printed" if name else "is no name"
+        raise UserError(f"{clean(name)!r}: {fault}; choose another name")
     try:
         path = Path(name).expanduser()
     except RuntimeError:
@@ -290,7 +291,7 @@ def _terminated_like_interrupted() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _report_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -67,7 +67,7 @@ def _pixel_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weights = network.weights if window.P is None else unfold.plain(network.weights, window)
     x = images.astype(network.dtype) / (255 if images.dtype == np.uint8 else 1)
     on = network.hidden(images)[:, 0] > 0  # (m, H)
-    scale, shift = _batchnorm_line(network)
+    scale, shift = batchnorm_line(network)
     dz1 = (on[:, :, None] * (scale[:, None] * weights["W2"])).astype(network.dtype)  # (m, H, C), dz2/dz1
     gradient = weights["W1"] @ dz1.transpose(1, 0, 2).reshape(-1, m * C)  # (3072, m C)
     found = np.einsum("pkmc,mpk->mck", gradient.reshape(3, 1024, m, C), x.reshape(m, 3, 1024))
@@ -75,15 +75,13 @@ def _pixel_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return found.reshape(m, C, 32, 32), rest.astype(network.dtype)
 
 
-def _batchnorm_line(network) -> tuple[np.ndarray, np.ndarray]:
+def batchnorm_line(network) -> tuple[np.ndarray, np.ndarray]:
     """(3) in inference mode as scale z1 + shift, (H,) each: its values at z1 = 0 and z1 = 1 tell the line."""
-    from model import BATCHNORM, batchnorm_forward  # here, as model imports this module
-
-    if not network.batchnorm:
-        return np.ones(network.hidden_size), np.zeros(network.hidden_size)
-    at_0_and_1 = np.repeat([[0.0], [1.0]], network.hidden_size, axis=1)
-    (shift, at_1), _ = batchnorm_forward(at_0_and_1, *(network.weights[name] for name in BATCHNORM), train=False)
+    shift, at_1 = network.normalized(np.repeat([[0.0], [1.0]], network.hidden_size, axis=1))
     return at_1 - shift, shift
+
+
+_batchnorm_line = batchnorm_line
 
 
 def strongest(network, image: np.ndarray, c: int, top: int = 5) -> list[Filter]:

@@ -25,13 +25,14 @@ def draw_evidence(network, image: np.ndarray, names: Sequence[str], label: int |
     pixels, with the patch where each fires most, whose place is a frame of the same number in the picture. label: the
     picture's class, if it is known. UserError where the network's numbers overflow.
     """
-    (maps,), (rest,) = votes(network, image[None])
-    y = network.predict_proba(image[None])[0].astype(float)
-    likeliest = np.argsort(-y, kind="stable")[:CLASSES]
+    with np.errstate(over="ignore", invalid="ignore"):
+        (maps,), (rest,) = votes(network, image[None])
+        y = network.predict_proba(image[None])[0].astype(float)
+        likeliest = np.argsort(-y, kind="stable")[:CLASSES]
+        filters = strongest(network, image, likeliest[0])
     limit = float(np.abs(maps[likeliest]).max()) or 1.0
     if not np.isfinite([limit, *y, *rest]).all():
         raise UserError("the network's numbers overflow, so that there is no evidence to draw; train it anew")
-    filters = strongest(network, image, likeliest[0])
     names = [drawable(name) for name in names]
 
     figure = Figure((WIDTH, 4.4 if network.whole else 5.0), layout="constrained", dpi=200)

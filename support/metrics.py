@@ -90,15 +90,15 @@ def log_probabilities(network, images: np.ndarray, tta: bool = False) -> np.ndar
     terminal, for what takes over two seconds.
     """
     z2 = np.empty((len(images), network.classes))
-    with tqdm(total=len(images), unit=" images", delay=2, leave=False, disable=None) as bar:
+    bar = tqdm(total=len(images), unit=" images", delay=2, leave=False, disable=None)
+    with bar, np.errstate(invalid="ignore"):  # of logits that overflow
         for start in range(0, len(images), 1000):
             batch = images[start : start + 1000]
             z2[start : start + 1000] = network.logits(batch)
             if tta:
                 z2[start : start + 1000] += network.logits(mirrored(batch))
             bar.update(len(batch))
-    z2 = z2 / 2 if tta else z2
-    with np.errstate(invalid="ignore"):
+        z2 = z2 / 2 if tta else z2
         return z2 - np.logaddexp.reduce(z2, axis=1, keepdims=True)  # (8)
 
 
@@ -109,4 +109,5 @@ def mirrored(images: np.ndarray) -> np.ndarray:
 
 def mean_probability(log_ys: Sequence[np.ndarray]) -> np.ndarray:
     """The logarithm of the mean of probabilities that are given as logarithms, (N, C) each."""
-    return np.logaddexp.reduce(log_ys) - np.log(len(log_ys))
+    with np.errstate(invalid="ignore"):  # where logits overflowed
+        return np.logaddexp.reduce(log_ys) - np.log(len(log_ys))

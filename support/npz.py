@@ -106,7 +106,7 @@ def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
             with open(path, "wb", buffering=0) as file:
                 yield _Stream(file)
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(target.parent)
         remove_leftovers(target)
         temporary = _beside(target, f".{_HOST}.{os.getpid()}.{next(_counter)}.tmp", hidden=True)
         _writing.add(temporary)
@@ -123,8 +123,6 @@ def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
         finally:
             _writing.discard(temporary)
     except OSError as error:
-        if isinstance(error, FileExistsError):  # mkdir's word for a file where a folder belongs
-            error = NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         error.filename, error.filename2 = str(path), None  # a full disk's error has none, others the temporary name
         raise error from None
 
@@ -156,6 +154,13 @@ def _target(path: Path) -> tuple[Path, bool]:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     # /dev/stdout may be a regular file, which other output goes into as well.
     return Path(os.path.realpath(path)), not stat.S_ISREG(mode) or Path("/dev") in Path(os.path.abspath(path)).parents
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # mkdir's word for a file where a folder belongs
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
 
 
 def _beside(path: Path, ending: str, hidden: bool = False) -> Path:
@@ -228,6 +233,14 @@ else:
         fcntl.flock(number, fcntl.LOCK_EX)
 
 
+def _is_open_at(number: int, path: Path) -> bool:
+    """Whether the open file is still the one that `path` names."""
+    try:
+        return os.path.samestat(os.fstat(number), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, what: str, wait: bool = False) -> Iterator[None]:
     """Hold the lock on `path`, a file or folder that need not be there, by the file PATH.lock beside it.
@@ -236,23 +249,26 @@ def locked(path: str | os.PathLike, what: str, wait: bool = False) -> Iterator[N
     this is a FileError that says which one, or with `wait` a line on stderr and a pause. Killed processes hold nothing.
     """
     path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield  # a device or FIFO belongs to nobody
+        return
+    _make_folder(path.parent)
     lock = _beside(path, ".lock")
     while True:
         number = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _try_lock(number):
-                with open(lock, "rb") as file:
-                    holder = clean(file.read(300).decode("utf-8", "replace"), 120) or "another process"
-                if not wait:
+                holder = clean(os.read(number, 300).decode("utf-8", "replace"), 120) or "another process"
+                if wait:
+                    print(clean(f"waiting for {holder}, which holds {shorter(lock)}"), file=sys.stderr)
+                    _wait_for_lock(number)
+                elif _is_open_at(number, lock):
                     raise FileError(
                         f"{clean(shorter(path), 90)}: in use by {holder}; wait for its end, or stop it, "
                         "or choose another place"
                     )
-                print(clean(f"waiting for {holder}, which holds {shorter(lock)}"), file=sys.stderr)
-                _wait_for_lock(number)
             # Who held it before has deleted it, and others may lock a new file of that name by now.
-            if not os.path.lexists(lock) or not os.path.samestat(os.fstat(number), os.stat(lock)):
+            if not _is_open_at(number, lock):
                 continue
             os.ftruncate(number, 0)
             since = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -10,7 +10,11 @@ import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.transforms import ScaledTranslation
+
+Figured = tuple[Figure, str]  # a figure and its caption
 
 WIDTH = 3.4  # inches of every figure: a column of a paper, and about a phone's screen
 STYLE = {
@@ -66,7 +70,7 @@ class LeftOut(Exception):
 
 
 @functools.cache
-def fonts() -> dict[str, font_manager.FT2Font]:
+def fonts() -> dict[str, FT2Font]:
     """matplotlib's own font, and those of MORE_FONTS that are installed, by their names."""
     installed = {each.name: each.fname for each in font_manager.fontManager.ttflist}
     own = {"DejaVu Sans": font_manager.findfont("DejaVu Sans")}
@@ -89,7 +93,7 @@ def style() -> dict:
 # ---- Figures and axes -----------------------------------------------------------------------------------------------
 
 
-def grid(rows: int, columns: int, height: float, **options) -> tuple[plt.Figure, np.ndarray]:
+def grid(rows: int, columns: int, height: float, **options) -> tuple[Figure, np.ndarray]:
     """A figure with rows x columns axes; the axes as an array of that shape."""
     return plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **options)
 

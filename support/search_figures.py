@@ -8,7 +8,7 @@ from pathlib import Path
 
 from support.cli import UserError, clean, shorter
 from support.npz import error_context, read_file
-from support.plots import GREY, ORANGE, LeftOut, drawable, grid
+from support.plots import GREY, ORANGE, Figured, LeftOut, drawable, grid
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -74,7 +74,7 @@ def label(value: str) -> str:
 # ---- Accuracy over settings -----------------------------------------------------------------------------------------
 
 
-def search_grid(s: Search):
+def search_grid(s: Search) -> Figured:
     if not s.settings:
         raise LeftOut("no setting has more than one value")
     means: dict[tuple[str, ...], list[float]] = {}
@@ -149,7 +149,7 @@ def draw_table(ax, best: dict, across: list[str], up: list[str], limits: tuple[f
 MARKERS = "os^Dv<>Ph*"
 
 
-def search_cost(s: Search):
+def search_cost(s: Search) -> Figured:
     scored = s.scored()
     timed = [trial for trial in scored if number(trial["seconds"], -1) >= 0]
     if not timed:

@@ -35,25 +35,30 @@ def setting(default, help: str, *, low=None, high=None, below=None, choices=None
 def check(settings) -> None:
     """SettingError unless every field of a (frozen) settings object is allowed; ints for floats become floats."""
     for option in fields(settings):
-        value, allowed = getattr(settings, option.name), option.metadata
-        refuse = partial(SettingError, option.name, value)
-        if isinstance(option.default, float) and type(value) is int:
-            if abs(value) > 1e300:
-                raise refuse("is too large")
-            object.__setattr__(settings, option.name, value := float(value))
-        low, high, below, choices = (allowed[key] for key in ("low", "high", "below", "choices"))
-        if type(value) is not type(option.default):
-            raise refuse(f"must be of type {type(option.default).__name__}")
-        if choices and value not in choices:
-            raise refuse(f"must be one of {', '.join(choices)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise refuse("must be finite")
-        if low is not None and value < low:
-            raise refuse(f"must be at least {low}")
-        if high is not None and value > high:
-            raise refuse(f"must be at most {high}")
-        if below is not None and value >= below:
-            raise refuse(f"must be below {below}")
+        object.__setattr__(settings, option.name, allowed(option, getattr(settings, option.name)))
+
+
+def allowed(option: Field, value):
+    """The value, an int for a float as a float. SettingError unless the setting may have it."""
+    refuse = partial(SettingError, option.name, value)
+    if isinstance(option.default, float) and type(value) is int:
+        if abs(value) > 1e300:
+            raise refuse("is too large")
+        value = float(value)
+    low, high, below, choices = (option.metadata[key] for key in ("low", "high", "below", "choices"))
+    if type(value) is not type(option.default):
+        raise refuse(f"must be of type {type(option.default).__name__}")
+    if choices and value not in choices:
+        raise refuse(f"must be one of {', '.join(choices)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise refuse("must be finite")
+    if low is not None and value < low:
+        raise refuse(f"must be at least {low}")
+    if high is not None and value > high:
+        raise refuse(f"must be at most {high}")
+    if below is not None and value >= below:
+        raise refuse(f"must be below {below}")
+    return value
 
 
 # ---- Values on the command line -------------------------------------------------------------------------------------
@@ -136,3 +141,13 @@ def add_setting_arguments(
             group.add_argument(*flags, action=argparse.BooleanOptionalAction, **words)
         else:
             group.add_argument(*flags, type=partial(parse_value, kind), choices=choices, metavar=metavar, **words)
+
+
+def add_report_arguments(parser: argparse.ArgumentParser, mode: str, others: str) -> None:
+    """Add the flags that the report's own commands have besides. others: which scripts do what --mode names there."""
+    group = parser.add_argument_group("the report's own flags", "Its commands work as they are.")
+    words = {"action": argparse.BooleanOptionalAction, "default": argparse.SUPPRESS}
+    group.add_argument("--use-dropout", help="--no-use-dropout is --dropout 0", **words)
+    group.add_argument("--mode", choices=(mode,), help=others)
+    group.add_argument("--activation", choices=("relu",), help="the only one")
+    group.add_argument("--save-results", action="store_true", help="they are always saved")

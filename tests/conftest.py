@@ -1,5 +1,6 @@
 """What the tests share: small images, the scripts run as a user runs them, and limits on memory."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,8 @@ def line_of(caught, *parts):
 def in_little_memory(code, megabytes=300):
     """Run Python code in a process of its own that may take so much beyond what its imports take, and ten seconds of
     processor time; its last line of output. The modules and numpy are imported."""
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("needs Linux")
     start = (
         "import resource, sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"

@@ -414,7 +414,7 @@ def test_servers_that_are_slow_or_endless_are_given_up(raw_server, tmp_path, mon
     url = raw_server(talk)
     text = message(cifar10.load, "cifar10", tmp_path / "new" / "images", url=url, md5="0" * 32, make=True)
     assert any(part in text for part in fault.split("|")), text
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 15
     left = os.listdir(tmp_path / "new")
     assert left in ([], ["images.00000000.part"])
     if "goes on after" in text:

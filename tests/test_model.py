@@ -1,484 +1,544 @@
-"""The network against numeric gradients and plain formulas, and its checkpoint against what can happen to a file."""
+"""model.py: the equations against central differences, a network against the report's formulas, and what is refused."""
 
 import itertools
-import json
-import zipfile
 
 import model
-from model import SGD, CheckpointError, Field, Network
+from model import SGD, Network
+from support import threads
+from support.window import Window
 
 import numpy as np
 import pytest
 
-FIELDS = [Field.parse(text) for text in ("32x9@7", "16/8x3@5", "8/8x2")]
-REPORT_ARRAYS = ("W1", "b1", "W2", "b2", "gamma1", "beta1", "running_mean1", "running_var1")
+STEP = 1e-5  # of central differences
+TOLERANCE = 1e-7  # relative, in float64
 
 
-def make(kind, dtype=np.float64, **options):
-    """A small network of each kind, its biases and BN's arrays away from the values they start with."""
-    rng = np.random.default_rng(1)
-    if kind == "fields":
-        maps = [
-            (rng.random(f.pixels), rng.normal(size=(f.pixels, f.dims)) if f.dims else rng.random(f.pixels))
-            for f in FIELDS
-        ]
-        options = {"fields": FIELDS, "maps": maps, "mirror": True, "threads": 2} | options
-    network = Network(13, dtype=dtype, seed=1, **options)
-    for array in network.arrays().values():
-        array += 0.1 * np.abs(rng.normal(size=array.shape))
-    return network
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
 
 
 def batch(m, seed=2):
+    """Images (m, 3072) in [0, 1] and labels (m,)."""
     rng = np.random.default_rng(seed)
     return rng.random((m, 3072)), rng.integers(0, 10, m)
 
 
-def mirrored(images):
-    return images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
+def make_window(size=32, stride=1, regions=1, dims=None):
+    """A window with a random map to `dims` numbers, or with dims = 0 a factor for each pixel."""
+    mean, P = normal(3 * size**2, seed=1), None
+    if dims is not None:
+        P = normal(3 * size**2, dims, seed=2) / size if dims else np.abs(mean) + 0.5
+    return Window(size, stride, regions, mean if dims is not None else None, P)
 
 
-def numeric_errors(network, m, lambda_reg, smoothing):
-    """The largest deviation from central differences of a few entries of each gradient, relative to their size."""
+def make(window=None, hidden_size=7, dtype=np.float64, **options):
+    """A small network, its biases and BN's arrays away from the values they start with."""
+    network = Network(hidden_size, window, dtype=dtype, **{"seed": 1, "dropout": 0.0, "batchnorm": False} | options)
+    rng = np.random.default_rng(3)
+    for name, array in network.weights.items():
+        if name not in ("W1", "W2"):
+            array += 0.1 * np.abs(rng.normal(size=array.shape))
+    return network
+
+
+def error(found, expected):
+    """The largest difference, relative to the largest entries."""
+    return np.abs(found - expected).max() / (np.abs(found).max() + np.abs(expected).max())
+
+
+# ---- Pairs of forward and backward ----------------------------------------------------------------------------------
+
+
+def numeric(function, x, dout):
+    """d sum(function(x) * dout) / dx by central differences."""
+    gradient = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        above, below = x.copy(), x.copy()
+        above[index] += STEP
+        below[index] -= STEP
+        gradient[index] = ((function(above) - function(below)) * dout).sum() / (2 * STEP)
+    return gradient
+
+
+@pytest.mark.parametrize("ones", [False, True])
+def test_linear(ones):
+    X, W, b, dz = normal(5, 4), normal(4, 3, seed=1), normal(1, 3, seed=2), normal(5, 3, seed=3)
+    seen = np.hstack([X, np.ones((5, 1))]) if ones else X
+    z, cache = model.linear_forward(seen, W, b)
+    np.testing.assert_allclose(z, X @ W + b, rtol=1e-14, atol=1e-14)
+    dW, db = model.linear_backward(dz, cache)
+    assert error(dW[:], numeric(lambda W: model.linear_forward(seen, W, b)[0], W, dz)) < TOLERANCE
+    assert error(db, numeric(lambda b: model.linear_forward(seen, W, b)[0], b, dz)) < TOLERANCE
+    assert np.array_equal(dW[1:3], (X.T @ dz)[1:3]) or error(dW[1:3], (X.T @ dz)[1:3]) < 1e-15
+
+
+def test_batchnorm_in_training():
+    z, gamma, beta, dout = normal(6, 3), normal(1, 3, seed=1), normal(1, 3, seed=2), normal(6, 3, seed=3)
+    mean, var = normal(1, 3, seed=4), normal(1, 3, seed=5) ** 2
+    running = mean.copy(), var.copy()
+    out, cache = model.batchnorm_forward(z.copy(), gamma, beta, *running, train=True)
+    expected = gamma * (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + model.BN_EPS) + beta
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
+    np.testing.assert_allclose(running[0], 0.9 * mean + 0.1 * z.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(running[1], 0.9 * var + 0.1 * z.var(axis=0), rtol=1e-12)
+    found = model.batchnorm_backward(dout.copy(), cache)
+    for i, (gradient, x) in enumerate(zip(found, (z, gamma, beta), strict=True)):
+
+        def forward(x, i=i):
+            arguments = [z, gamma, beta]
+            arguments[i] = x
+            return model.batchnorm_forward(arguments[0].copy(), *arguments[1:], *running, train=True)[0]
+
+        assert error(gradient, numeric(forward, x, dout)) < TOLERANCE
+
+
+def test_batchnorm_in_inference():
+    z, (gamma, beta, mean, var) = normal(6, 3), normal(4, 1, 3, seed=1) ** 2
+    running = mean.copy(), var.copy()
+    out, _ = model.batchnorm_forward(z.copy(), gamma, beta, *running, train=False)
+    np.testing.assert_allclose(out, gamma * (z - mean) / np.sqrt(var + model.BN_EPS) + beta, rtol=1e-12)
+    assert np.array_equal(running, (mean, var))
+
+
+def test_relu():
+    z, dout = normal(6, 5), normal(6, 5, seed=1)
+    z += 0.1 * np.sign(z)  # away from the kink
+    a1, cache = model.relu_forward(z.copy())
+    assert np.array_equal(a1, np.maximum(z, 0))
+    found = model.relu_backward(dout.copy(), cache)
+    assert error(found, numeric(lambda z: model.relu_forward(z.copy())[0], z, dout)) < TOLERANCE
+
+
+@pytest.mark.parametrize(("stride", "regions"), [(8, 1), (8, 2), (8, 3), (12, 3), (24, 1)])
+def test_pool(stride, regions):
+    window = Window(8, stride, regions)
+    a1, ds = normal(2 * window.places, 3), normal(2, window.q, 3, seed=1)
+    s, cache = model.pool_forward(a1, window)
+    for image, region in np.ndindex(2, window.q):
+        places = np.flatnonzero(window.region == region) + image * window.places
+        np.testing.assert_allclose(s[image, region], a1[places].mean(axis=0), rtol=1e-6)  # share is float32
+    assert error(model.pool_backward(ds, cache), numeric(lambda a: model.pool_forward(a, window)[0], a1, ds)) < 1e-7
+
+
+def test_pooling_one_place_copies_nothing():
+    a1, window = normal(4, 3), Window()
+    s, _ = model.pool_forward(a1, window)
+    assert s.shape == (4, 1, 3)
+    assert s.base is a1
+    assert np.array_equal(model.pool_backward(s, window), a1)
+
+
+def test_dropout():
+    s, ds, keep = normal(4, 2, 3), normal(4, 2, 3, seed=1), normal(4, 3, seed=2) > 0
+    out, cache = model.dropout_forward(s.copy(), keep, 0.25)
+    assert np.array_equal(out, s * keep[:, None] * (1 / 0.75))  # the same units at all places
+    found = model.dropout_backward(ds.copy(), cache)
+    assert error(found, numeric(lambda s: model.dropout_forward(s.copy(), keep, 0.25)[0], s, ds)) < TOLERANCE
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_cross_entropy(smoothing):
+    z2, labels = 3 * normal(6, 5), np.arange(6) % 5
+    y = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
+    losses, cache = model.cross_entropy_forward(z2, labels, smoothing)
+    softmax = np.exp(z2) / np.exp(z2).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(losses, -(y * np.log(softmax)).sum(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(model.log_softmax(z2), np.log(softmax), rtol=1e-12)
+    found = model.cross_entropy_backward(6, cache)
+    np.testing.assert_allclose(found, (softmax - y) / 6, rtol=1e-12, atol=1e-15)
+    assert error(found, numeric(lambda z: model.cross_entropy_forward(z, labels, smoothing)[0], z2, 1 / 6)) < TOLERANCE
+
+
+def test_cross_entropy_of_extreme_logits_is_finite():
+    z2 = np.array([[1e4, -1e4] + [0.0] * 8, [-1e4] * 10])
+    losses, cache = model.cross_entropy_forward(z2, np.array([1, 3]))
+    np.testing.assert_allclose(losses, [2e4, np.log(10)])
+    assert np.isfinite(model.cross_entropy_backward(2, cache)).all()
+
+
+# ---- The gradients of a network -------------------------------------------------------------------------------------
+
+
+def check_gradients(network, m, smoothing, monkeypatch):
+    """Compare a few entries of each gradient with central differences, none of which crosses a kink of the ReLU."""
     images, labels = batch(m)
+    labels %= network.classes
+    relu, active = model.relu_forward, []
+
+    def watched(z1):
+        a1, mask = relu(z1)
+        active.append(mask.tobytes())
+        return a1, mask
+
+    monkeypatch.setattr(model, "relu_forward", watched)
 
     def objective():
-        return network.gradients(images, labels, lambda_reg, np.random.default_rng(5), smoothing)[0]
+        active.clear()
+        losses = network.gradients(images, labels, np.random.default_rng(5), smoothing)[0]
+        return losses.mean(), tuple(active)
 
-    _, gradients = network.gradients(images, labels, lambda_reg, np.random.default_rng(5), smoothing)
-    rng, step, errors = np.random.default_rng(3), 1e-5, {}
+    _, _, gradients = network.gradients(images, labels, np.random.default_rng(5), smoothing)
+    assert set(gradients) == set(network.velocity)
+    rng = np.random.default_rng(3)
     for name, gradient in gradients.items():
-        weights, pairs = network.arrays()[name], []
-        for flat in rng.integers(0, weights.size, 6):
+        weights, gradient, pairs = network.weights[name], gradient[:], []
+        assert gradient.shape == weights.shape
+        candidates = np.argsort(-np.abs(gradient), axis=None).tolist()  # a few of the largest, a few by chance
+        while candidates and len(pairs) < 6:
+            flat = candidates.pop(0 if len(pairs) < 3 else rng.integers(len(candidates)))
             index = np.unravel_index(flat, weights.shape)
             kept = weights[index]
-            weights[index] = kept + step
-            above = objective()
-            weights[index] = kept - step
-            pairs.append(((above - objective()) / (2 * step), gradient[index]))
+            weights[index] = kept + STEP
+            above, here = objective()
+            weights[index] = kept - STEP
+            below, there = objective()
             weights[index] = kept
-        numeric, exact = np.array(pairs).T
-        scale = np.abs(numeric).max() + np.abs(exact).max()
-        if name.endswith("b1") and network.batchnorm:
-            scale = 1.0  # BN takes away whatever b1 adds: both are 0 up to rounding
-        errors[name] = np.abs(numeric - exact).max() / scale
-    return errors
+            if here == there:
+                pairs.append(((above - below) / (2 * STEP), gradient[index]))
+        expected, found = np.array(pairs).T
+        if name == "b1" and network.batchnorm:  # BN takes away what b1 adds: both are 0 up to rounding
+            assert np.abs(found - expected).max() < 1e-9
+        else:
+            assert error(found, expected) < TOLERANCE, name
 
 
-@pytest.mark.parametrize("kind", ["dense", "fields"])
-@pytest.mark.parametrize("batchnorm", [False, True])
-@pytest.mark.parametrize("dropout", [0, 0.5])
-@pytest.mark.parametrize("lambda_reg", [0, 0.01])
-def test_gradients_agree_with_central_differences(kind, batchnorm, dropout, lambda_reg):
-    network = make(kind, batchnorm=batchnorm, dropout=dropout)
-    errors = numeric_errors(network, 7, lambda_reg, smoothing=0.1 if kind == "fields" else 0)
-    assert len(errors) == (4 + 2 * batchnorm if kind == "dense" else 3 * (3 + 2 * batchnorm) + 1)
-    assert max(errors.values()) < 1e-7, errors
+NETWORKS = {
+    "whole": dict(),
+    "whole, BN, dropout": dict(batchnorm=True, dropout=0.5),
+    "whole, whitened": dict(dims=20),
+    "whole, whitened, BN, dropout": dict(dims=20, batchnorm=True, dropout=0.25),
+    "whole, standardized": dict(dims=0),
+    "windows": dict(size=8, stride=8),
+    "windows, whitened": dict(size=8, stride=8, dims=9),
+    "windows, standardized": dict(size=8, stride=8, dims=0),
+    "windows, 2x2 regions": dict(size=8, stride=8, dims=9, regions=2),
+    "windows, 3x3 regions": dict(size=8, stride=6, dims=9, regions=3),
+    "windows, BN": dict(size=8, stride=8, dims=9, regions=2, batchnorm=True),
+    "windows, dropout": dict(size=8, stride=8, dims=9, regions=3, dropout=0.5),
+    "windows, BN, dropout": dict(size=8, stride=8, regions=3, batchnorm=True, dropout=0.5),
+    "overlapping windows": dict(size=24, stride=4, dims=30, regions=3),
+    "two classes": dict(size=16, stride=16, classes=2),
+    "a hundred classes": dict(size=16, stride=16, classes=100, dropout=0.5),
+}
 
 
-def test_gradients_of_a_single_image_without_batchnorm():
-    errors = numeric_errors(make("dense", batchnorm=False, dropout=0.3), 1, 0.01, 0)
-    assert max(errors.values()) < 1e-7, errors
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_gradients_agree_with_central_differences(kind, monkeypatch):
+    options = dict(NETWORKS[kind])
+    window = make_window(**{name: options.pop(name) for name in ("size", "stride", "regions", "dims") if name in options})
+    monkeypatch.setattr(threads, "UNIT_BLOCK", 3)
+    monkeypatch.setattr(threads, "WINDOW_UNIT_BLOCK", 3)
+    check_gradients(make(window, **options), 7, 0.1 if "whitened" in kind else 0.0, monkeypatch)
 
 
-def test_parts_and_row_blocks_do_not_change_the_gradient(monkeypatch):
-    images, labels = batch(5)
-    expected = make("fields", dropout=0).gradients(images, labels, 0.1)[1]
-    monkeypatch.setattr(model, "UNIT_BLOCK", 4)
-    monkeypatch.setattr(model, "WEIGHT_BLOCK", 64)
-    found = make("fields", dropout=0).gradients(images, labels, 0.1)[1]
-    for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-12)
+@pytest.mark.parametrize("m", [1, 9, 70, 131])
+def test_gradients_of_batches_cut_in_lanes(m, monkeypatch):
+    check_gradients(make(make_window(16, 16, 2, dims=6), 4, dropout=0.25), m, 0.1, monkeypatch)
 
 
-def test_a_training_step_is_momentum_sgd_on_the_gradients():
-    network, (images, labels) = make("dense", dropout=0), batch(7)
-    sgd = SGD(learning_rate=0.1, momentum=0.9, lambda_reg=0.02, bn_lr_scale=3)
-    weights = {name: array.copy() for name, array in network.arrays().items()}
-    velocity = {name: np.zeros_like(array) for name, array in network.velocity_arrays().items()}
-    for _ in range(3):
-        _, gradients = network.gradients(images, labels, sgd.lambda_reg)
-        network.train_batch(images, labels, sgd)
-        for name, gradient in gradients.items():
-            rate = 0.3 if name in ("gamma1", "beta1") else 0.1
-            velocity[name] = 0.9 * velocity[name] - rate * gradient
-            weights[name] += velocity[name]
-            np.testing.assert_allclose(network.arrays()[name], weights[name], rtol=1e-9, atol=1e-12, err_msg=name)
+def test_gradients_of_a_single_image(monkeypatch):
+    check_gradients(make(dropout=0.25), 1, 0.0, monkeypatch)
 
 
-@pytest.mark.parametrize("block", [512, 4, 1])
-def test_sharing_adds_the_summed_gradient_to_every_place(block, monkeypatch):
-    monkeypatch.setattr(model, "UNIT_BLOCK", block)
-    network, (images, labels) = make("fields", dropout=0), batch(7)
-    sgd = SGD(learning_rate=0.1, momentum=0.9, lambda_reg=0.02, output_lr_scale=0.5, share=3)
-    weights = {name: array.copy() for name, array in network.arrays().items()}
+@pytest.mark.parametrize("window", [Window(), make_window(16, 16, 2, dims=6)], ids=str)
+def test_how_a_batch_is_cut_changes_nothing_but_rounding(window, monkeypatch):
+    images, labels = batch(20)
+    found = []
+    for few, lanes, units in ((8, 8, 512), (3, 2, 2), (1, 1, 1), (50, 8, 3)):
+        monkeypatch.setattr(threads, "WINDOW_IMAGES", few)
+        monkeypatch.setattr(threads, "LANES", lanes)
+        monkeypatch.setattr(threads, "UNIT_BLOCK", units)
+        monkeypatch.setattr(threads, "WINDOW_UNIT_BLOCK", units)
+        losses, right, gradients = make(window, dropout=0.5).gradients(images, labels, np.random.default_rng(5))
+        found.append({name: gradient[:] for name, gradient in gradients.items()} | {"losses": losses, "right": right})
+    for other in found[1:]:
+        for name in other:
+            np.testing.assert_allclose(other[name], found[0][name], rtol=1e-9, atol=1e-12)
+
+
+# ---- The update -----------------------------------------------------------------------------------------------------
+
+
+def test_a_step_of_sgd():
+    sgd = SGD(learning_rate=0.1, momentum=0.9, lambda_reg=0.02, bn_lr_scale=3, output_lr_scale=0.5)
+    rates = {"W1": 0.1, "b1": 0.1, "W2": 0.05, "b2": 0.05, "gamma1": 0.3, "beta1": 0.3}
+    for name, rate in rates.items():
+        w, v, gradient = normal(3, 4), normal(3, 4, seed=1), normal(3, 4, seed=2)
+        decay = 0.02 if name in ("W1", "W2") else 0.0
+        expected_v = 0.9 * v - rate * (gradient + decay * w)
+        expected_w = w + expected_v
+        sgd(name, w, v, gradient)
+        np.testing.assert_allclose(v, expected_v, rtol=1e-13)
+        np.testing.assert_allclose(w, expected_w, rtol=1e-13)
+
+
+@pytest.mark.parametrize("window", [Window(), make_window(16, 16, 2, dims=6)], ids=str)
+def test_a_training_step_is_sgd_on_the_gradients(window, monkeypatch):
+    monkeypatch.setattr(threads, "WEIGHT_BLOCK", 64)  # several blocks
+    network, (images, labels) = make(window, batchnorm=True), batch(9)
+    sgd = SGD(learning_rate=0.1, momentum=0.8, lambda_reg=0.02, bn_lr_scale=3)
+    weights = {name: network.weights[name].copy() for name in network.velocity}
     velocity = {name: np.zeros_like(array) for name, array in weights.items()}
     for _ in range(3):
-        _, gradients = network.gradients(images, labels, 0)
-        network.train_batch(images, labels, sgd)
+        losses, right, gradients = network.copy().gradients(images, labels, smoothing=0.1)
+        assert network.train_batch(images, labels, sgd, smoothing=0.1) == (losses.mean(), right)
         for name, gradient in gradients.items():
-            last = name.rpartition(".")[2]
-            if last == "W1" and len(gradient) > 1:
-                gradient = gradient + 3 / np.sqrt(len(gradient)) * gradient.sum(axis=0)
-            if last in ("W1", "W2"):
-                gradient = gradient + 0.02 * weights[name]
-            velocity[name] = 0.9 * velocity[name] - (0.05 if last in ("W2", "b2") else 0.1) * gradient
+            decay = 0.02 if name in ("W1", "W2") else 0.0
+            rate = 0.3 if name in ("gamma1", "beta1") else 0.1
+            velocity[name] = 0.8 * velocity[name] - rate * (gradient[:] + decay * weights[name])
             weights[name] += velocity[name]
-            np.testing.assert_allclose(network.arrays()[name], weights[name], rtol=1e-9, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(network.weights[name], weights[name], rtol=1e-9, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(network.velocity[name], velocity[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_places_can_start_alike():
-    W1 = make("fields", same_places=True).groups[2]["W1"] - make("fields").groups[2]["W1"]
-    plain = Network(fields=[FIELDS[2]], same_places=True, output_init=0.1).groups[0]
-    assert (plain["W1"] == plain["W1"][0]).all() and W1.shape == (16, 192, 2)
-    # One place's weights, broadcast and copied as they come, would lie with its places innermost: slow.
-    assert all(array.flags.c_contiguous for array in plain.values())
-    assert plain["W2"].std() == pytest.approx(0.1 * np.sqrt(2 / 32), rel=0.2)
+class Masks:
+    """A generator for dropout that draws a given mask (m, H)."""
+
+    def __init__(self, keep):
+        self.keep = keep
+
+    def integers(self, high, size, dtype, endpoint):
+        draws = np.zeros(8 * size, np.uint8)
+        draws[: self.keep.size] = np.where(self.keep.ravel(), 255, 0)
+        return draws.view(dtype)
 
 
-def test_the_loss_is_the_mean_cross_entropy_and_counts_hits():
-    network, (images, labels) = make("dense", batchnorm=False, dropout=0), batch(9)
-    w = {name: array.reshape(array.shape[-2:]) for name, array in network.arrays().items()}
+def test_twenty_steps_are_those_of_the_reports_equations(monkeypatch):
+    monkeypatch.setattr(threads, "UNIT_BLOCK", 5)
+    network = make(hidden_size=16, batchnorm=True, dropout=0.5)
+    lr, mu, decay, m, p = 0.02, 0.9, 0.01, 11, 0.5
+    w = {name: array.copy() for name, array in network.weights.items()}
+    v = {name: np.zeros_like(array) for name, array in w.items() if not name.startswith("running")}
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        X, labels, mask = rng.random((m, 3072)), rng.integers(0, 10, m), rng.random((m, 16)) > p
+        loss, right = network.train_batch(X, labels, SGD(lr, mu, decay, bn_lr_scale=2.0), Masks(mask))
+
+        z1 = X @ w["W1"] + w["b1"]  # (1)
+        mean, var = z1.mean(axis=0), z1.var(axis=0)
+        x_hat = (z1 - mean) / np.sqrt(var + 1e-5)
+        z1_hat = w["gamma1"] * x_hat + w["beta1"]  # (3)
+        a1 = np.maximum(z1_hat, 0) * mask / (1 - p)  # (4), (6)
+        z2 = a1 @ w["W2"] + w["b2"]  # (7)
+        y_hat = np.exp(z2) / np.exp(z2).sum(axis=1, keepdims=True)  # (8)
+        assert loss == pytest.approx(-np.log(y_hat[np.arange(m), labels]).mean(), rel=1e-12)
+        assert right == (z2.argmax(axis=1) == labels).sum()
+
+        dz2 = (y_hat - np.eye(10)[labels]) / m  # (9)
+        g = {"W2": a1.T @ dz2 + decay * w["W2"], "b2": dz2.sum(axis=0)}  # (10), (11)
+        dz1_hat = dz2 @ w["W2"].T * (z1_hat > 0) * mask / (1 - p)  # (12), (13)
+        g |= {"gamma1": (dz1_hat * x_hat).sum(axis=0), "beta1": dz1_hat.sum(axis=0)}
+        dvar = (dz1_hat * w["gamma1"] * (z1 - mean)).sum(axis=0) * -0.5 * (var + 1e-5) ** -1.5
+        dmean = -(dz1_hat * w["gamma1"]).sum(axis=0) / np.sqrt(var + 1e-5)
+        dz1 = dz1_hat * w["gamma1"] / np.sqrt(var + 1e-5) + dvar * 2 * (z1 - mean) / m + dmean / m
+        g |= {"W1": X.T @ dz1 + decay * w["W1"], "b1": dz1.sum(axis=0)}  # (14), (15)
+        for name, gradient in g.items():
+            v[name] = mu * v[name] - (2 * lr if name in ("gamma1", "beta1") else lr) * gradient
+            w[name] = w[name] + v[name]
+        w["running_mean1"] = 0.9 * w["running_mean1"] + 0.1 * mean
+        w["running_var1"] = 0.9 * w["running_var1"] + 0.1 * var
+    for name, array in network.weights.items():
+        assert error(array, w[name]) < 1e-12, name
+    X, _ = batch(5)
+    z1_hat = w["gamma1"] * (X @ w["W1"] + w["b1"] - w["running_mean1"]) / np.sqrt(w["running_var1"] + 1e-5) + w["beta1"]
+    assert error(network.logits(X), np.maximum(z1_hat, 0) @ w["W2"] + w["b2"]) < 1e-12
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_standardize_is_sgd_on_the_standardised_network(batchnorm):
+    network, (images, labels) = make(make_window(8, 8, 2, dims=9), batchnorm=batchnorm), batch(12)
+    network.standardize(images)
+    pooled = model.pool_forward(network.hidden(images).reshape(-1, 7), network.window)[0].reshape(12, -1)
+    variance = pooled.var(axis=0)
+    mean, std = pooled.mean(axis=0), np.sqrt(variance + 1e-3 * variance.mean())
+    np.testing.assert_allclose(network.standard, [mean, std], rtol=1e-9)
+    sgd = SGD(learning_rate=0.05, momentum=0.9, lambda_reg=0.02, output_lr_scale=0.5)
+    V, c = std[:, None] * network.weights["W2"], network.weights["b2"] + mean @ network.weights["W2"]
+    vV, vc = np.zeros_like(V), np.zeros_like(c)
+    for _ in range(5):
+        before = network.copy()
+        z2, (_, _, _, (s, _)) = before.forward(images, train=True)
+        standard = (s - mean) / std
+        np.testing.assert_allclose(standard @ V + c, z2, rtol=1e-9, atol=1e-9)
+        dz2 = (np.exp(model.log_softmax(z2)) - np.eye(10)[labels]) / 12
+        vV = 0.9 * vV - 0.025 * (standard.T @ dz2 + 0.02 * V)
+        vc = 0.9 * vc - 0.025 * dz2.sum(axis=0)
+        V, c = V + vV, c + vc
+        network.train_batch(images, labels, sgd)
+        np.testing.assert_allclose(network.weights["W2"], V / std[:, None], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(network.weights["b2"], c - mean @ (V / std[:, None]), rtol=1e-9, atol=1e-12)
+    assert not np.array_equal(network.weights["W1"], make(make_window(8, 8, 2, dims=9)).weights["W1"])
+
+
+# ---- Training and prediction ----------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_the_mean_cross_entropy_and_right_counts_hits():
+    network, (images, labels) = make(), batch(9)
+    w = network.weights
     logits = np.maximum(images @ w["W1"] + w["b1"], 0) @ w["W2"] + w["b2"]
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(network.predict_proba(images), probabilities, rtol=1e-9)
-    loss, hits = network.train_batch(images, labels, SGD())
+    assert np.array_equal(network.predict(images), logits.argmax(axis=1))
+    loss, right = network.train_batch(images, labels)
     assert loss == pytest.approx(-np.log(probabilities[np.arange(9), labels]).mean())
-    assert hits == (logits.argmax(axis=1) == labels).sum()
+    assert right == (logits.argmax(axis=1) == labels).sum()
 
 
-def test_extreme_logits_have_a_finite_loss():
-    z2 = np.array([[1e4, -1e4] + [0.0] * 8, [-1e4] * 10])
-    np.testing.assert_allclose(model.cross_entropy(z2, np.array([1, 3])), [2e4, np.log(10)])
-    assert np.isfinite(model.cross_entropy_backward(z2, np.array([1, 3]))).all()
-
-
-def test_batchnorm_follows_the_batches_and_inference_uses_what_it_followed():
-    network, (images, labels) = make("dense", dropout=0), batch(8)
-    w = {name: array.reshape(array.shape[-2:]).copy() for name, array in network.arrays().items()}
-    z1 = images @ w["W1"] + w["b1"]
+@pytest.mark.parametrize("window", [Window(), make_window(16, 8, 3)], ids=str)
+def test_batchnorm_follows_the_batches_and_inference_uses_what_it_followed(window):
+    network, (images, labels) = make(window, batchnorm=True), batch(8)
+    w = {name: array.copy() for name, array in network.weights.items()}
+    z1 = window.patches(images) @ w["W1"] + w["b1"]
     network.train_batch(images, labels, SGD(learning_rate=0))
     mean, variance = 0.9 * w["running_mean1"] + 0.1 * z1.mean(axis=0), 0.9 * w["running_var1"] + 0.1 * z1.var(axis=0)
-    np.testing.assert_allclose(network.groups[0]["running_mean1"][0], mean, rtol=1e-9)
-    np.testing.assert_allclose(network.groups[0]["running_var1"][0], variance, rtol=1e-9)
+    np.testing.assert_allclose(network.weights["running_mean1"], mean, rtol=1e-9)
+    np.testing.assert_allclose(network.weights["running_var1"], variance, rtol=1e-9)
     a1 = np.maximum((z1 - mean) / np.sqrt(variance + model.BN_EPS) * w["gamma1"] + w["beta1"], 0)
-    np.testing.assert_allclose(network.logits(images), a1 @ w["W2"] + w["b2"], rtol=1e-9)
+    a1 = a1.reshape(8, window.places, 7)
+    np.testing.assert_allclose(network.hidden(images), a1, rtol=1e-9, atol=1e-12)
+    s = (window.R @ a1).reshape(8, -1)
+    np.testing.assert_allclose(network.logits(images), s @ w["W2"] + w["b2"], rtol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["dense", "fields"])
-def test_inference_leaves_the_network_as_it_was_and_does_not_depend_on_the_batch(kind):
-    network, (images, labels) = make(kind), batch(150)
-    before = {name: array.copy() for name, array in network.arrays().items()}
+@pytest.mark.parametrize("window", [Window(), make_window(16, 8, 3, dims=6)], ids=str)
+def test_inference_leaves_the_network_as_it_was_and_does_not_depend_on_the_batch(window):
+    network, (images, labels) = make(window, batchnorm=True, dropout=0.5), batch(30)
+    before = {name: array.copy() for name, array in network.weights.items()}
     whole = network.logits(images)
     np.testing.assert_allclose(np.concatenate([network.logits(images[:1]), network.logits(images[1:])]), whole)
     loss, accuracy = network.evaluate(images, labels)
-    assert loss == pytest.approx(model.cross_entropy(whole, labels).mean())
+    assert loss == pytest.approx(model.cross_entropy_forward(whole, labels)[0].mean())
     assert accuracy == (whole.argmax(axis=1) == labels).mean()
-    assert all((array == before[name]).all() for name, array in network.arrays().items())
+    assert all(np.array_equal(array, before[name]) for name, array in network.weights.items())
+    assert network.logits(images[:0]).shape == (0, 10)
     assert network.predict(images[:0]).shape == (0,)
 
 
-def test_dropout_drops_its_share_and_keeps_the_expectation():
-    network = Network(400, batchnorm=False, dropout=0.25, dtype=np.float64, seed=0)
-    images, _ = batch(64)
+def test_bytes_are_fractions_of_255():
+    network, rng = make(make_window(16, 8, 3, dims=6)), np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 3072), dtype=np.uint8)
+    np.testing.assert_allclose(network.logits(images), network.logits(images / 255), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("p", "drawn"), [(0.25, 64 / 256), (0.3, 77 / 256), (0.997, 255 / 256)])
+def test_dropout_drops_its_share(p, drawn):
+    network, (images, labels) = make(hidden_size=400, dropout=p), batch(64)
+    kept, forward = [], network.forward
+
+    def watched(images, train, keep):
+        kept.append(keep.mean())
+        return forward(images, train, keep)
+
+    network.forward = watched
+    for _ in range(10):
+        network.gradients(images, labels)
+    assert np.mean(kept) == pytest.approx(1 - drawn, abs=4 * np.sqrt(drawn * (1 - drawn) / (640 * 400)))
+
+
+def test_the_expectation_of_the_logits_with_dropout_is_their_value_without():
+    network, (images, _) = make(hidden_size=64, dropout=0.5), batch(4)
     rng = np.random.default_rng(0)
-    mean = np.mean([network._forward(images, True, rng)[0] for _ in range(60)], axis=0)
-    active = np.maximum(images @ network.groups[0]["W1"][0], 0) > 0
-    kept = np.concatenate([part.a1[0] for part in network._parts], axis=1) > 0
-    np.testing.assert_allclose(mean, network.logits(images), atol=0.4)
-    assert kept.sum() / active.sum() == pytest.approx(0.75, abs=0.02)
+    z2 = [network.forward(images, True, rng.random((4, 64)) < 0.5)[0] for _ in range(2000)]
+    np.testing.assert_allclose(np.mean(z2, axis=0), network.logits(images), atol=5 * np.std(z2, axis=0).max() / 2000**0.5)
 
 
 def test_dropout_draws_from_the_networks_generator_or_another():
     images, labels = batch(4)
-    losses = [make("dense").train_batch(images, labels, SGD())[0] for _ in range(2)]
-    other = make("dense").train_batch(images, labels, SGD(), np.random.default_rng(8))[0]
+    losses = [make(dropout=0.5).train_batch(images, labels)[0] for _ in range(2)]
+    other = make(dropout=0.5).train_batch(images, labels, rng=np.random.default_rng(8))[0]
     assert losses[0] == losses[1] != other
 
 
-@pytest.mark.parametrize("kind", ["dense", "fields"])
-def test_any_number_of_threads_gives_the_same_bits(kind, monkeypatch):
-    monkeypatch.setattr(model, "UNIT_BLOCK", 4)
-    images, labels = batch(20)
-    results = []
-    for threads in (1, 2, 5):
-        network, rng = make(kind, np.float32, threads=threads), np.random.default_rng(0)
-        for _ in range(5):
-            network.train_batch((images * 255).astype(np.uint8), labels, SGD(share=2), rng)
-        results.append(network.arrays())
-    for other in results[1:]:
-        assert all((other[name] == array).all() for name, array in results[0].items())
-
-
 @pytest.mark.parametrize("batchnorm", [False, True])
-def test_the_network_learns_a_batch_by_heart_in_float32(batchnorm):
+def test_the_network_learns_a_batch_by_heart(batchnorm):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (50, 3072), dtype=np.uint8), rng.integers(0, 10, 50)
     network = Network(64, batchnorm=batchnorm, dropout=0)
     for _ in range(60):
         network.train_batch(images, labels, SGD(learning_rate=0.02))
-    assert (network.predict(images) == labels).all()
-    assert network.groups[0]["W1"].dtype == np.float32
+    assert np.array_equal(network.predict(images), labels)
+    assert network.weights["W1"].dtype == np.float32
 
 
-@pytest.mark.parametrize("kind", ["dense", "fields"])
-@pytest.mark.parametrize("batchnorm", [False, True])
-def test_plain_arrays_are_the_same_function_in_the_reports_shapes(kind, batchnorm):
-    network, (images, _) = make(kind, batchnorm=batchnorm), batch(6)
-    plain = network.plain()
-    h = network.hidden_size * (2 if network.mirror else 1)
-    assert h == (13 if kind == "dense" else 2 * (9 + 9 * 3 + 16 * 2))
-    shapes = {"W1": (3072, h), "W2": (h, 10), "b2": (1, 10)}
-    assert {n: a.shape for n, a in plain.items()} == {n: shapes.get(n, (1, h)) for n in REPORT_ARRAYS if n in plain}
-    same = Network(h, batchnorm=batchnorm, dtype=np.float64)
-    same.load_arrays(plain)
-    np.testing.assert_allclose(same.logits(images), network.logits(images), rtol=1e-9, atol=1e-9)
+def test_arrays_have_the_reports_names_and_shapes():
+    shapes = {name: array.shape for name, array in Network(9).weights.items()}
+    expected = {"W1": (3072, 9), "b1": (1, 9), "W2": (9, 10), "b2": (1, 10)}
+    assert shapes == expected | dict.fromkeys(("gamma1", "beta1", "running_mean1", "running_var1"), (1, 9))
+    assert set(Network(9).velocity) == {"W1", "b1", "W2", "b2", "gamma1", "beta1"}
+    shapes = {name: array.shape for name, array in make(make_window(8, 4, 3, dims=20), classes=4).weights.items()}
+    assert shapes == {"W1": (20, 7), "b1": (1, 7), "W2": (9 * 7, 4), "b2": (1, 4)}
+    W1, W2 = Network(100).weights["W1"], Network(300, classes=100).weights["W2"]
+    assert W1.std() == pytest.approx(np.sqrt(2 / 3072), rel=0.01)
+    assert W2.std() == pytest.approx(np.sqrt(2 / 300), rel=0.02)
 
 
-def test_units_of_a_window_have_no_weights_outside_it():
-    W1 = make("fields", mirror=False).plain()["W1"].reshape(3, 32, 32, -1)
-    second_place = W1[..., 9 + 3 : 9 + 6]  # the second of the 16x16 windows: rows 0 to 15, columns 8 to 23
-    assert (second_place[:, :16, 8:24] != 0).all()
-    assert not second_place[:, 16:].any() and not second_place[:, :, :8].any() and not second_place[:, :, 24:].any()
+def test_networks_say_what_they_are():
+    assert str(Network(9)) == "3072 -> 9 units -> 10; batch normalisation, dropout 0.5, 27,775 parameters"
+    text = repr(make(make_window(8, 8, 2, dims=20), classes=3))
+    assert text == "3072 -> 7 units at 16 places (8x8 windows in steps of 8, 2x2 regions) -> 3; 234 parameters"
 
 
-@pytest.mark.parametrize("kind", ["dense", "fields"])
-def test_folding_the_mirror_image_averages_the_logits(kind):
-    network, (images, _) = make(kind, mirror=False), batch(6)
-    expected = (network.logits(images) + network.logits(mirrored(images))) / 2
-    folded = model.fold_mirror(network)
-    np.testing.assert_allclose(folded.logits(images), expected, rtol=1e-9)
-    np.testing.assert_allclose(folded.logits(mirrored(images)), expected, rtol=1e-9)
+def test_a_copy_is_another_network():
+    network, (images, labels) = make(make_window(8, 8, 2, dims=9), batchnorm=True), batch(5)
+    copy, expected = network.copy(), network.logits(images)
+    assert np.array_equal(copy.logits(images), expected)
+    network.train_batch(images, labels)
+    assert np.array_equal(copy.logits(images), expected)
 
 
-def test_an_ensemble_combines_into_one_network():
-    networks, (images, _) = [make("dense", mirror=True), make("fields")], batch(6)
-    expected = (networks[0].logits(images) + networks[1].logits(images)) / 2
-    np.testing.assert_allclose(model.combine(networks).logits(images), expected, rtol=1e-9)
-    with pytest.raises(ValueError, match="batch normalisation"):
-        model.combine([networks[0], make("fields", batchnorm=False)])
+# ---- What is refused ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("labels", "complaint"),
     [
-        ("12/3x10", "don't cover"),
-        ("33x10", "don't cover"),
-        ("12/0x10", "don't cover"),
-        ("12/4x0", "1 to 1,000,000 units"),
-        ("2/2x5@13", "1 to 12"),
-        ("12/4", "SIZE/STRIDExUNITS@DIMS"),
-        ("12/4x10@", "SIZE/STRIDExUNITS@DIMS"),
+        (np.zeros(2, int), "labels must be"),
+        (np.zeros(3), "labels must be"),
+        (np.zeros((3, 1), int), "labels must be"),
+        (np.array([0, 1, 10]), "0 to 9"),
+        (np.array([0, 1, -1]), "0 to 9"),
     ],
 )
-def test_fields_that_cannot_be_are_refused(text, complaint):
+def test_batches_that_cannot_be_are_refused(labels, complaint):
     with pytest.raises(ValueError, match=complaint):
-        Field.parse(text)
+        Network(4).train_batch(np.zeros((3, 3072), np.uint8), labels)
 
 
-def test_the_notation_of_fields_goes_there_and_back():
-    assert [str(field) for field in FIELDS] == ["32x9@7", "16/8x3@5", "8/8x2"]
-    assert (len(FIELDS[1].corners), FIELDS[1].corners[1], FIELDS[1].inputs, FIELDS[2].inputs) == (9, (0, 8), 5, 192)
+def test_a_batch_of_one_image_needs_another_for_batchnorm_or_several_places():
+    images, labels = batch(1)
+    with pytest.raises(ValueError, match="at least 2 images"):
+        make(batchnorm=True).train_batch(images, labels)
+    with pytest.raises(ValueError, match="at least one"):
+        make().train_batch(images[:0], labels[:0])
+    make(make_window(16, 16), batchnorm=True).train_batch(images, labels)
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "complaint"),
+    ("options", "complaint"),
     [
-        (np.zeros((3, 3071)), np.zeros(3, int), "images must be"),
-        (np.zeros((3, 3072), int), np.zeros(3, int), "images must be"),
-        (np.zeros((3, 3072)), np.zeros(2, int), "labels must be"),
-        (np.zeros((3, 3072)), np.zeros(3), "labels must be"),
-        (np.zeros((3, 3072)), np.array([0, 1, 10]), "0 to 9"),
-        (np.zeros((3, 3072)), np.array([0, 1, -1]), "0 to 9"),
-        (np.zeros((1, 3072)), np.zeros(1, int), "at least 2 images"),
+        ({"dropout": 1}, "dropout"),
+        ({"dropout": 0.999}, "dropout"),
+        ({"dropout": -0.1}, "dropout"),
+        ({"dropout": np.nan}, "dropout"),
+        ({"hidden_size": 0}, "0 units"),
+        ({"hidden_size": 10**6 + 1}, "at most 1,000,000"),
+        ({"classes": 1}, "2 to 1000"),
+        ({"classes": 1001}, "2 to 1000"),
     ],
 )
-def test_batches_that_cannot_be_are_refused(images, labels, complaint):
+def test_networks_that_cannot_be_are_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
-        Network(4).train_batch(images, labels, SGD())
-
-
-def test_networks_that_cannot_be_are_refused():
-    with pytest.raises(ValueError, match="dropout"):
-        Network(4, dropout=1)
-    with pytest.raises(ValueError, match="needs a map"):
-        Network(fields=[Field(dims=5)])
+        Network(**options)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_weights():
-    network, (images, labels) = make("dense", np.float32, dropout=0), batch(4)
-    network.groups[0]["W1"][0, 0, 0] = np.inf
-    before = network.groups[0]["W2"].copy()
-    with np.errstate(invalid="ignore"):
-        loss, _ = network.train_batch(images, labels, SGD())
-    assert not np.isfinite(loss) and (network.groups[0]["W2"] == before).all()
-
-
-# ---- The checkpoint -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["dense", "fields"])
-@pytest.mark.parametrize("batchnorm", [False, True])
-def test_a_checkpoint_comes_back_whole(kind, batchnorm, tmp_path):
-    network, (images, _) = make(kind, np.float32, batchnorm=batchnorm, dropout=0.25), batch(5)
-    model.save(tmp_path / "a.npz", network, {"history": {"val_loss": [1.5]}})
-    again, info = model.load(tmp_path / "a.npz", threads=2)
-    assert info == {"history": {"val_loss": [1.5]}}
-    assert (again.fields, again.dropout, again.mirror) == (network.fields, 0.25, network.mirror)
-    assert (again.logits(images) == network.logits(images)).all()
-    if kind == "dense":
-        with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
-            assert file["W1"].shape == (3072, 13) and file["b1"].shape == (1, 13)
-
-
-def test_half_precision_halves_the_file_and_refuses_what_it_cannot_hold(tmp_path):
-    network, (images, _) = make("dense", np.float32), batch(5)
-    model.save(tmp_path / "a.npz", network)
-    model.save(tmp_path / "b.npz", network, storage=np.float16)
-    assert (tmp_path / "b.npz").stat().st_size < 0.6 * (tmp_path / "a.npz").stat().st_size
-    again, _ = model.load(tmp_path / "b.npz")
-    assert again.dtype == np.float32
-    np.testing.assert_allclose(again.predict_proba(images), network.predict_proba(images), atol=0.01)
-    network.b2[0, 0] = 1e6
-    with pytest.raises(ValueError, match="too large for float16"):
-        model.save(tmp_path / "c.npz", network, storage=np.float16)
-    assert not (tmp_path / "c.npz").exists()
-
-
-@pytest.mark.parametrize("batchnorm", [False, True])
-def test_a_file_with_only_the_reports_arrays_loads(batchnorm, tmp_path):
-    network, (images, _) = make("dense", batchnorm=batchnorm), batch(5)
-    np.savez(tmp_path / "report.npz", **network.plain())
-    again, info = model.load(tmp_path / "report.npz", dtype=np.float64)
-    assert info == {} and again.batchnorm == batchnorm
-    np.testing.assert_allclose(again.logits(images), network.logits(images), rtol=1e-12)
-
-
-def broken_files():
-    """(name, what the line must say, a function that breaks the file at a path)."""
-
-    def rewrite(path, change, **extra):
-        with np.load(path) as file:
-            arrays = dict(file) | extra
-        change(arrays)
-        np.savez(path, **arrays)
-
-    def meta(change):
-        def apply(path):
-            def edit(arrays):
-                info = json.loads(str(arrays["meta"]))
-                change(info)
-                arrays["meta"] = np.array(json.dumps(info))
-
-            rewrite(path, edit)
-
-        return apply
-
-    def truncate(path):
-        path.write_bytes(path.read_bytes()[:-100])
-
-    def damage(path):
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-
-    def folder(path):
-        path.unlink()
-        path.mkdir()
-
-    def hostile(path):
-        rewrite(path, lambda a: a.update(W1=np.array([{"a": 1}], dtype=object)))
-
-    def wide(path):
-        rewrite(path, lambda a: a.update(W1=np.zeros((3072, 14)), b1=np.zeros((1, 14))))
-
-    return [
-        ("missing", "no such file", lambda path: path.unlink()),
-        ("folder", "is a folder", folder),
-        ("empty", "not a readable .npz", lambda path: path.write_bytes(b"")),
-        ("text", "not a readable .npz", lambda path: path.write_text("W1 = 3")),
-        ("truncated", "not a readable .npz", truncate),
-        ("damaged", "not a readable .npz", damage),
-        ("pickled", "not a readable .npz", hostile),
-        ("no array", "array W2 is missing", lambda path: rewrite(path, lambda a: a.pop("W2"))),
-        ("no array of BN", "array beta1 is missing", lambda path: rewrite(path, lambda a: a.pop("beta1"))),
-        ("another array", "array W3 doesn't belong", lambda path: rewrite(path, lambda a: a, W3=np.zeros(3))),
-        ("misshapen", "array W2 has shape", lambda path: rewrite(path, lambda a: a.update(W2=a["W2"].T))),
-        ("wider than it says", "has shape (3072, 14)", wide),
-        ("not finite", "array b2 has entries", lambda path: rewrite(path, lambda a: a.update(b2=a["b2"] * np.nan))),
-        ("text array", "not numbers", lambda path: rewrite(path, lambda a: a.update(b2=np.array(["a"])))),
-        ("variance", "negative", lambda path: rewrite(path, lambda a: a.update(running_var1=-a["running_var1"]))),
-        ("meta", "not a JSON object", lambda path: rewrite(path, lambda a: a.update(meta=np.array("{")))),
-        ("architecture", "smaller than", meta(lambda m: m["architecture"]["fields"][0].update(units=10**5))),
-        ("field", "don't cover", meta(lambda m: m["architecture"]["fields"][0].update(size=99))),
-        ("type", "restore the file", meta(lambda m: m["architecture"]["fields"][0].update(units="many"))),
-        ("no map", "map0.P is missing", meta(lambda m: m["architecture"]["fields"][0].update(dims=5))),
-        ("deep meta", "not a JSON object", lambda path: rewrite(path, lambda a: a.update(meta=np.array("[" * 10**5)))),
-        ("number", "restore the file", meta(lambda m: m["architecture"].update(dropout=10**400))),
-        ("large", "too large for float32", lambda p: rewrite(p, lambda a: a.update(b2=a["b2"] + np.full(10, 1e300)))),
-        ("no weights", "W1 (3072, H) is missing", lambda path: np.savez(path, a=np.zeros(3))),
-    ]
-
-
-@pytest.mark.parametrize(("name", "complaint", "spoil"), broken_files(), ids=[row[0] for row in broken_files()])
-def test_a_broken_checkpoint_is_one_line_that_names_it(name, complaint, spoil, tmp_path):
-    path = tmp_path / "net.npz"
-    model.save(path, make("dense", np.float32))
-    spoil(path)
-    with pytest.raises(CheckpointError) as caught:
-        model.load(path)
-    line = str(caught.value)
-    assert line.startswith(str(path)) and complaint in line and "\n" not in line and ";" in line
-
-
-def test_an_array_of_one_place_is_not_taken_for_all(tmp_path):
-    network = make("fields", np.float32)
-    arrays = network.arrays() | {"field2.W1": network.groups[2]["W1"][0]}
-    with pytest.raises(ValueError, match=r"field2\.W1 has shape"):
-        network.load_arrays(arrays)
-
-
-def test_what_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(model, "MAX_BYTES", 10)
-    with pytest.raises(CheckpointError, match="would be larger"):
-        model.write_npz(tmp_path / "a.npz", {"a": np.zeros(3)})
-    assert not any(tmp_path.iterdir())
-
-
-def test_a_map_that_does_not_fit_is_refused(tmp_path):
-    path = tmp_path / "net.npz"
-    model.save(path, make("fields", np.float32))
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["map1.P"] = arrays["map1.P"][1:]
-    np.savez(path, **arrays)
-    with pytest.raises(CheckpointError, match="don't fit field 16/8x3@5"):
-        model.load(path)
-
-
-def test_a_file_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
-    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("W1.npy", bytes(2**20))
-    monkeypatch.setattr(model, "MAX_BYTES", 2**20 - 1)
-    with pytest.raises(CheckpointError, match="unpacks to more"):
-        model.load(tmp_path / "bomb.npz")
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "a.npz"
-    model.write_npz(path, {"a": np.arange(3)}, {"n": 1})
-    with pytest.raises(RuntimeError), model.write_whole(path) as file:
-        file.write(b"half")
-        raise RuntimeError
-    arrays, meta = model.read_npz(path)
-    assert arrays["a"].tolist() == [0, 1, 2] and meta == {"n": 1}
-    assert [entry.name for entry in path.parent.iterdir()] == ["a.npz"]
-
-
-def test_every_combination_of_options_is_trained_and_read_back(tmp_path):
-    images, labels = batch(6)
-    for kind, batchnorm, dropout in itertools.product(("dense", "fields"), (False, True), (0, 0.5)):
-        network = make(kind, np.float32, batchnorm=batchnorm, dropout=dropout)
-        network.train_batch(images, labels, SGD(), np.random.default_rng(0))
-        model.save(tmp_path / "net.npz", network)
-        assert (model.load(tmp_path / "net.npz")[0].logits(images) == network.logits(images)).all()
+    for window, batchnorm in itertools.product((Window(), make_window(16, 16)), (False, True)):
+        network, (images, labels) = make(window, dtype=np.float32, batchnorm=batchnorm), batch(4)
+        network.weights["W1"][0, 0] = np.inf
+        before = {name: network.weights[name].copy() for name in network.velocity}
+        with np.errstate(invalid="ignore"):
+            loss, _ = network.train_batch(images, labels)
+        assert not np.isfinite(loss)
+        assert all(np.array_equal(network.weights[name], array) for name, array in before.items())

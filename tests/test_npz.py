@@ -36,14 +36,14 @@ def refused(content=None, path=NAME):
     if content is not None:
         with open(path, "wb") as file:
             file.write(content)
-    start = time.monotonic()
+    start = time.process_time()
     for read in (npz.read_npz, npz.headers):
         with pytest.raises(npz.FileError) as caught:
             read(path)
             raise npz.FileError("a.npz: ;")  # headers alone may be sound
         line_of(caught, path, ";")
         text = text if read is npz.headers else str(caught.value)  # noqa: F821
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
     return text
 
 
@@ -233,12 +233,12 @@ def deflated(name, unpacked, claimed=None):
 def test_bombs_take_little_memory():
     npy_of_4_gb = npy(header("|u1", (4 << 30,)))
     bombs = {
-        "deflate": deflated(b"x.npy", 1 << 27),
-        "deflate that says less": deflated(b"x.npy", 1 << 27, 1000),
+        "deflate": deflated(b"x.npy", 65 << 20),
+        "deflate that says less": deflated(b"x.npy", 65 << 20, 1000),
         "deflate that says more": deflated(b"x.npy", 1 << 20, 4 << 29),
         "bzip2": archive({"x.npy": npy_of_4_gb}, zipfile.ZIP_BZIP2),
         "shape": archive({"x.npy": npy_of_4_gb}, zipfile.ZIP_DEFLATED),
-        "text": archive({"meta.npy": npy(header(f"<U{1 << 26}", ()), bytes(1 << 28))}, zipfile.ZIP_DEFLATED),
+        "text": archive({"meta.npy": npy(header(f"<U{1 << 23}", ()), bytes(1 << 25))}, zipfile.ZIP_DEFLATED),
         "directory": b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 1 << 30, 0, 0),
         "lists": archive(
             {"meta.npy": npy(header("<U2000000", ()), ("[[]" + ",[]" * 666_665 + "]]").encode("utf-32-le"))}
@@ -451,6 +451,13 @@ def test_links_are_locked_as_what_they_name():
     os.symlink("x.npz", "link")
     with npz.locked("x.npz", "a test"), pytest.raises(npz.FileError), npz.locked("link", "another"):
         pass
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_fifo_is_not_locked():
+    os.mkfifo("fifo")
+    with npz.locked("fifo", "a test"), npz.locked("fifo", "another"):
+        assert os.listdir() == ["fifo"]
 
 
 def test_a_lock_file_is_not_trusted():

@@ -29,10 +29,10 @@ def refused(folder, content=None, file="data_batch_1"):
         (folder / file).write_bytes(content)
     elif content is not None:
         dump(folder / file, content)
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(cifar10.DataError) as caught:
         cifar10.load(data_dir=folder)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
     return line_of(caught, file, ";")
 
 
@@ -363,14 +363,14 @@ def test_bombs_are_refused_in_little_memory(folder):
 import shutil, time
 for i in range({len(BOMBS)}):
     shutil.copy({str(folder.parent)!r} + f"/bomb{{i}}", {str(folder / "data_batch_1")!r})
-    start = time.monotonic()
+    start = time.process_time()
     try:
         cifar10.load(data_dir={str(folder)!r})
     except cifar10.DataError as error:
         assert len(str(error)) <= 300 and "data_batch_1: " in str(error), error
     else:
         raise AssertionError(i)
-    assert time.monotonic() - start < 3, i
+    assert time.process_time() - start < 3, i
 print("refused", i + 1)
 """,
         megabytes=150,

@@ -56,9 +56,9 @@ def test_pictures_are_cropped_and_averaged(size, monkeypatch):
     assert np.array_equal(pictures.read_picture("a.png"), expected)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK"])
 def test_modes_of_pictures(mode):
-    name = "a.tif" if mode in ("CMYK", "YCbCr") else "a.png"
+    name = "a.jpg" if mode == "CMYK" else "a.png"
     save(name, (32, 32), mode)
     assert pictures.read_picture(name).shape == (3072,)
 
@@ -104,7 +104,7 @@ def test_files_that_are_no_pictures_are_named():
 def test_large_pictures_take_little_memory():
     Image.new("1", (9450, 9450)).save("huge.png")
     assert os.path.getsize("huge.png") < 20_000
-    Image.new("RGB", (8000, 8000)).save("enormous.png", compress_level=1)
+    Image.new("L", (8000, 8000)).save("enormous.png", compress_level=1)
     Image.new("RGB", (7000, 7000), (1, 2, 3)).save("large.png", compress_level=1)
     done = in_little_memory(
         """

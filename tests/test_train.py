@@ -1,94 +1,193 @@
-"""Training as a user starts, stops, resumes and breaks it."""
+"""train.py: settings, schedules, batches and maps, and what a training leaves, as a user types it."""
 
-import fcntl
+import csv
 import json
-import os
-import pty
-import resource
-import signal
-import struct
+import shlex
 import subprocess
 import sys
-import termios
-import time
+from dataclasses import asdict, fields, replace
 
 import model
 import train
-from data import cifar10
-from train import SettingError, Settings
+from support import cli, npz
+from support.settings import SettingError
+from support.window import Window
+from train import Settings
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, called
+from test_model import make
 
-SMALL = ("--hidden-size", 16, "--epochs", 2, "--threads", 1)
-BUSY = {  # everything that keeps a state of its own from epoch to epoch
-    "receptive_fields": "16/16x3@20 8/8x2@9",
-    "share": 2,
-    "preprocess": "whiten",
-    "mirror": True,
-    "ema": 0.9,
-    "shift": 2,
-    "schedule": "cosine",
-    "warmup_epochs": 1,
-    "label_smoothing": 0.1,
-    "learning_rate": 0.05,
-}
+SMALL = ("--hidden-size", 16, "--epochs", 2, "--output", "net.npz")
+QUICK = ("--recipe", "quick", "--hidden-size", 8, "--stride", 6, "--whiten-dims", 20, "--epochs", 2, "--ema", 0.9)
 
 
 @pytest.fixture
-def go(run, synthetic_dir):
-    """go("--epochs", 3): train.py on the small images, in the test's folder."""
-    return lambda *args, **options: run("train.py", "--data-dir", synthetic_dir, *args, **options)
-
-
-def weights(path):
-    return model.load(path)[0].arrays()
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+def go(capsys, monkeypatch, tmp_path, synthetic_dir):
+    """go("--epochs", 3): train.py's main on the small images, in an empty folder; exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    return lambda *args: called(train.main, capsys, "--data-dir", synthetic_dir, "--threads", 1, *args)
 
 
 def fails(result, *parts):
-    assert result.returncode == 2, result.stderr
-    line = result.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in result.stderr and line.startswith("train.py: error: "), result.stderr
+    """Assert that a command ended in one line on stderr, and nothing else there."""
+    code, _, err = result
+    lines = err.splitlines()
+    assert code == 2
+    assert len(lines) == 1
+    assert lines[0].startswith("train.py: error: ")
+    assert len(lines[0]) <= 300
+    assert lines[0].isprintable()
     for part in parts:
-        assert part in line
+        assert part in lines[0]
 
 
 # ---- A run ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_prints_a_table_and_leaves_a_checkpoint(go, tmp_path, data):
-    result = go("--output", "net.npz", "--seed", 3, *SMALL)
-    assert result.returncode == 0, result.stderr
-    header, first, second, last, checkpoint = result.stdout.splitlines()
+def test_a_run_says_what_it_does_and_leaves_a_checkpoint(go, tmp_path, data):
+    code, out, err = go(*SMALL, "--seed", 3)
+    assert (code, err) == (0, "")
+    about, network, arrays, settings, empty, header, first, second, last, checkpoint = out.splitlines()
+    assert about == "data        synthetic: 900 training and 100 validation images"
+    assert network == "network     3072 -> 16 units -> 10; batch normalisation, dropout 0.5, 49,370 parameters"
+    assert arrays.startswith("arrays      W1 3072x16, b1 1x16, W2 16x10, b2 1x10, gamma1 1x16")
+    assert settings == "settings    hidden_size 16, epochs 2, seed 3"
+    assert empty == ""
     assert header.split() == ["epoch", "rate", "train", "loss", "acc", "val", "loss", "acc", "images/s"]
-    assert first.split()[0] == "1" and first.endswith("*") and second.split()[1] == "0.009000"
-    assert last.startswith("best epoch") and checkpoint == "checkpoint net.npz; test it with: python test.py net.npz"
-    assert "%|" not in result.stderr  # no bar where stderr is no terminal
-    network, info = model.load(tmp_path / "net.npz")
-    assert network.hidden_size == 16 and network.batchnorm and network.dropout == 0.5
-    assert info["settings"]["seed"] == 3 and info["settings"]["hidden_size"] == 16
-    assert info["data"]["name"] == "synthetic" and info["data"]["fingerprint"] == data.fingerprint
+    assert first.split()[:2] == ["1", "0.010000"]
+    assert first.endswith("*")
+    assert second.split()[:2] == ["2", "0.009000"]
+    assert checkpoint.startswith("checkpoint net.npz; test it with: python test.py net.npz --data-dir ")
+    net, info = model.load(tmp_path / "net.npz")
+    assert (net.hidden_size, net.batchnorm, net.dropout) == (16, True, 0.5)
+    assert info["settings"] == asdict(Settings(16, epochs=2, seed=3))
+    assert info["recipe"] == "report"
+    assert info["data"]["name"] == "synthetic"
+    assert info["data"]["fingerprint"] == data.fingerprint
+    assert info["data"]["class_names"] == list(data.class_names)
     assert len(info["data"]["validation_rows"]) == 100
     assert {name: len(values) for name, values in info["history"].items()} == dict.fromkeys(train.HISTORY, 2)
-    assert f"validation accuracy {max(info['history']['val_accuracy']):.2%}" in last
+    best = info["best_epoch"]
+    assert last.startswith(f"best epoch {best} of 2, validation accuracy {max(info['history']['val_accuracy']):.2%}, ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.csv", "net.npz", "net.state.npz"]
+    assert go(*shlex.split(info["command"])[2:], "--overwrite")[0] == 0  # the command makes it again
+    assert np.array_equal(model.load(tmp_path / "net.npz")[0].weights["W1"], net.weights["W1"])
+
+
+def table(path):
+    """The columns of a history's CSV but the seconds, which differ from run to run."""
+    with open(path, newline="") as file:
+        names, *rows = csv.reader(file)
+    return {name: [float(value) for value in column] for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def test_the_csv_is_the_history(go, tmp_path):
+    assert go(*SMALL, "--epochs", 3)[0] == 0
+    found, info = table(tmp_path / "net.csv"), model.load(tmp_path / "net.npz")[1]
+    assert found == {"epoch": [1, 2, 3]} | info["history"]
+    (tmp_path / "net.csv").unlink()  # as after a kill between the state and the table
+    assert go(*SMALL, "--epochs", 3, "--resume")[0] == 0
+    assert table(tmp_path / "net.csv") == found
+
+
+def test_the_last_line_works_as_it_is(run, tmp_path, synthetic_dir):
+    folder = tmp_path / "my images"
+    folder.symlink_to(synthetic_dir)
+    trained = run("train.py", "--data-dir", folder, "--output", "a net.npz", "--hidden-size", 8, "--epochs", 1)
+    assert trained.returncode == 0, trained.stderr
+    command = shlex.split(trained.stdout.splitlines()[-1].partition("test it with: ")[2])
+    assert command[:3] == ["python", "test.py", "a net.npz"]
+    tested = run(*command[1:])
+    assert tested.returncode == 0, tested.stderr
+
+
+def test_quick_learns_from_windows(go, tmp_path):
+    code, out, _ = go(*QUICK, "--epochs", 5, "--output", "net.npz")
+    assert code == 0
+    network, info = model.load(tmp_path / "net.npz")
+    assert (network.window.size, network.window.stride, network.window.regions) == (8, 6, 3)
+    assert network.window.P.shape == (192, 20)
+    assert "8 units at 25 places (8x8 windows in steps of 6, 3x3 regions)" in out
+    assert info["history"]["train_loss"][-1] < info["history"]["train_loss"][0] < 2.31
+    network.fold_mirror()  # the map is symmetric enough
+
+
+def test_like_starts_from_a_checkpoints_settings(go, tmp_path):
+    assert go(*QUICK, "--output", "net.npz", "--seed", 4)[0] == 0
+    assert go("--like", "net.npz", "--seed", 5, "--output-dir", "out")[0] == 0
+    mine, like = (model.load(path)[1] for path in (tmp_path / "net.npz", tmp_path / "out" / "synthetic-net-seed5.npz"))
+    assert like["settings"] == mine["settings"] | {"seed": 5}
+    assert like["recipe"] == "net"
+    np.savez(tmp_path / "report.npz", **make().weights)
+    fails(go("--like", "report.npz"), "report.npz: doesn't say with which settings it was trained", "--like")
+    npz.write_npz(tmp_path / "odd.npz", {}, {"settings": {"hidden_size": "many"}})
+    fails(go("--like", "odd.npz"), "--hidden-size many must be of type int")
+    npz.write_npz(tmp_path / "odd.npz", {}, {"settings": {"colour": 1}})
+    fails(go("--like", "odd.npz"), "odd.npz: is damaged", "--like")
+    fails(go("--like", "none.npz"), "none.npz: no such checkpoint")
+    fails(go("--like", "/dev/zero"), "/dev/zero: is a device")
+    fails(go("--like", "net.npz", "--recipe", "quick"), "--recipe", "--like")
+
+
+def test_default_names_say_data_recipe_and_seed(go, tmp_path):
+    assert go("--hidden-size", 4, "--epochs", 1, "--seed", 7)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "synthetic-report-seed7.csv",
+        "synthetic-report-seed7.npz",
+        "synthetic-report-seed7.state.npz",
+    ]
+
+
+def test_the_reports_command_works(run, tmp_path, synthetic_dir):
+    flags = (
+        f"--mode train --activation relu --save_results --data_dir {synthetic_dir} --output_dir out --hidden_size 8 "
+        "--dropout_rate 0.25 --use_batchnorm --use_dropout --epochs 1 --batch_size 50 --learning_rate 0.02 "
+        "--lr_decay 0.8 --lambda_reg 0.001 --momentum=0.8 --early_stopping 0 --seed 1"
+    )
+    result = run("train.py", *flags.split())
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    network, info = model.load(tmp_path / "out" / "synthetic-report-seed1.npz")
+    expected = {"hidden_size": 8, "dropout": 0.25, "batchnorm": True, "epochs": 1, "batch_size": 50, "patience": 0}
+    expected |= {"lambda_reg": 0.001, "learning_rate": 0.02, "lr_decay": 0.8, "momentum": 0.8}
+    assert {name: info["settings"][name] for name in expected} == expected
+    assert network.dropout == 0.25
+
+
+def test_batchnorm_and_dropout_can_be_left_out(go, tmp_path):
+    assert go(*SMALL, "--no-use-batchnorm", "--no-use-dropout")[0] == 0
+    network, _ = model.load(tmp_path / "net.npz")
+    assert network.dropout == 0
+    assert set(network.weights) == {"W1", "b1", "W2", "b2"}
+
+
+def test_half_precision(go, tmp_path):
+    for storage in ("float32", "float16"):
+        assert go(*SMALL, "--output", f"{storage}.npz", "--storage", storage, "--hidden-size", 64)[0] == 0
+    sizes = [(tmp_path / f"{storage}.npz").stat().st_size for storage in ("float16", "float32")]
+    assert sizes[0] < 0.6 * sizes[1]
+    half, whole = (model.load(tmp_path / f"{storage}.npz")[0] for storage in ("float16", "float32"))
+    np.testing.assert_allclose(half.weights["W1"], whole.weights["W1"], rtol=1e-3, atol=1e-6)
+    flags = ("--storage", "float16", "--learning-rate", 3e6, "--no-batchnorm", "--lambda-reg", 0, "--dropout", 0)
+    fails(go(*SMALL, *flags, "--overwrite"), "net.npz: a weight is too large for float16; give --storage float32")
 
 
 def test_the_checkpoint_holds_the_best_weights_with_their_statistics(data, tmp_path):
-    plain, busy = Settings(16, learning_rate=0.3, epochs=6), Settings(**BUSY, epochs=4)
-    for name, settings in (("plain", plain), ("busy", busy)):
+    report = Settings(16, learning_rate=0.3, epochs=6)
+    quick = train.resolve({"hidden_size": 8, "stride": 6, "whiten_dims": 20, "epochs": 4, "ema": 0.9}, "quick")
+    for name, settings in (("report", report), ("quick", quick)):
         run = train.train(settings, data, tmp_path / f"{name}.npz")
         network, info = model.load(tmp_path / f"{name}.npz")
-        rows, history = info["data"]["validation_rows"], info["history"]
-        best = info["best_epoch"] - 1
-        loss, accuracy = network.evaluate(data.train_images[rows], data.train_labels[rows].astype(int))
-        assert (loss, accuracy) == (history["val_loss"][best], history["val_accuracy"][best])
-        assert accuracy == max(history["val_accuracy"]) and best == history["val_accuracy"].index(accuracy)
+        rows, history, best = info["data"]["validation_rows"], info["history"], info["best_epoch"] - 1
+        found = network.evaluate(data.train_images[rows], data.train_labels[rows])
+        assert found == (history["val_loss"][best], history["val_accuracy"][best])
+        assert history["val_accuracy"].index(max(history["val_accuracy"])) == best
         assert run.epoch == len(history["val_loss"])
+        assert run.finished
 
 
 def test_training_learns(data, tmp_path):
@@ -98,60 +197,40 @@ def test_training_learns(data, tmp_path):
     assert max(run.history["val_accuracy"]) > 0.2
 
 
-def test_the_default_name_says_which_data_it_was(go, tmp_path):
-    assert go("--output-dir", "here", "--seed", 7, *SMALL).returncode == 0
-    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == [
-        "synthetic-report-seed7.npz",
-        "synthetic-report-seed7.state.npz",
-    ]
-
-
-def test_the_reports_flag_names_work(run, tmp_path, synthetic_dir):
-    flags = (
-        f"--data_dir {synthetic_dir} --output_dir out --hidden_size 8 --dropout_rate 0.25 --use_batchnorm "
-        "--use_dropout --epochs 1 --batch_size 50 --learning_rate 0.02 --lr_decay 0.8 --lambda_reg 0.001 "
-        "--momentum 0.8 --early_stopping 3"
-    )
-    result = run("train.py", *flags.split())
-    assert result.returncode == 0, result.stderr
-    network, info = model.load(tmp_path / "out" / "synthetic-report-seed0.npz")
-    expected = {"hidden_size": 8, "dropout": 0.25, "batchnorm": True, "epochs": 1, "batch_size": 50}
-    expected |= {"lambda_reg": 0.001, "learning_rate": 0.02, "lr_decay": 0.8, "momentum": 0.8, "patience": 3}
-    assert {name: info["settings"][name] for name in expected} == expected
-    assert network.dropout == 0.25
-
-
-def test_batchnorm_and_dropout_can_be_left_out(go, tmp_path):
-    result = go("--output", "net.npz", "--no-batchnorm", "--no-use-dropout", "--batch-size", 128, *SMALL)
-    assert result.returncode == 0, result.stderr
-    network, _ = model.load(tmp_path / "net.npz")
-    assert not network.batchnorm and network.dropout == 0 and set(network.arrays()) == {"W1", "b1", "W2", "b2"}
-
-
-def test_float16_halves_the_checkpoint(go, tmp_path):
-    for storage in ("float32", "float16"):
-        result = go("--output", f"{storage}.npz", "--storage", storage, *SMALL, "--hidden-size", 64)
-        assert result.returncode == 0, result.stderr
-    sizes = [(tmp_path / f"{storage}.npz").stat().st_size for storage in ("float16", "float32")]
-    assert sizes[0] < 0.6 * sizes[1]
-    half, whole = (model.load(tmp_path / f"{storage}.npz")[0] for storage in ("float16", "float32"))
-    np.testing.assert_allclose(half.b2, whole.b2, rtol=1e-3, atol=1e-6)
-
-
 def test_training_stops_when_validation_no_longer_improves(data, tmp_path):
-    run = train.train(Settings(16, learning_rate=0, epochs=50, patience=3), data, tmp_path / "net.npz")
-    best = run.best_epoch
-    assert run.epoch == best + 3 < 50
-    run = train.train(Settings(16, learning_rate=0, epochs=6, patience=0), data, tmp_path / "all.npz")
-    assert run.epoch == 6
+    run = train.train(Settings(8, learning_rate=0, epochs=50, patience=3), data, tmp_path / "net.npz")
+    assert run.epoch == run.best_epoch + 3 < 50
+    run = train.train(Settings(8, learning_rate=0, epochs=12, patience=0), data, tmp_path / "all.npz")
+    assert run.epoch == 12
 
 
-def test_any_number_of_threads_gives_the_same_weights(data, tmp_path):
-    settings = Settings(**BUSY, epochs=2)
-    found = [train.train(settings, data, tmp_path / f"{n}.npz", threads=n).best.arrays() for n in (1, 3)]
-    assert same(*found)
-    other = train.train(Settings(**BUSY, epochs=2, seed=1), data, tmp_path / "other.npz").best.arrays()
-    assert not same(found[0], other)
+@pytest.mark.parametrize("recipe", ["report", "quick"])
+def test_any_number_of_threads_gives_the_same_bits(recipe, data, tmp_path):
+    given = {"hidden_size": 24, "epochs": 1, "label_smoothing": 0.1}
+    given |= {"stride": 6, "whiten_dims": 20, "ema": 0.5} if recipe == "quick" else {}
+    settings, found = train.resolve(given, recipe), []
+    for count in (1, 3):
+        run = train.train(settings, data, tmp_path / f"{count}.npz", threads=count)
+        found.append(run.averaged.weights | {"loss": run.history["val_loss"]})
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+    run = train.train(replace(settings, seed=1), data, tmp_path / "other.npz")
+    assert not np.array_equal(run.averaged.weights["W1"], found[0]["W1"])
+
+
+def test_the_average_follows_the_weights(data, tmp_path):
+    run = train.train(Settings(4, epochs=1, ema=0.9, batch_size=50, dropout=0), data, tmp_path / "net.npz")
+    assert run.step == 18
+    W1 = run.averaged.weights["W1"]
+    assert not np.array_equal(W1, run.network.weights["W1"])
+    network, averaged = make(), make()
+    network.weights["W1"] += 1
+    for step in range(1, 16 * train.EMA_EVERY + 1):
+        before = averaged.weights["W1"][0, 0]
+        train.average(averaged, network, 0.9, step)
+        moved = averaged.weights["W1"][0, 0] - before
+        keep = min(0.9**train.EMA_EVERY, step / (step + 10 * train.EMA_EVERY))
+        expected = 0 if step % train.EMA_EVERY else (1 - keep) * (network.weights["W1"][0, 0] - before)
+        assert moved == pytest.approx(expected, abs=1e-12)
 
 
 def test_training_needs_no_matplotlib():
@@ -159,233 +238,115 @@ def test_training_needs_no_matplotlib():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_bars_appear_on_a_terminal(tmp_path, synthetic_dir):
-    ours, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    command = [sys.executable, ROOT / "train.py", "--data-dir", synthetic_dir, "--output", "net.npz", *SMALL]
-    process = subprocess.Popen([str(part) for part in command], cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal)
-    os.close(terminal)
-    assert b"epoch 1:" in os.read(ours, 1000)
-    assert process.wait(60) == 0
-    os.close(ours)
-
-
-# ---- Stopped and resumed --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("settings", [Settings(16, epochs=4), Settings(**BUSY, epochs=4)], ids=["report", "busy"])
-def test_a_run_in_pieces_ends_in_the_same_bits(settings, data, tmp_path):
-    whole = train.train(settings, data, tmp_path / "whole.npz")
-    for stop in (1, 3, None):
-        run = train.train(settings, data, tmp_path / "pieces.npz", resume=True, stop_after=stop)
-        assert run.epoch == (stop or 4)
-    assert same(weights(tmp_path / "whole.npz"), weights(tmp_path / "pieces.npz"))
-    mine, theirs = run.history, whole.history
-    assert all(mine[name] == theirs[name] for name in train.HISTORY if name != "seconds")
-
-
-def test_kills_at_random_moments_change_no_bit():
-    result = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "kills.py", "--kills", "4"], capture_output=True, text=True, timeout=170
-    )
-    assert result.returncode == 0 and "4 kills in" in result.stdout, result.stdout + result.stderr
-
-
-def test_ctrl_c_says_how_to_go_on_and_going_on_works(go, tmp_path, synthetic_dir):
-    flags = ["--data-dir", str(synthetic_dir), "--output", "net.npz", "--hidden-size", "16", "--lr-decay", "1"]
-    flags += ["--patience", "0", "--epochs"]
-    command = [sys.executable, str(ROOT / "train.py"), *flags]
-    process = subprocess.Popen(
-        [*command, "5000"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while not (tmp_path / "net.state.npz").exists():
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in errors
-    hint = errors.strip().splitlines()[-1]
-    assert "python train.py" in hint and hint.endswith("--epochs 5000 --resume")
-    done = len(model.read_npz(tmp_path / "net.state.npz")[1]["history"]["seconds"])
-    result = go(*flags[2:], done + 1, "--resume")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-3].split()[0] == str(done + 1)
-
-
-def test_resuming_a_finished_run_can_add_epochs(go):
-    assert go("--output", "net.npz", *SMALL).returncode == 0
-    result = go("--output", "net.npz", *SMALL, "--resume", "--epochs", 3)
-    assert result.returncode == 0 and [line.split()[0] for line in result.stdout.splitlines()[1:4]] == ["1", "2", "3"]
-
-
-def test_another_run_is_neither_overwritten_nor_resumed_by_accident(go, tmp_path, run):
-    assert go("--output", "net.npz", *SMALL).returncode == 0
-    before = (tmp_path / "net.npz").read_bytes()
-    fails(go("--output", "net.npz", *SMALL), "net.npz", "--resume", "--overwrite", "--output")
-    fails(go("--output", "net.npz", *SMALL, "--resume", "--seed", 1), "--seed 1", "net.state.npz")
-    cosine = ("--output", "cosine.npz", *SMALL, "--schedule", "cosine")
-    assert go(*cosine).returncode == 0
-    fails(go(*cosine, "--resume", "--epochs", 3), "--epochs 3", "cosine")
-    cifar10.write_synthetic(tmp_path / "other", train=100, test=10, seed=5)
-    other = run("train.py", "--data-dir", tmp_path / "other", "--output", "net.npz", *SMALL, "--resume")
-    fails(other, "net.state.npz", "other images", "--data-dir")
-    assert (tmp_path / "net.npz").read_bytes() == before
-    assert go("--output", "net.npz", *SMALL, "--overwrite", "--seed", 1).returncode == 0
-    assert model.load(tmp_path / "net.npz")[1]["settings"]["seed"] == 1
-
-
-def test_resuming_without_a_state_does_not_replace_a_checkpoint(go, tmp_path):
-    assert go("--output", "net.npz", *SMALL).returncode == 0
-    (tmp_path / "net.state.npz").unlink()
-    before = (tmp_path / "net.npz").read_bytes()
-    fails(go("--output", "net.npz", *SMALL, "--resume", "--seed", 1), "net.npz", "net.state.npz", "is missing")
-    assert (tmp_path / "net.npz").read_bytes() == before
-
-
-def test_overwriting_leaves_nothing_of_the_old_run_to_resume(go, tmp_path):
-    assert go("--output", "net.npz", *SMALL).returncode == 0
-    result = go("--output", "net.npz", *SMALL, "--overwrite", "--learning-rate", 1e30, "--no-batchnorm")
-    fails(result, "epoch 1")
-    assert not (tmp_path / "net.state.npz").exists()
-
-
-def test_the_temporary_files_of_other_runs_stay(go, tmp_path):
-    ours, theirs = tmp_path / ".a.npz.123.tmp", tmp_path / ".a.5.npz.123.tmp"
-    ours.touch()
-    theirs.touch()
-    assert go("--output", "a.npz", *SMALL, "--epochs", 1).returncode == 0
-    assert theirs.exists() and not ours.exists()
-
-
-@pytest.mark.parametrize("damage", ["truncated", "a checkpoint", "misshapen", "no generator", "history", "step"])
-def test_a_broken_state_is_one_line(damage, go, tmp_path):
-    assert go("--output", "net.npz", *SMALL).returncode == 0
-    state = tmp_path / "net.state.npz"
-    if damage == "truncated":
-        state.write_bytes(state.read_bytes()[:-50])
-    elif damage == "a checkpoint":
-        state.write_bytes((tmp_path / "net.npz").read_bytes())
-    else:
-        arrays, info = model.read_npz(state)
-        if damage == "history":
-            info["history"]["val_loss"] = ["low", None]
-        elif damage == "step":
-            info["state"]["step"] = float("inf")
-        elif damage == "misshapen":
-            arrays["velocity.W2"] = arrays["velocity.W2"][:, 1:]
-        else:
-            info["state"]["generator"] = {"bit_generator": "PCG64"}
-        model.write_npz(state, arrays, info)
-    fails(go("--output", "net.npz", *SMALL, "--resume"), "net.state.npz")
-
-
-# ---- Bad luck -------------------------------------------------------------------------------------------------------
-
-
-def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_checkpoint(go, tmp_path):
-    result = go("--output", "net.npz", *SMALL, "--learning-rate", 1e30, "--no-batchnorm")
-    fails(result, "epoch 1, step", "--learning-rate", "no weights were saved")
-    assert not (tmp_path / "net.npz").exists() and "RuntimeWarning" not in result.stderr
-    assert go("--output", "net.npz", *SMALL, "--epochs", 1, "--no-batchnorm").returncode == 0
-    arrays, info = model.read_npz(tmp_path / "net.state.npz")
-    arrays["velocity.W1"][...] = 1e38
-    model.write_npz(tmp_path / "net.state.npz", arrays, info)
-    before = (tmp_path / "net.npz").read_bytes()
-    fails(go("--output", "net.npz", *SMALL, "--no-batchnorm", "--resume"), "epoch 2, step", "are in net.npz")
-    assert (tmp_path / "net.npz").read_bytes() == before
-
-
-def test_a_full_disk_is_one_line_and_the_previous_files_stay(go, tmp_path):
-    assert go("--output", "net.npz", *SMALL, "--epochs", 1).returncode == 0
-    before = {path.name: path.read_bytes() for path in tmp_path.glob("net*")}
-
-    def full():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    result = go("--output", "net.npz", *SMALL, "--resume", preexec_fn=full)
-    fails(result, "net.", "choose another place")
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("*net*")} == before
-
-
-def test_an_output_that_cannot_be_written_is_one_line(go, tmp_path):
-    (tmp_path / "file").write_text("")
-    fails(go("--output", "file/net.npz", *SMALL), "file")
-    fails(go("--output", "net.pt", *SMALL), "--output net.pt", ".npz")
-
-
 # ---- Settings -------------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "--hidden-size 0": ["--hidden-size 0 must be at least 1"],
+    "--hidden-size many": ["--hidden-size", "'many' is not a whole number"],
+    "--hidden-size 1.5": ["--hidden-size", "'1.5' is not a whole number"],
+    "--hidden-size 10000000000000000000000": ["--hidden-size", "must be at most 1000000"],
+    "--dropout 0.999": ["--dropout 0.999 must be below 0.998"],
+    "--dropout_rate -0.1": ["--dropout -0.1 must be at least 0"],
+    "--batch-size 1": ["--batch-size 1 must be at least 2, or give --no-batchnorm"],
+    "--batch-size -1": ["--batch-size -1"],
+    "--momentum 1": ["--momentum 1.0 must be below 1"],
+    "--learning-rate nan": ["--learning-rate nan must be finite"],
+    "--lr inf": ["--learning-rate inf must be finite"],
+    "--learning-rate -1": ["--learning-rate -1.0 must be at least 0"],
+    "--lr-decay 1.5": ["--lr-decay 1.5 must be at most 1"],
+    "--epochs 0": ["--epochs 0"],
+    "--patience -1": ["--patience -1"],
+    "--seed -1": ["--seed -1"],
+    "--shift 17": ["--shift 17 must be at most 16"],
+    "--threads 0": ["--threads", "'0' is no integer from 1 to"],
+    "--schedule linear": ["--schedule", "'cosine'"],
+    "--recipe worst": ["--recipe", "'best'"],
+    "--activation tanh": ["--activation", "'tanh'"],
+    "--mode test": ["--mode", "'test'"],
+    "--validation-share 0": ["validation share 0.0"],
+    "--window 12 --stride 3": ["--window 12", "12 pixels, 3 apart, don't cover 32 pixels"],
+    "--window 33": ["--window 33 must be at most 32"],
+    "--window 8 --stride 2 --regions 2": ["--window 8", "2 regions can't lie symmetrically in 13 places"],
+    "--window 8 --stride 2 --regions 14": ["14 regions in a row are not 1 to 13"],
+    "--ema 0.9 --epochs 1 --batch-size 900": ["--ema 0.9 averages nothing in fewer than 8 steps"],
+    "--no-use-dropout --dropout 0.5": ["--dropout 0.5 contradicts --no-use-dropout"],
+    "--resume --overwrite": ["--overwrite", "--resume"],
+    "--output a.npz --output-dir b": ["--output-dir", "--output"],
+    "--output net.pt": ["--output net.pt", ".npz"],
+    "--output .": ["--output", "is a folder"],
+    "--hiden-size 5": ["--hiden-size", "did you mean --hidden-size?"],
+    "--version": ["unrecognized arguments: --version"],
+    "--data-dir /nope": ["--data-dir /nope: there is no such folder"],
+    f"--seed {'9' * 5000}": ["--seed"],
+    f"--learning-rate {'9' * 5000}": ["--learning-rate"],
+    f"--lambda-reg 1{'0' * 25} --hidden-size 0": ["--hidden-size 0"],
+    # What would do nothing:
+    "--stride 2 --window 32": ["--stride 2 has no effect here: leave it out, or give --window below 32"],
+    "--regions 1 --stride 31": ["--stride 31 has no effect"],
+    "--recipe quick --window 32 --stride 1 --regions 3": ["--window 32", "3 regions in a row are not 1 to 1"],
+    "--whiten-dims 5": ["--whiten-dims 5 has no effect here", "--preprocess whiten"],
+    "--whiten-eps 5": ["--whiten-eps 5.0 has no effect here", "--preprocess whiten"],
+    "--whiten-eps 0 --preprocess standardize": ["--whiten-eps 0.0 has no effect here"],
+    "--schedule cosine --lr-decay 0.5": ["--lr-decay 0.5 has no effect here", "--schedule report"],
+    "--schedule cosine --lr-decay 0": ["--lr-decay 0.0 has no effect here"],
+    "--schedule constant --step-decay 0.25": ["--step-decay 0.25 has no effect here", "--schedule report"],
+    "--epochs 10 --step-decay 0.3": ["--step-decay 0.3 has no effect here", "--epochs above 10"],
+    "--recipe quick --step_decay 0.3": ["--step-decay 0.3 has no effect here"],
+    "--no-batchnorm --bn-lr-scale 2": ["--bn-lr-scale 2.0 has no effect here", "--batchnorm"],
+    "--no-batchnorm --bn-lr-scale 0": ["--bn-lr-scale 0.0 has no effect here"],
+    "--epochs 2 --patience 5": ["--patience 5 has no effect here", "give more --epochs"],
+}
+
+
+@pytest.mark.parametrize("flags", REFUSED, ids=lambda flags: flags[:50])
+def test_settings_that_cannot_be_are_refused_by_name(flags, go, tmp_path):
+    fails(go(*flags.split()), *REFUSED[flags])
+    assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_every_setting_that_may_have_no_effect_is_tried_above():
+    assert all(any(f"--{name.replace('_', '-')} " in flags for flags in REFUSED) for name in train.NEEDS)
 
 
 @pytest.mark.parametrize(
-    ("flags", "parts"),
-    [
-        ("--hidden-size 0", ["--hidden-size 0 must be at least 1"]),
-        ("--hidden-size many", ["--hidden-size", "invalid int value", "many"]),
-        ("--dropout 0.999", ["--dropout 0.999 must be below 0.998"]),
-        ("--batch-size 1", ["--batch-size 1 must be at least 2", "--no-batchnorm"]),
-        ("--hidden-size 10000000000000000000000", ["--hidden-size", "must be at most 1000000"]),
-        ("--receptive-fields 32x1000001", ["1 to 1,000,000 units"]),
-        ("--schedule cosine --lr-decay 0", ["--lr-decay 0.0 does nothing"]),
-        ("--recipe quick --whiten-dims 7", ["--whiten-dims 7 does nothing", "without @DIMS"]),
-        ("--ema 0.9 --epochs 1 --batch-size 900", ["--ema 0.9 averages nothing in fewer than 8 steps"]),
-        ("--dropout_rate -0.1", ["--dropout -0.1 must be at least 0"]),
-        ("--momentum 1", ["--momentum 1.0 must be below 1"]),
-        ("--learning-rate nan", ["--learning-rate nan must be finite"]),
-        ("--lr-decay 1.5", ["--lr-decay 1.5 must be at most 1"]),
-        ("--epochs 0", ["--epochs 0"]),
-        ("--batch-size -1", ["--batch-size -1"]),
-        ("--patience -1", ["--patience -1"]),
-        ("--seed -1", ["--seed -1"]),
-        ("--shift 17", ["--shift 17 must be at most 16"]),
-        ("--threads 0", ["--threads must be at least 1"]),
-        ("--schedule linear", ["--schedule", "'cosine'"]),
-        ("--recipe worst", ["--recipe", "'best'"]),
-        ("--validation-share 0", ["validation share 0.0"]),
-        ("--receptive-fields 12", ["--receptive-fields 12", "16/8x300@128"]),
-        ("--receptive-fields 12/3x4", ["12/3x4", "don't cover"]),
-        ("--receptive-fields 12/4x4@9", ["--receptive-fields", "--preprocess whiten"]),
-        ("--receptive-fields 12/4x4 --hidden-size 5", ["--hidden-size 5 does nothing", "--receptive-fields"]),
-        ("--whiten-dims 5", ["--whiten-dims 5 does nothing", "--preprocess whiten"]),
-        ("--schedule cosine --lr-decay 0.5", ["--lr-decay 0.5 does nothing", "--schedule report"]),
-        ("--no-batchnorm --bn-lr-scale 2", ["--bn-lr-scale 2.0 does nothing", "--batchnorm"]),
-        ("--share 2", ["--share 2.0 does nothing", "--receptive-fields"]),
-        ("--mirror --flip", ["--flip does nothing", "--no-mirror"]),
-        ("--no-use-dropout --dropout 0.5", ["--dropout 0.5 does nothing with --no-use-dropout"]),
-        ("--resume --overwrite", ["--overwrite", "--resume"]),
-        ("--output a.npz --output-dir b", ["--output-dir", "--output"]),
-        ("--hiden-size 5", ["--hiden-size", "--hidden-size"]),
-    ],
+    "flags",
+    ["--schedule cosine --lr-decay 0.9 --patience 0", "--no-batchnorm --bn-lr-scale 128", "--batch-size 1 --no-batchnorm"],
 )
-def test_settings_that_cannot_be_are_refused_by_name(flags, parts, synthetic_dir, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "argv", ["train.py", "--data-dir", str(synthetic_dir), *flags.split()])
-    monkeypatch.setattr(train, "HERE", tmp_path)
-    try:
-        code = cifar10.command(train.main)
-    except SystemExit as stop:
-        code = stop.code
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert code == 2 and len(lines) == 1 and lines[0].startswith("train.py: error: "), lines
-    assert all(part in lines[0] for part in parts), lines[0]
-    assert not any(tmp_path.iterdir())
+def test_defaults_may_be_typed_where_they_have_no_effect(flags, go):
+    assert go(*SMALL, "--epochs", 1, *flags.split())[0] == 0
 
 
 def test_settings_keep_their_types():
     assert Settings(learning_rate=1).learning_rate == 1.0
-    for wrong in ({"epochs": 2.0}, {"mirror": 1}, {"learning_rate": True}, {"schedule": None}):
+    for wrong in ({"epochs": 2.0}, {"flip": 1}, {"learning_rate": True}, {"schedule": None}, {"seed": "0"}):
         with pytest.raises(SettingError, match="must be of type"):
             Settings(**wrong)
+    with pytest.raises(SettingError, match="--learning-rate 1000.* is too large"):
+        Settings(learning_rate=10**400)
 
 
 @pytest.mark.parametrize("recipe", train.RECIPES)
 def test_recipes_are_settings_that_single_flags_override(recipe):
     settings = train.resolve({}, recipe)
-    assert train.resolve({"seed": 5, "epochs": 3}, recipe) == train.replace(settings, seed=5, epochs=3)
+    assert train.resolve({"seed": 5, "epochs": 30}, recipe) == replace(settings, seed=5, epochs=30)
+    assert train.resolve(asdict(settings), asdict(settings)) == settings
+    assert train.resolve({}, asdict(settings)) == settings
+
+
+def test_effective_settings_are_those_that_do_something():
+    report = train.effective(Settings())
+    assert set(asdict(Settings())) - set(report) == {"stride", "regions", "whiten_dims", "whiten_eps"}
+    quick = train.effective(asdict(train.resolve({}, "quick")))
+    assert not {"lr_decay", "step_decay", "bn_lr_scale"} & set(quick)
+    assert {"stride", "regions", "whiten_dims", "whiten_eps", "window"} <= set(quick)
+    assert "step_decay" not in train.effective(Settings(epochs=10))
 
 
 def test_help_shows_every_setting_with_its_defaults(run):
     text = " ".join(run("train.py", "--help").stdout.split())
-    for option in train.fields(Settings):
+    for option in fields(Settings):
         assert f"--{option.name.replace('_', '-')}" in text
-    assert "(default: 1024)" in text or "report: 1024" in text
+    assert "(report: 32, quick: 8, best: 8)" in text
 
 
 def test_the_reports_learning_rate_follows_its_two_rules():
@@ -400,9 +361,11 @@ def test_the_reports_learning_rate_follows_its_two_rules():
 def test_the_cosine_ends_at_zero_after_its_warmup():
     settings = Settings(schedule="cosine", learning_rate=0.4, epochs=10, warmup_epochs=2)
     assert train.learning_rate(settings, 0, 0.5) == pytest.approx(0.4 * (1 + np.cos(0.05 * np.pi)) / 2 / 4)
+    assert train.learning_rate(settings, 2, 0) == pytest.approx(0.4 * (1 + np.cos(0.2 * np.pi)) / 2)
     assert train.learning_rate(settings, 5, 0) == pytest.approx(0.2)
     assert train.learning_rate(settings, 9, 1) == pytest.approx(0, abs=1e-12)
     assert train.learning_rate(Settings(schedule="constant"), 7, 0.3) == 0.01
+    assert train.learning_rate(Settings(schedule="constant", warmup_epochs=4), 1, 0.5) == pytest.approx(0.01 * 1.5 / 4)
 
 
 # ---- Batches --------------------------------------------------------------------------------------------------------
@@ -413,54 +376,111 @@ def test_an_epoch_shows_every_row_once_with_its_label():
     settings = Settings(batch_size=7)
     X, y = zip(*train.batches(images, np.arange(50), np.arange(1, 50), settings, np.random.default_rng(0)), strict=True)
     assert [len(labels) for labels in y] == [7] * 7
-    assert sorted(np.concatenate(y)) == list(range(1, 50)) and (np.concatenate(X)[:, 0] == np.concatenate(y)).all()
-    leftover = list(train.batches(images, np.arange(50), np.arange(50), settings, np.random.default_rng(0)))
-    assert sum(len(labels) for _, labels in leftover) == 49  # BN can't normalise the one row that is left over
+    assert sorted(np.concatenate(y)) == list(range(1, 50))
+    assert np.array_equal(np.concatenate(X)[:, 0], np.concatenate(y))
+    assert not np.array_equal(np.concatenate(y), np.arange(1, 50))
+    for batchnorm, shown in ((True, 49), (False, 50)):  # BN can't normalise the one row that is left over
+        settings = Settings(batch_size=7, batchnorm=batchnorm)
+        found = train.batches(images, np.arange(50), np.arange(50), settings, np.random.default_rng(0))
+        assert sum(len(labels) for _, labels in found) == shown
 
 
-def test_augmentation_flips_and_shifts_each_image_by_itself():
-    image = np.arange(32 * 32, dtype=np.uint8).reshape(32, 32)
-    image = np.random.default_rng(1).permuted(image, axis=None)
+@pytest.mark.parametrize(("flip", "shift"), [(True, 2), (True, 0), (False, 1)])
+def test_augmentation_flips_and_shifts_each_image_by_itself(flip, shift):
+    image = np.random.default_rng(1).integers(0, 256, (32, 32), dtype=np.uint8)
     images = np.tile(image.ravel(), (400, 3))
-    padded, seen = np.pad(image, 2, mode="reflect"), set()
-    for result in train.augment(images.copy(), True, 2, np.random.default_rng(0)).reshape(-1, 3, 32, 32):
-        assert (result[0] == result[2]).all()
+    padded, seen = np.pad(image, shift, mode="reflect"), []
+    results = train.augment(images.copy(), flip, shift, np.random.default_rng(0))
+    assert (results.shape, results.dtype) == (images.shape, images.dtype)
+    for result in results.reshape(-1, 3, 32, 32):
+        assert np.array_equal(result[0], result[2])
         hits = [
             (down, right, flipped)
-            for down in range(5)
-            for right in range(5)
-            for flipped in (False, True)
-            if (result[0][:, :: -1 if flipped else 1] == padded[down : down + 32, right : right + 32]).all()
+            for down in range(2 * shift + 1)
+            for right in range(2 * shift + 1)
+            for flipped in {False, flip}
+            if np.array_equal(result[0][:, :: -1 if flipped else 1], padded[down : down + 32, right : right + 32])
         ]
         assert len(hits) == 1
-        seen.add(hits[0])
-    assert len(seen) == 50
-    assert (train.augment(images.copy(), False, 0, np.random.default_rng(0)) == images).all()
+        seen += hits
+    assert len(set(seen)) == (2 * shift + 1) ** 2 * (1 + flip)
+    if flip:
+        assert 150 < sum(flipped for _, _, flipped in seen) < 250
+    again = train.augment(images.copy(), flip, shift, np.random.default_rng(0))
+    assert np.array_equal(results, again)
 
 
-@pytest.mark.parametrize("text", ["16/16x1@30", "8/8x1@20"])
-def test_whitening_gives_uncorrelated_dimensions_of_variance_one(text, data):
-    seen = model.Field.parse(text)
-    mean, P = train.fit_map(data.train_images, seen, "whiten", 0.0)
-    square = data.train_images.reshape(-1, 3, 32, 32) / 255
-    patches = [square[:, :, r : r + seen.size, c : c + seen.size].reshape(-1, seen.pixels) for r, c in seen.corners]
-    mirrored = [p.reshape(-1, 3, seen.size, seen.size)[..., ::-1].reshape(-1, seen.pixels) for p in patches]
-    X = (np.concatenate(patches + mirrored) - mean) @ P
+def test_without_augmentation_images_stay():
+    images = np.random.default_rng(1).integers(0, 256, (5, 3072), dtype=np.uint8)
+    assert np.array_equal(train.augment(images.copy(), False, 0, np.random.default_rng(0)), images)
+
+
+# ---- What the units see ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "stride", "dims", "eps"), [(16, 16, 30, 0.0), (8, 8, 20, 0.1), (32, 1, 20, 0.0)])
+def test_whitening_gives_uncorrelated_dimensions(size, stride, dims, eps, data):
+    settings = Settings(window=size, stride=stride, preprocess="whiten", whiten_dims=dims, whiten_eps=eps)
+    window = train.fit_window(data.train_images, settings)
+    assert (window.size, window.stride, window.P.shape) == (size, stride, (3 * size**2, dims))
+    square = data.train_images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
+    patches = np.concatenate([window.patches(data.train_images), window.patches(square)]) / 255
+    X = (patches - window.mean) @ window.P
     np.testing.assert_allclose(X.mean(axis=0), 0, atol=1e-3)
-    np.testing.assert_allclose(np.cov(X.T), np.eye(seen.dims), atol=0.02)
+    variances = np.linalg.eigvalsh(np.cov(patches.T))[::-1]
+    expected = variances[:dims] / (variances[:dims] + eps * variances.mean())
+    np.testing.assert_allclose(np.cov(X.T), np.diag(expected), atol=0.02)
+    flip = np.arange(window.pixels).reshape(3, size, size)[:, :, ::-1].ravel()
+    np.testing.assert_allclose(window.mean[flip], window.mean, atol=1e-12)
+    turned = np.abs(np.sum(window.P[flip] * window.P, axis=0)) / np.sum(window.P**2, axis=0)
+    np.testing.assert_allclose(turned, 1, atol=1e-2)  # a component is its mirror image, or its negative
+    threads = train.fit_window(data.train_images, settings, model.Threads(3))
+    assert np.array_equal(threads.P, window.P)
+    assert np.array_equal(threads.mean, window.mean)
 
 
-def test_standardizing_uses_the_channels_mean_and_spread(data):
-    mean, P = train.fit_map(data.train_images, model.Field(), "standardize", 0.0)
-    X = ((data.train_images / 255 - mean) * P).reshape(-1, 3, 1024)
-    np.testing.assert_allclose(X.mean(axis=(0, 2)), 0, atol=1e-6)
-    np.testing.assert_allclose(X.std(axis=(0, 2)), 1, atol=1e-6)
+@pytest.mark.parametrize("size", [8, 32])
+def test_standardizing_uses_the_channels_mean_and_spread(size, data):
+    window = train.fit_window(data.train_images, Settings(window=size, preprocess="standardize"))
+    X = (data.train_images / 255).reshape(-1, 3, 1024)
+    np.testing.assert_allclose(window.mean.reshape(3, -1).T, np.tile(X.mean(axis=(0, 2)), (size**2, 1)), rtol=1e-9)
+    np.testing.assert_allclose(window.P.reshape(3, -1).T, np.tile(1 / X.std(axis=(0, 2)), (size**2, 1)), rtol=1e-9)
+
+
+def test_images_without_contrast_have_a_map_too():
+    for preprocess in ("standardize", "whiten"):
+        for window in (8, 32):
+            settings = Settings(window=window, preprocess=preprocess, whiten_dims=5, whiten_eps=0)
+            window = train.fit_window(np.full((3, 3072), 7, np.uint8), settings)
+            assert np.isfinite(window.P).all()
 
 
 def test_the_map_sees_the_training_split_alone(data, tmp_path):
-    settings = Settings(4, preprocess="standardize", epochs=1)
-    run = train.train(settings, data, tmp_path / "net.npz")
+    run = train.train(Settings(4, preprocess="standardize", epochs=1), data, tmp_path / "net.npz")
     split = np.delete(data.train_images, run.validation_rows, axis=0)
-    mean, _ = train.fit_map(split, model.Field(), "standardize", 0)
-    np.testing.assert_allclose(run.network.maps[0][0], mean, rtol=1e-6)
+    mean = train.fit_window(split, run.settings).mean
+    np.testing.assert_allclose(run.network.window.mean, mean, rtol=1e-6)
     assert json.loads(json.dumps(run.info()))["data"]["validation_rows"] == run.validation_rows.tolist()
+
+
+@pytest.mark.parametrize("size", [8, 32])
+def test_filters_start_as_patches_of_the_images(size, data):
+    settings = Settings(window=size, stride=8 if size == 8 else 1, preprocess="whiten", whiten_dims=30)
+    window = train.fit_window(data.train_images, settings)
+    network = model.Network(9, window, batchnorm=False, dropout=0)
+    train.start_from_patches(network, data.train_images, np.random.default_rng(0))
+    W1 = network.weights["W1"]
+    np.testing.assert_allclose(np.linalg.norm(W1, axis=0), np.sqrt(2), rtol=1e-5)
+    assert (network.weights["b1"] == -1).all()
+    assert not network.weights["W2"].any()
+    X = model.see(data.train_images, window, np.float32)[:, :30]
+    cosines = (X / np.linalg.norm(X, axis=1, keepdims=True)) @ W1 / np.sqrt(2)
+    np.testing.assert_allclose(cosines.max(axis=0), 1, rtol=1e-4)
+    assert network.standard.shape == (2, 9 * window.q)
+    assert (network.standard[1] > 0).all()
+
+
+def test_the_plain_window_needs_no_images():
+    window = train.fit_window(np.empty((0, 3072), np.uint8), Settings(window=8, stride=2, regions=3))
+    assert isinstance(window, Window)
+    assert (window.size, window.stride, window.regions, window.P) == (8, 2, 3, None)

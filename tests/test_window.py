@@ -1,0 +1,190 @@
+"""support/window.py and support/unfold.py: what units see, regions, and a network written out in other arrays."""
+
+import itertools
+
+import model
+from model import Network
+from support import unfold
+from support.window import Window
+
+import numpy as np
+import pytest
+from test_model import batch, error, make, make_window
+
+WINDOWS = [(8, 2), (8, 8), (12, 10), (24, 8), (31, 1), (1, 31), (32, 1)]
+
+
+def mirrored(images):
+    return images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
+
+
+def symmetric_window(size, stride, regions, kind):
+    """A window whose map sees mirror images alike."""
+    flip = mirror_of(size)
+    mean = np.random.default_rng(1).random(3 * size**2)
+    mean = (mean + mean[flip]) / 2
+    if kind == "standardize":
+        return Window(size, stride, regions, mean, np.repeat([2.0, 3.0, 0.5], size**2))
+    cosines = np.cos(np.arange(3 * size**2)[:, None] * np.arange(1, 10) * 0.37)
+    P = np.hstack([cosines[:, :6] + cosines[flip, :6], cosines[:, 6:] - cosines[flip, 6:]])
+    return Window(size, stride, regions, mean, P @ np.random.default_rng(2).normal(size=(9, 9)))
+
+
+def mirror_of(size):
+    return np.arange(3 * size**2).reshape(3, size, size)[:, :, ::-1].ravel()
+
+
+# ---- Places and regions ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "stride"), WINDOWS)
+def test_patches_are_what_stands_in_the_window(size, stride):
+    window, (images, _) = Window(size, stride), batch(2)
+    patches = window.patches(images)
+    assert patches.shape == (2 * window.places, window.pixels)
+    assert window.places == window.side**2
+    square, found = images.reshape(2, 3, 32, 32), iter(patches)
+    for image in square:
+        for row, column in itertools.product(range(0, 33 - size, stride), repeat=2):
+            assert np.array_equal(next(found), image[:, row : row + size, column : column + size].ravel())
+
+
+@pytest.mark.parametrize(("side", "regions"), [(13, 3), (13, 1), (13, 13), (5, 3), (4, 2), (4, 3), (12, 4), (2, 1)])
+def test_regions_lie_symmetrically_and_pool_means(side, regions):
+    window = Window(32 - (side - 1) * 2, 2, regions)
+    assert window.side == side
+    square = window.region.reshape(side, side)
+    assert np.array_equal(np.unique(square), np.arange(window.q))
+    rows, columns = np.divmod(square, regions)
+    assert np.array_equal(columns, rows.T)
+    assert np.array_equal(columns[:, ::-1], regions - 1 - columns)  # the mirror image of the map is the mirrored map
+    assert (np.diff(rows, axis=0) >= 0).all()
+    counts = np.bincount(square.ravel())
+    assert counts.max() <= counts.min() * 4
+    assert window.R.shape == (window.q, window.places)
+    np.testing.assert_allclose(window.R.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(window.share[:, 0], 1 / counts, rtol=1e-7)
+    assert ((window.R > 0) == (window.region == np.arange(window.q)[:, None])).all()
+
+
+def test_thirteen_places_are_parted_as_four_five_four():
+    assert Window(8, 2, 3).region[:13].tolist() == [0] * 4 + [1] * 5 + [2] * 4
+
+
+def test_the_whole_image_is_one_place():
+    window = Window()
+    assert (window.places, window.q, window.pixels, window.inputs, window.side) == (1, 1, 3072, 3072, 1)
+    assert str(window) == "the whole image"
+    assert str(Window(8, 2, 3)) == "8x8 windows in steps of 2, 3x3 regions"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((12, 3), "windows of 12 pixels, 3 apart, don't cover 32 pixels"),
+        ((33, 1), "windows of 33 pixels, 1 apart, don't cover"),
+        ((0, 1), "windows of 0 pixels"),
+        ((-8, 1), "windows of -8 pixels"),
+        ((8, 0), "8 pixels, 0 apart"),
+        ((8, -2), "8 pixels, -2 apart"),
+        ((8, 2, 0), "0 regions in a row are not 1 to 13"),
+        ((8, 2, 14), "14 regions in a row are not 1 to 13"),
+        ((32, 1, 2), "2 regions in a row are not 1 to 1"),
+        ((8, 2, 2), "2 regions can't lie symmetrically in 13 places"),
+        ((8, 8, 1, np.zeros(192)), "mean and P belong together"),
+        ((8, 8, 1, None, np.zeros((192, 3))), "mean and P belong together"),
+        ((8, 8, 1, np.zeros(192), np.zeros((191, 3))), r"P \(191, 3\) don't fit patches of 192"),
+        ((8, 8, 1, np.zeros(191), np.zeros((192, 3))), r"mean \(191,\) and P"),
+        ((8, 8, 1, np.zeros((192, 1)), np.zeros((192, 3))), "don't fit"),
+        ((8, 8, 1, np.zeros(192), np.zeros((192, 3, 1))), "don't fit"),
+        ((8, 8, 1, np.zeros(192), np.zeros(())), "don't fit"),
+        ((8, 8, 1, np.zeros(192), np.zeros((192, 0))), "don't fit"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Window(*arguments)
+
+
+@pytest.mark.parametrize("dims", [None, 0, 9])
+@pytest.mark.parametrize("size", [8, 32])
+def test_see_is_the_map_of_the_patches(size, dims):
+    window, rng = make_window(size, 8 if size == 8 else 1, 1, dims), np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 3072), dtype=np.uint8)
+    X = window.patches(images / 255)
+    if dims is not None:
+        X = (X - window.mean) * window.P if dims == 0 else (X - window.mean) @ window.P
+    found = model.see(images, window, np.float64)
+    assert window.inputs == X.shape[1]
+    assert error(found[:, : window.inputs], X) < 1e-14
+    assert found.shape[1] - window.inputs == (size < 32)
+    assert (found[:, window.inputs :] == 1).all()
+    assert model.see(images, window, np.float32).dtype == np.float32
+
+
+# ---- The same network in other arrays -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+@pytest.mark.parametrize("dims", [None, 0, 9])
+@pytest.mark.parametrize(("size", "stride", "regions"), [(32, 1, 1), (8, 8, 1), (8, 8, 2), (24, 4, 3)])
+def test_plain_arrays_are_the_same_function_in_the_reports_shapes(size, stride, regions, dims, batchnorm):
+    network = make(make_window(size, stride, regions, dims), 5, batchnorm=batchnorm, classes=4)
+    (images, _), units = batch(4), 5 * network.window.places
+    plain = network.plain()
+    shapes = {"W1": (3072, units), "W2": (units, 4), "b2": (1, 4)}
+    assert {name: a.shape for name, a in plain.items()} == {name: shapes.get(name, (1, units)) for name in plain}
+    assert plain.keys() == network.weights.keys()
+    size = pytest.approx(sum(array.nbytes for array in plain.values()), rel=1e-3)
+    assert unfold.plain_shape(network.weights, network.window) == (units, size)
+    same = Network(units, batchnorm=batchnorm, dropout=0, dtype=np.float64, classes=4)
+    same.load_weights(plain)
+    assert error(same.logits(images), network.logits(images)) < 1e-9
+    assert error(same.hidden(images)[:, 0], network.hidden(images).reshape(4, -1)) < 1e-9
+
+
+def test_units_of_a_window_have_no_weights_outside_it():
+    W1 = make(make_window(16, 8), 5).plain()["W1"].reshape(3, 32, 32, 9, 5)
+    assert (W1[:, :16, 8:24, 1] != 0).all()  # the second place: rows 0 to 15, columns 8 to 23
+    assert not W1[:, 16:, :, 1].any()
+    assert not W1[:, :, :8, 1].any()
+    assert not W1[:, :, 24:, 1].any()
+
+
+def test_plain_arrays_are_not_the_networks_own():
+    network, (images, _) = make(batchnorm=True), batch(3)
+    expected = network.logits(images)
+    for array in network.plain().values():
+        array[...] = 7
+    assert np.array_equal(network.logits(images), expected)
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+@pytest.mark.parametrize("kind", ["none", "standardize", "whiten"])
+@pytest.mark.parametrize(("size", "stride", "regions"), [(32, 1, 1), (8, 8, 1), (8, 8, 2), (8, 6, 3)])
+def test_folding_the_mirror_image_averages_the_logits(size, stride, regions, kind, batchnorm):
+    window = Window(size, stride, regions) if kind == "none" else symmetric_window(size, stride, regions, kind)
+    network, (images, _) = make(window, 5, batchnorm=batchnorm), batch(4)
+    expected = (network.logits(images) + network.logits(mirrored(images))) / 2
+    folded = network.fold_mirror()
+    assert folded.hidden_size == 10
+    assert error(folded.logits(images), expected) < 1e-9
+    assert error(folded.logits(mirrored(images)), expected) < 1e-9
+    twice = folded.fold_mirror()
+    assert twice.hidden_size == 20
+    assert error(twice.logits(images), expected) < 1e-9
+    units = folded.window.places * 10
+    plain = Network(units, batchnorm=batchnorm, dtype=np.float64)
+    plain.load_weights(folded.plain())
+    assert error(plain.logits(images), expected) < 1e-9
+
+
+@pytest.mark.parametrize("dims", [0, 9])
+def test_an_asymmetric_map_is_refused(dims):
+    window = make_window(8, 8, 2, dims)
+    with pytest.raises(ValueError, match="its map is not symmetric"):
+        make(window).fold_mirror()
+    mean = window.mean + np.linspace(0, 1, 192)
+    P = np.ones(192) if dims == 0 else symmetric_window(8, 8, 2, "whiten").P
+    with pytest.raises(ValueError, match="its map is not symmetric"):  # for its mean alone
+        make(Window(8, 8, 2, mean, P)).fold_mirror()
