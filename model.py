@@ -307,7 +307,7 @@ class Network:
         return z2, (X, caches, mask, output)
 
     def backward(self, dz2: Array, cache) -> dict[str, Array | Product]:
-        """The gradient of every array, without its L2 term, from dL/dz2 (9); for the whole image W1's is a `Product`."""
+        """Every gradient, without its L2 term, from dL/dz2 (9); for the whole image that of W1 is a `Product`."""
         X, caches, mask, output = cache
         w, whole = self.weights, self.whole
         gradients = {name: np.empty_like(self.velocity[name]) for name in self.velocity if name not in ("W1", "W2")}

@@ -31,7 +31,7 @@ import model
 import train
 from data import cifar10
 from support import cli, npz, settings, tables, workers
-from support.results import Results, SearchError, clear, mapped_images, open_results, shared_images
+from support.results import Results, SearchError, clear, mapped_images, open_results, share_images
 from support.settings import Range, SettingError, add_setting_arguments, fingerprint, format_value
 from support.threads import default_threads
 
@@ -41,7 +41,7 @@ from tqdm import tqdm
 REPORT_GRID = {"hidden_size": [512, 1024], "learning_rate": [0.005, 0.01], "lambda_reg": [0.005, 0.01]}
 OPTIONS = {option.name: option for option in fields(train.Settings) if option.name != "seed"}
 MAX_TRIALS = 10_000  # as many as are planned, ranked and written within seconds
-MAX_DRAWS = 200_000
+PATIENCE = 1000  # draws that bring nothing new, or 20 for each setting found, before a random search gives up
 
 # ---- What is searched -----------------------------------------------------------------------------------------------
 
@@ -121,8 +121,10 @@ def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Setti
     if random and possible < random:
         raise too_few(random, possible)
     found: dict[train.Settings, None] = {}
-    seen, idle = set(), dict.fromkeys(given, True)
-    for point in drawn(given, random, args.seed) if random else itertools.product(*given.values()):
+    seen, idle, waited = set(), dict.fromkeys(given, True), 0
+    for point in drawn(given, args.seed) if random else itertools.product(*given.values()):
+        if random and (len(found) == random or (waited := waited + 1) > max(PATIENCE, 20 * len(found))):
+            break
         if point in seen:
             continue
         seen.add(point)
@@ -130,9 +132,9 @@ def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Setti
         effective = train.effective(train.resolve({}, train.RECIPES[recipe] | point))
         idle = {name: alone and name not in effective for name, alone in idle.items()}
         kept = {name: value for name, value in point.items() if name in effective}
-        found[train.resolve(kept, recipe)] = None
-        if len(found) == random:
-            break
+        tried = train.resolve(kept, recipe)
+        waited = waited if tried in found else 0
+        found[tried] = None
     for name in (name for name, alone in idle.items() if alone):
         for value in given[name]:
             train.resolve({name: value}, train.RECIPES[recipe] | point)  # refuses what isn't the default
@@ -148,9 +150,9 @@ def too_few(random: int, found: int) -> SearchError:
     )
 
 
-def drawn(given: dict[str, list], random: int, seed: int) -> Iterator[tuple]:
-    """Random combinations of the given values, far more than `random` of them."""
-    for draw in range(min(100 * random, MAX_DRAWS)):
+def drawn(given: dict[str, list], seed: int) -> Iterator[tuple]:
+    """Random combinations of the given values, without end."""
+    for draw in itertools.count():
         yield tuple(draw_value(values, "random", seed, draw, name) for name, values in given.items())
 
 
@@ -450,10 +452,10 @@ def run_search(
             if done:
                 print(f"{done} of {len(trials)} trials are in {folder / 'results.csv'} already", flush=True)
             if done < len(trials):
-                with shared_images(folder, data.train_images, data.train_labels):
-                    runner = TrialRunner(trials, results, task, to, threads)
-                    with runner.bar:
-                        runner.halve(args.eta) if args.halving else runner.run()
+                share_images(folder, data.train_images, data.train_labels)
+                runner = TrialRunner(trials, results, task, to, threads)
+                with runner.bar:
+                    runner.halve(args.eta) if args.halving else runner.run()
     finally:
         if folder.is_dir():
             clear(folder)

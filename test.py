@@ -30,6 +30,7 @@ from support import cli, npz, unfold
 from support.checkpoints import default_checkpoint, trained_on, unfinished
 from support.cli import UserError, clean, shorter
 from support.metrics import BINS, Measures, confusions, log_probabilities, mean_probability, measure, mirrored
+from support.onnx_export import check_onnx, write_onnx
 
 import numpy as np
 
@@ -232,8 +233,12 @@ def test(
         write_predictions(args.predictions, final, labels, names)
         written.append(f"predictions in {args.predictions}")
     if args.export:
-        npz.write_npz(args.export, networks[0].plain())
-        written.append(f"the report's arrays in {args.export}")
+        if args.export.suffix == ".onnx":
+            write_onnx(args.export, networks[0], data.class_names)
+            written.append(f"the network as ONNX in {args.export}")
+        else:
+            npz.write_npz(args.export, networks[0].plain())
+            written.append(f"the report's arrays in {args.export}")
     if args.fold_mirror:
         folded.save(args.fold_mirror, info)
         units = f"{folded.hidden_size:,} hidden units"
@@ -292,9 +297,9 @@ def make_parser() -> cli.ArgumentParser:
     out.add_argument(
         "--export",
         type=cli.output_path,
-        metavar="FILE.npz",
-        help="the same network in the report's arrays alone, float32, for other code to read; the report's own reads "
-        "it only with its --use_batchnorm",
+        metavar="FILE",
+        help="for other code to read: .onnx, the network as an ONNX graph (needs the package onnx); .npz, the same "
+        "network in the report's arrays alone, float32, which the report's own code reads with its --use_batchnorm",
     )
     out.add_argument(
         "--fold-mirror",
@@ -331,8 +336,9 @@ def check(args: argparse.Namespace, parser: cli.ArgumentParser) -> None:
             parser.error(f"{name} does nothing with --images, where no test split is read: leave it out")
         if os.path.lexists(path) and not path.is_file():
             continue  # a device or a pipe, which takes anything
-        if flag in ("export", "fold_mirror") and path.suffix != ".npz":
-            parser.error(f"{name} {path}: the name must end in .npz")
+        suffixes = {"export": (".npz", ".onnx"), "fold_mirror": (".npz",)}.get(flag)
+        if suffixes and path.suffix not in suffixes:
+            parser.error(f"{name} {path}: the name must end in {' or '.join(suffixes)}")
         if os.path.realpath(path) in used:
             parser.error(f"{name} {path}: would replace another file of this command; rename it")
         used.add(os.path.realpath(path))
@@ -358,7 +364,9 @@ def prepare(args: argparse.Namespace, networks: list[Network]) -> Network | None
     asked = [flag for flag, given in (("--tta", args.tta), ("--fold-mirror", args.fold_mirror)) if given]
     if asked and all(map(sees_mirrored_alike, networks)):
         note(f"{' and '.join(asked)} changes nothing: the logits are those of image and mirror image together already")
-    if args.export:
+    if args.export and args.export.suffix == ".onnx":
+        check_onnx(args.export, networks[0])
+    elif args.export:
         units, size = unfold.plain_shape(networks[0].weights, networks[0].window)
         if size > npz.MAX_BYTES:
             raise UserError(

@@ -27,7 +27,7 @@ from support.checkpoints import default_checkpoint, describe, trained_on
 from support.cli import UserError, clean, shorter
 from support.page import paragraph, table
 from support.pixels import active_share
-from support.plots import Figured, LeftOut, class_colours, drawable, grid, style
+from support.plots import GREY, Figured, LeftOut, class_colours, drawable, grid, style
 from support.search_figures import SEARCH_FIGURES, best_trials, read_search
 from support.settings import format_value
 from support.threads import slices
@@ -104,7 +104,12 @@ class Subject:
 
     @cached_property
     def colours(self) -> list[str]:
-        return class_colours(self.network.classes)
+        """A colour for each class; of more than ten, those that some figure shows, and grey for the others."""
+        colours = [GREY] * self.network.classes
+        shown = self.shown(20)
+        for c, colour in zip(shown, class_colours(len(shown)), strict=True):
+            colours[c] = colour
+        return colours
 
     def shown(self, limit: int = 10) -> list[int]:
         """The classes that a figure with room for `limit` shows: all, or the worst and the best half of that, by

@@ -8,7 +8,8 @@ L2 on the two weight matrices only, a rate of its own for gamma and beta). sciki
 batch normalisation nor dropout, so its step is less work. Of windows, PyTorch has a convolution with the whitening
 multiplied into its weights, ReLU, means over regions and Linear, and doesn't standardise.
 
-Each function returns one that does a step and returns its loss. NumPy is imported within, when BLAS's threads are set.
+Each function returns one that does a step, and returns its loss if there is one. NumPy is imported within, when BLAS's
+number of threads is set.
 """
 
 from collections.abc import Callable, Iterator
@@ -102,7 +103,6 @@ def floor(case: Case) -> Callable:
         else:  # new arrays, small enough for the cache
             workers.each(lambda some: X @ W1[:, some], threads.unit_blocks(case.hidden, True))
             workers.each(lambda some: X[:, some].T @ dz1, threads.weight_blocks(W1))
-        return 0.0
 
     return step
 
@@ -112,7 +112,12 @@ def floor_blas(case: Case) -> Callable:
     import numpy as np
 
     X, W1, dz1, z1, dW1 = factors(case)
-    return lambda: 0 * len((np.matmul(X, W1, out=z1), np.matmul(X.T, dz1, out=dW1)))
+
+    def step():
+        np.matmul(X, W1, out=z1)
+        np.matmul(X.T, dz1, out=dW1)
+
+    return step
 
 
 def traffic(case: Case) -> Callable:
@@ -122,14 +127,16 @@ def traffic(case: Case) -> Callable:
 
     import numpy as np
 
-    workers, W1, velocity = Threads(case.threads), *(factors(case)[i].ravel() for i in (1, 4))
-    velocity[:] = 0
+    W1, velocity, workers = factors(case)[1].ravel(), np.zeros(PIXELS * case.hidden, np.float32), Threads(case.threads)
 
     def touch(some: slice):
         velocity[some] *= np.float32(MOMENTUM)
         W1[some] += velocity[some]
 
-    return lambda: 0 * len(workers.each(touch, slices(W1.size, 2**15)))
+    def step():
+        workers.each(touch, slices(W1.size, 2**15))
+
+    return step
 
 
 # ---- Others ---------------------------------------------------------------------------------------------------------
@@ -149,15 +156,12 @@ def torch_network(case: Case, fused: bool = True):
     else:
         norm, last = nn.BatchNorm1d(case.hidden, eps=1e-5, momentum=0.1), nn.Linear(case.hidden, CLASSES)
         net = nn.Sequential(nn.Linear(PIXELS, case.hidden), norm, nn.ReLU(), nn.Dropout(DROPOUT), last)
-    groups = {}  # by L2 and scale
+    groups = []
     for layer in net:
         scale = BN_LR_SCALE if isinstance(layer, nn.BatchNorm1d) else 1.0
         for w in layer.parameters():
-            groups.setdefault((LAMBDA * (w.ndim > 1), scale), []).append(w)
-    groups = [
-        {"params": ws, "weight_decay": decay, "lr": scale * RATE, "scale": scale}
-        for (decay, scale), ws in groups.items()
-    ]
+            decay = LAMBDA if w.ndim > 1 else 0.0
+            groups.append({"params": [w], "weight_decay": decay, "lr": scale * RATE, "scale": scale})
     return net, torch.optim.SGD(groups, momentum=MOMENTUM, fused=fused)
 
 

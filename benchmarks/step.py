@@ -9,6 +9,7 @@ What is timed stands in contenders.py, how in timing.py. Prints Markdown; exit c
 be measured.
 """
 
+import contextlib
 import importlib.metadata
 import itertools
 import os
@@ -32,28 +33,22 @@ def describe_machine(exchange: Callable) -> None:
 
     import numpy as np
 
-    info, found = Path("/proc/cpuinfo"), None
-    if info.exists():
-        found = re.search(r"^model name\s*: (.*)", info.read_text(), re.MULTILINE)
-    cpu = found[1] if found else platform.processor() or platform.machine()
+    cpu, info = platform.processor() or platform.machine(), Path("/proc/cpuinfo")
+    if info.exists() and (found := re.search(r"^model name\s*: (.*)", info.read_text(), re.MULTILINE)):
+        cpu = found[1]
     lines = [f"{cpu}, {default_threads()} cores, {platform.system()}, Python {platform.python_version()}"]
-    blas = np.show_config("dicts").get("Build Dependencies", {}).get("blas", {})
-    lines.append(f"NumPy {np.__version__}, {blas.get('name', 'BLAS')} {blas.get('version', '')}, kernel unknown")
-    try:
+    blas, kernel = np.show_config("dicts").get("Build Dependencies", {}).get("blas", {}), "unknown"
+    with contextlib.suppress(ImportError, StopIteration):
         from threadpoolctl import threadpool_info
 
         kernel = next(each.get("architecture") for each in threadpool_info() if "numpy" in each["filepath"])
-        lines[-1] = lines[-1].replace("unknown", kernel or "unknown")
-    except (ImportError, StopIteration):
-        lines[-1] += " without threadpoolctl"
-    try:
+    lines.append(f"NumPy {np.__version__}, {blas.get('name', 'BLAS')} {blas.get('version', '')}, kernel {kernel}")
+    with contextlib.suppress(ImportError):  # PackageNotFoundError is one, too
         import torch
 
         found = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
-        lines.append(f"PyTorch {torch.__version__}, {found[1] if found else 'unknown BLAS'}")
+        lines.append(f"PyTorch {torch.__version__}, BLAS {found[1] if found else 'unknown'}")
         lines.append(f"scikit-learn {importlib.metadata.version('scikit-learn')}")
-    except ImportError as error:  # PackageNotFoundError is one, too
-        lines.append(f"{error.name} is not installed")
     if kernel := os.environ.get("OPENBLAS_CORETYPE"):
         lines.append(f"OPENBLAS_CORETYPE={kernel} is set: NumPy's products use that kernel, not the processor's own")
     if (load := os.getloadavg()[0]) > 0.3:
@@ -71,14 +66,12 @@ def compare(case: Case, peers: list[str], rounds: int, steps: int) -> bool:
     }
     times, memory, lost = timing.race(starts, rounds, steps)
     every = {name: [each for some in found for each in some] for name, found in times.items()}
-    floor, torch = (
-        min(
-            (name for name in every if name.startswith(kind)),
-            key=lambda name: statistics.median(every[name]),
-            default="",
-        )
-        for kind in ("floor", "torch")
-    )
+
+    def fastest(kind: str) -> str:
+        names = (name for name in every if name.startswith(kind))
+        return min(names, key=lambda name: statistics.median(every[name]), default="")
+
+    floor, torch = fastest("floor"), fastest("torch")
     seen = f"{SIZE}x{SIZE} windows in steps of {STRIDE}, " if case.windows else ""
     print(f"\n### {seen}batch {case.batch}, {case.hidden:,} units, {case.threads} thread{'s' * (case.threads > 1)}\n")
     print("| step | ms (10-90 %) | / floor (rounds) | / ours (rounds) | peak MB |\n|---|--:|--:|--:|--:|")
@@ -87,13 +80,10 @@ def compare(case: Case, peers: list[str], rounds: int, steps: int) -> bool:
         print(f"| {CONTENDERS[name][0]} | {timing.middle(every[name])} | {' | '.join(ratios)} | {memory[name]:,.0f} |")
     for name, why in lost.items():
         print(f"\n{CONTENDERS[name][0]}: skipped, {why}")
-    complete = "ours" in times and bool(floor)
-    if complete:
-        line = f"\nours / floor: **{timing.ratio(times['ours'], times[floor])}**"
-        print(
-            line
-            + (f", {CONTENDERS[torch][0]} / ours: **{timing.ratio(times[torch], times['ours'])}**" if torch else "")
-        )
+    if complete := "ours" in times and bool(floor):
+        print(f"\nours / floor: **{timing.ratio(times['ours'], times[floor])}**", end="\n" if not torch else ", ")
+        if torch:
+            print(f"{CONTENDERS[torch][0]} / ours: **{timing.ratio(times[torch], times['ours'])}**")
     sys.stdout.flush()
     return complete
 
@@ -101,19 +91,16 @@ def compare(case: Case, peers: list[str], rounds: int, steps: int) -> bool:
 def main() -> int:
     from support import cli
 
-    parser, many = cli.ArgumentParser(description=__doc__), {"nargs": "+", "metavar": "N"}
+    parser, few, many = cli.ArgumentParser(description=__doc__), cli.integer(2, 10**5), cli.integer(1, 10**6)
+    one, several = {"metavar": "N"}, {"metavar": "N", "nargs": "+"}
     parser.add_argument("--windows", action="store_true", help="units that see windows, in place of the whole image")
-    parser.add_argument("--batch", type=cli.integer(2, 10**5), default=[128, 512], help="images in a batch", **many)
-    parser.add_argument("--hidden", type=cli.integer(1, 10**6), default=[1024, 4096], help="hidden units", **many)
-    parser.add_argument("--threads", type=cli.integer(1, 1024), default=[1, 2], help="threads that compute", **many)
-    parser.add_argument("--rounds", type=cli.integer(1, 1000), default=8, metavar="N", help="turns of each contender")
-    parser.add_argument("--steps", type=cli.integer(2, 10**5), default=24, metavar="N", help="steps of a turn")
-    parser.add_argument(
-        "--images", type=cli.integer(1, 10**6), default=60_000, metavar="N", help="to draw batches from"
-    )
-    parser.add_argument(
-        "--peers", nargs="*", choices=PEERS, default=PEERS, help="who else is timed; none named: nobody"
-    )
+    parser.add_argument("--batch", type=few, default=[128, 512], help="images in a batch", **several)
+    parser.add_argument("--hidden", type=many, default=[1024, 4096], help="hidden units", **several)
+    parser.add_argument("--threads", type=cli.integer(1, 1024), default=[1, 2], help="threads that compute", **several)
+    parser.add_argument("--rounds", type=many, default=8, help="turns of each contender", **one)
+    parser.add_argument("--steps", type=few, default=24, help="steps of a turn", **one)
+    parser.add_argument("--images", type=many, default=60_000, help="images that batches are drawn from", **one)
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="who else is timed, if anybody")
     args = parser.parse_args()
     print(timing.once(describe_machine), flush=True)
     sizes = itertools.product(args.batch, args.hidden, args.threads)

@@ -90,7 +90,7 @@ def peak_memory() -> float:
 
 
 def serve(exchange: Callable, make: Callable, *arguments) -> None:
-    """In a worker: do as many steps of make(*arguments), a function that returns a loss, as is asked for, and answer by
+    """In a worker: do as many steps of make(*arguments), a function that may return a loss, as is asked for; answer by
     their milliseconds and the peak memory. ArithmeticError for a loss that isn't finite: such a step is cut short."""
     step, count = make(*arguments), WARM_UP
     while True:
@@ -99,7 +99,7 @@ def serve(exchange: Callable, make: Callable, *arguments) -> None:
             began = time.perf_counter()
             loss = step()
             times.append(1e3 * (time.perf_counter() - began))
-            if not math.isfinite(loss):
+            if loss is not None and not math.isfinite(loss):
                 raise ArithmeticError(f"loss {loss}")
         count = exchange((times, peak_memory()))
 

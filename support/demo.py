@@ -73,7 +73,7 @@ def _page(network, names: Sequence[str], examples: np.ndarray, captions: Sequenc
 def _encoded(array: np.ndarray, bits: int) -> dict:
     """An array as the page's `decoded` takes it: integers in fewer than 16 bits with the highest bit first, packed."""
     if array.dtype.kind == "i":
-        shifts = np.arange(bits - 1, -1, -1)
+        shifts = np.arange(bits - 1, -1, -1, dtype=np.int16)
         content = np.packbits((array.reshape(-1, 1) + (1 << (bits - 1)) >> shifts & 1).astype(np.uint8))
     else:
         content = array.astype(array.dtype.newbyteorder("<"), copy=False)

@@ -167,7 +167,7 @@ def mistakes(s, columns: int = 4) -> Figured:
     for ax in axes.flat:
         bare(ax)
     for line, c in zip(axes, classes, strict=True):
-        line[0].text(0.5, 0.5, s.name(c, 14), rotation=90, ha="center", va="center")
+        line[0].text(0.5, 0.5, s.name(c, 10), rotation=90, ha="center", va="center")
         line[0].axvline(1, color=s.colours[c], lw=4)
         rows = np.flatnonzero(wrong & (s.labels == c))
         for ax, i in zip(line[1:], rows[np.argsort(own[rows], kind="stable")], strict=False):

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import Field
 from pathlib import Path
 
@@ -146,8 +145,10 @@ def merge(old: dict, new: dict, options: dict[str, Field], folder: Path) -> tupl
 
 
 def clear(folder: Path) -> None:
-    """Delete what workers that were killed have left half-done."""
+    """Delete the images, and what workers that were killed have left half-done."""
     npz.remove_leftovers(folder)
+    for name in (IMAGES, LABELS):
+        (folder / name).unlink(missing_ok=True)
     for lock in folder.glob("*.lock"):
         if re.match(tables.TRIAL, lock.name):
             with contextlib.suppress(npz.FileError), npz.locked(lock.with_suffix(""), "a search"):
@@ -157,21 +158,14 @@ def clear(folder: Path) -> None:
 # ---- The images -----------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def shared_images(folder: Path, images: np.ndarray, labels: np.ndarray) -> Iterator[None]:
-    """Keep images (N, 3072) uint8 and labels (N,) int64 in the folder, where workers map them, during the block."""
-    try:
-        for name, array in ((IMAGES, images), (LABELS, labels)):
-            with npz.write_whole(folder / name) as file:
-                file.write(np.ascontiguousarray(array))
-        yield
-    finally:
-        for name in (IMAGES, LABELS):
-            with contextlib.suppress(OSError):
-                (folder / name).unlink()
+def share_images(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write images (N, 3072) uint8 and labels (N,) int64 into the folder, where workers map them, until `clear`."""
+    for name, array in ((IMAGES, images), (LABELS, labels)):
+        with npz.write_whole(folder / name) as file:
+            file.write(np.ascontiguousarray(array))
 
 
 def mapped_images(folder: Path, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """The images (N, pixels) and labels (N,) that `shared_images` keeps in the folder."""
+    """The images (N, pixels) and labels (N,) that `share_images` has left in the folder."""
     images, labels = (np.memmap(folder / n, t, "r").view(np.ndarray) for n, t in ((IMAGES, "u1"), (LABELS, "i8")))
     return images.reshape(-1, pixels), labels

@@ -133,9 +133,8 @@ def output_weights(s) -> Figured:
     ax.tick_params(axis="y", pad=6)
     bar = figure.colorbar(image, ax=ax, label="weight in W2", location="bottom", extend="both", aspect=30, pad=0.02)
     bar.ax.locator_params(nbins=5)
-    some = f" Of {s.network.hidden_size:,} units it shows the 1,024 with the largest weight." * (
-        s.network.hidden_size > 1024
-    )
+    some = f" Of {s.network.hidden_size:,} units it shows the {len(rows):,} with the largest weight."
+    some *= len(rows) < s.network.hidden_size
     regions = f" Each class has {q} columns, one for each region, row by row of the image." if q > 1 else ""
     sums = "sum over the regions" if q > 1 else "weight"
     return figure, (

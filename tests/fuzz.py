@@ -4,8 +4,8 @@
     python tests/fuzz.py --mutations 2000    # what the tests run
 
 One process, seeded: mutation N of a seed is the same each time (--first N --mutations 1). A reader fails if it raises
-anything but a UserError of one line of at most 300 characters, takes over five seconds of computing or 300 MB, warns, or leaves a
-file behind.
+anything but a UserError of one line of at most 300 characters, computes for over five seconds, takes over 300 MB,
+warns, or leaves a file behind.
 """
 
 import argparse

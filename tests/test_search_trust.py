@@ -11,13 +11,13 @@ import subprocess
 import time
 from pathlib import Path
 
-from conftest import called
-from searches import GRID, HALVING, LONG, TINY, command, left_in, rows, start, trial_files, wait_until_training
-
 import search
 from support import npz, workers
+from support.results import Results
 
 import pytest
+from conftest import called, line_of
+from searches import GRID, HALVING, LONG, TINY, command, left_in, rows, start, trial_files, wait_until_training
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs process groups")
 
@@ -97,7 +97,7 @@ def test_stopped_by_a_signal(number, to_all, synthetic_dir, tmp_path):
     assert time.monotonic() - began < 5
     assert "go on with: python search.py" in line(error) and error.strip().endswith("--resume")
     assert not [name for name in left_in(tmp_path) if not name.endswith((".npz", ".csv"))]
-    assert not list(tmp_path.parent.glob("*.lock"))
+    assert not list(tmp_path.parent.glob(f"{tmp_path.name}*.lock"))
 
 
 def test_ctrl_c_at_any_moment_of_the_start(synthetic_dir, tmp_path):
@@ -203,7 +203,8 @@ def test_a_damaged_search_json_is_one_line(copy, refused):
     path.write_text(json.dumps(other))
     assert "a search on other images (cifar10?[2J)" in refused(copy, *GRID, "--resume")
     damages = ["", "{", "[]", "{}", "\udcff", "[" * 100_000, "9" * 5000, "1e999", "null", text[:-9]]
-    damages += [json.dumps(good | {name: value}) for name in good for value in (None, 3, [[]], {"a": 1}, "x" * 9000)]
+    values = None, 3, [[]], {"a": 1}, "x" * 9000
+    damages += [json.dumps(good | {name: value}) for name in good for value in values if value != good[name]]
     for damage in damages:
         path.write_bytes(damage.encode("utf-8", "surrogateescape"))
         assert "search" in refused(copy, *GRID, "--resume")
@@ -250,13 +251,16 @@ def test_a_damaged_table_is_one_line(copy, refused, tmp_path):
     assert f"{fields['trial']}.npz is missing or no file" in refused(copy, *GRID, "--resume")
 
 
-def test_a_damaged_checkpoint_is_one_line(whole, tmp_path, refused):
-    folder = Path(shutil.copytree(whole(HALVING), tmp_path / "copy"))
-    path = folder / rows(folder)[0]["checkpoint"]
-    arrays, info = npz.read_npz(path)
+def test_a_damaged_history_is_one_line(copy):
+    results = Results(copy, [], rows(copy))
+    trial = rows(copy)[0]["trial"]
+    arrays, info = npz.read_npz(copy / f"{trial}.npz")
+    assert results.history(trial) == {name: info["history"][name] for name in ("val_accuracy", "val_loss")}
     for history in (None, {}, {"val_accuracy": [], "val_loss": []}, {"val_accuracy": ["x"], "val_loss": [1]}):
-        npz.write_npz(path, arrays, info | {"history": history})
-        assert f"{path.name}: " in refused(folder, *HALVING, "--resume")
+        npz.write_npz(copy / f"{trial}.npz", arrays, info | {"history": history})
+        with pytest.raises(npz.FileError) as caught:
+            results.history(trial)
+        line_of(caught, f"{trial}.npz: ", "delete its row in results.csv, and --resume trains it again")
 
 
 def test_states_and_locks_that_a_kill_has_left(copy, whole, synthetic_dir):

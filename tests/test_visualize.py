@@ -3,36 +3,75 @@
 import base64
 import io
 import re
+import sys
+import warnings
+from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 
 import model
-import test
 import train
 import visualize
 from data import cifar10
+from support import image_figures, metrics, pixels, plots, weight_figures
+from support.plots import LeftOut
+from support.window import Window
 
 import matplotlib
 import numpy as np
 import pytest
-from conftest import called
+from conftest import ROOT, called
 from PIL import Image
 
 matplotlib.use("Agg")
-PNG = b"\x89PNG"
-
-
 call = partial(called, visualize.main)  # call(capsys, *argv)
+HISTORY = {
+    "learning_rate": [0.01, 0.02, 0.005],
+    "train_loss": [6.5, 2.2, 2.0],
+    "train_accuracy": [0.2, 0.3, 0.4],
+    "val_loss": [4.1, 2.1, 2.2],
+    "val_accuracy": [0.25, 0.38, 0.35],
+    "seconds": [40.0, 50.0, 61.0],
+}
+
+
+def info_of(data, history=HISTORY, **settings):
+    """What train.py writes into a checkpoint."""
+    return {
+        "recipe": "report",
+        "command": "python train.py --shift 2",
+        "machine": "a computer, 2 cores",
+        "settings": asdict(train.Settings(**settings)),
+        "data": {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)},
+        "history": history,
+        "best_epoch": 2,
+    }
+
+
+def whitened(size=8, stride=4, regions=3, dims=30):
+    """A window with a random map, as invertible as a whitening's."""
+    rng = np.random.default_rng(0)
+    P = rng.standard_normal((3 * size**2, dims)) / size
+    return Window(size, stride, regions, rng.random(3 * size**2), P)
 
 
 @pytest.fixture(scope="module")
 def nets(data, tmp_path_factory):
-    """A folder with a checkpoint with BN, one with mirrored receptive fields without BN, and one of the report's."""
+    """A folder with a checkpoint with BN, ones with windows, without and with BN, and one with the report's arrays."""
     folder = tmp_path_factory.mktemp("nets")
-    train.train(train.Settings(hidden_size=40, epochs=3, lambda_reg=0.0, shift=2), data, folder / "bn.npz")
-    fields = {"receptive_fields": "16/16x4@20 8/8x2@10", "preprocess": "whiten", "mirror": True, "batchnorm": False}
-    train.train(train.Settings(epochs=1, lambda_reg=0.0, **fields), data, folder / "fields.npz")
-    arrays = model.load(folder / "bn.npz")[0].plain()
-    np.savez(folder / "report.npz", **{name: array.astype(np.float64) for name, array in arrays.items()})
+    networks = {
+        "bn": model.Network(40, seed=0),
+        "windows": model.Network(24, whitened(), batchnorm=False, dropout=0.0, seed=1),
+        "windows-bn": model.Network(6, Window(16, 8, 1), seed=2),
+    }
+    for name, network in networks.items():
+        for start in range(0, 960, 64):
+            rows = slice(start, start + 64)
+            network.train_batch(data.train_images[rows], data.train_labels[rows], model.SGD(0.02))
+        settings = {"hidden_size": network.hidden_size, "batchnorm": network.batchnorm, "shift": 2}
+        settings |= {} if network.whole else {"window": network.window.size, "stride": network.window.stride}
+        network.save(folder / f"{name}.npz", info_of(data, **settings))
+    np.savez(folder / "report.npz", **{name: array.astype(float) for name, array in networks["bn"].weights.items()})
     return folder
 
 
@@ -41,138 +80,211 @@ def subject(nets, data):
     return visualize.Subject(nets / "bn.npz", *model.load(nets / "bn.npz"), data)
 
 
+@pytest.fixture
+def windows(nets, data):
+    return visualize.Subject(nets / "windows.npz", *model.load(nets / "windows.npz"), data)
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    yield
+    with matplotlib.rc_context(plots.style()):
+        yield
     visualize.plt.close("all")
 
 
-def png_of(page, name):
-    """The picture of a figure in the text of report.html."""
-    found = re.search(rf'<h3>{name}</h3><img alt="[^"]*" src="data:image/png;base64,([^"]*)"', page)
-    return Image.open(io.BytesIO(base64.b64decode(found[1])))
+# ---- What units see, in pixels ----
+
+
+@pytest.mark.parametrize("name", ["bn", "windows", "windows-bn"])
+def test_input_gradient_is_that_of_finite_differences(nets, data, name):
+    network = model.load(nets / f"{name}.npz", dtype=np.float64)[0]
+    c, rng = 3, np.random.default_rng(0)
+    images = data.test_images[data.test_labels == c]
+    share, lit = pixels.active_share(network, images)
+    assert share.shape == (network.window.places, network.hidden_size)
+    assert lit.mean() == pytest.approx(share.mean())
+    found = pixels.mean_gradient(network, share, c)
+    assert found.shape == (3072,)
+    for pixel in rng.integers(0, 3072, 6):
+        logits = []
+        for step in (1e-6, -1e-6):
+            moved = images / 255
+            moved[:, pixel] += step
+            logits.append(network.logits(moved)[:, c].mean())
+        assert (logits[0] - logits[1]) / 2e-6 == pytest.approx(found[pixel], rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", ["bn", "windows"])
+def test_filters_and_class_pictures_are_those_of_the_plain_network(nets, name):
+    network = model.load(nets / f"{name}.npz", dtype=np.float64)[0]
+    plain, window = network.plain(), network.window
+    np.testing.assert_allclose(pixels.class_picture(network, 4), plain["W1"] @ plain["W2"][:, 4], atol=1e-12)
+    first = window.patches(np.arange(3072)[None])[0]  # the pixels of the first place
+    np.testing.assert_allclose(pixels.filter_weights(network, [5])[:, 0], plain["W1"][first, 5], atol=1e-12)
+
+
+def test_box_mean_removes_the_grid_of_the_steps():
+    grid = np.tile([1.0, -1.0], 3072 // 2)
+    assert np.abs(pixels.box_mean(grid, 2).reshape(3, 32, 32)[:, :, :-1]).max() == 0
+    assert (pixels.box_mean(grid, 1) == grid).all()
+
+
+def test_a_picture_is_grey_at_zero():
+    weights = np.random.default_rng(0).standard_normal(192)
+    shown = plots.picture(weights)
+    np.testing.assert_allclose(shown, 0.5 + 0.5 * weights.reshape(3, 8, 8).transpose(1, 2, 0) / np.abs(weights).max())
+    assert (plots.picture(np.zeros(3072)) == 0.5).all()
+
+
+def test_normality_tells_normal_from_laplace():
+    rng = np.random.default_rng(0)
+    normal = plots.normality(3 + 2 * rng.standard_normal(200_000))
+    assert normal["mean"] == pytest.approx(3, abs=0.02)
+    assert normal["std"] == pytest.approx(2, abs=0.02)
+    assert max(abs(normal["excess kurtosis"]), abs(normal["skewness"])) < 0.05
+    assert normal["KS distance"] < 0.005
+    laplace = plots.normality(rng.laplace(size=200_000))
+    assert laplace["excess kurtosis"] == pytest.approx(3, abs=0.3)
+    assert laplace["KS distance"] == pytest.approx(0.06, abs=0.01)
+    assert plots.normality(np.full(9, 1e30))["KS distance"] == 0
+
+
+def test_principal_components_are_those_of_the_svd():
+    rows = np.random.default_rng(0).standard_normal((50, 20)) * np.arange(1, 21)
+    places, shares = plots.principal(rows)
+    u, s, _ = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(np.abs(places), np.abs(u[:, :2] * s[:2]), rtol=1e-6)
+    np.testing.assert_allclose(shares, s[:2] ** 2 / (s**2).sum())
 
 
 # ---- What the figures show ----
 
 
-def test_input_gradient_is_that_of_finite_differences(nets, data):
-    for name in ("bn", "fields"):
-        network = model.load(nets / f"{name}.npz", dtype=np.float64)[0]
-        c, rng = 3, np.random.default_rng(0)
-        images = data.test_images[data.test_labels == c]
-        found = visualize.mean_gradient(network.plain(), images, c)
-        assert found.shape == (3072,)
-        for pixel in rng.integers(0, 3072, 6):
-            logits = []
-            for step in (1e-6, -1e-6):
-                moved = images / 255
-                moved[:, pixel] += step
-                logits.append(network.logits(moved)[:, c].mean())
-            assert (logits[0] - logits[1]) / 2e-6 == pytest.approx(found[pixel], rel=1e-4, abs=1e-9)
-
-
-def test_a_picture_is_grey_at_zero_and_cropped_to_the_window():
-    weights = np.zeros((3, 32, 32))
-    weights[:, 8:16, 20:28] = np.random.default_rng(0).standard_normal((3, 8, 8))
-    shown = visualize.picture(weights.ravel())
-    assert shown.shape == (8, 8, 3) and max(shown.max() - 0.5, 0.5 - shown.min()) == pytest.approx(0.5)
-    scale = np.abs(weights).max()
-    np.testing.assert_allclose(shown, 0.5 + 0.5 * weights[:, 8:16, 20:28].transpose(1, 2, 0) / scale)
-    assert (visualize.picture(np.zeros(3072)) == 0.5).all()
-
-
-def test_normality_tells_normal_from_laplace():
-    rng = np.random.default_rng(0)
-    normal = visualize.normality(3 + 2 * rng.standard_normal(200_000))
-    assert normal["mean"] == pytest.approx(3, abs=0.02) and normal["std"] == pytest.approx(2, abs=0.02)
-    assert abs(normal["excess kurtosis"]) < 0.05 and abs(normal["skewness"]) < 0.03 and normal["KS distance"] < 0.005
-    laplace = visualize.normality(rng.laplace(size=200_000))
-    assert laplace["excess kurtosis"] == pytest.approx(3, abs=0.3)
-    assert laplace["KS distance"] == pytest.approx(0.06, abs=0.01)
-    assert visualize.normality(rng.random(200_000))["KS distance"] == pytest.approx(0.06, abs=0.01)
-
-
 def test_curves_are_the_history(subject):
-    figure, caption = visualize.curves(subject)
-    history = subject.info["history"]
+    figure, caption = weight_figures.curves(subject)
     loss, accuracy, rate = figure.axes
-    assert [list(line.get_ydata()) for line in loss.lines[:2]] == [history["train_loss"], history["val_loss"]]
-    np.testing.assert_allclose(accuracy.lines[1].get_ydata(), 100 * np.array(history["val_accuracy"]))
-    assert list(rate.lines[0].get_ydata()) == history["learning_rate"]
-    best = subject.info["best_epoch"]
-    assert loss.lines[2].get_xdata()[0] == best and f"best epoch {best}:" in loss.get_legend().get_title().get_text()
-    assert "nats" in caption
+    assert [list(line.get_ydata()) for line in loss.lines[:2]] == [HISTORY["train_loss"], HISTORY["val_loss"]]
+    np.testing.assert_allclose(accuracy.lines[1].get_ydata(), 100 * np.array(HISTORY["val_accuracy"]))
+    assert list(rate.lines[0].get_ydata()) == HISTORY["learning_rate"]
+    assert loss.lines[2].get_xdata()[0] == 2
+    assert "best epoch, 2" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert accuracy.get_title(loc="right") == "at the best epoch 38.00 %"
+    assert loss.get_ylim()[1] < 2.5  # the first epoch doesn't flatten the others
+    assert "up to 6.5, lies above the axis" in caption
 
 
-def test_filters_are_those_of_the_largest_norm(subject, nets, data):
-    figure, _ = visualize.filters(subject)
-    norms = np.linalg.norm(subject.arrays["W1"], axis=0)
-    shown = [ax.get_title() for ax in figure.axes]
-    assert shown == [f"{unit}: {norms[unit]:.2g}" for unit in np.argsort(-norms)[:36]]
-    np.testing.assert_allclose(
-        figure.axes[0].images[0].get_array(), visualize.picture(subject.arrays["W1"][:, norms.argmax()])
-    )
-    fields = visualize.Subject(nets / "fields.npz", *model.load(nets / "fields.npz"), data)
-    sizes = [ax.images[0].get_array().shape[0] for ax in visualize.filters(fields)[0].axes if ax.images]
-    assert sizes == [16] * 16 + [8] * 18
-    network, info = model.load(nets / "fields.npz")
-    figure, caption = visualize.filters(visualize.Subject(None, network, info | {"settings": {"share": 3.0}}, None))
-    numbers = [int(ax.get_title().split(":")[0]) for ax in figure.axes if ax.images]
-    assert "learned together" in caption and "learned together" not in visualize.filters(fields)[1]
-    assert sorted(n % 4 for n in numbers if n < 16) == [0, 1, 2, 3] and len(numbers) == 4 + 2
+def test_filters_are_those_of_the_largest_norm(subject, windows):
+    figure, _ = weight_figures.filters(subject)
+    W1 = subject.network.weights["W1"]
+    order = np.argsort(-np.linalg.norm(W1, axis=0))
+    assert [ax.get_title() for ax in figure.axes] == [f"unit {unit}" for unit in order[:30]]
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), plots.picture(W1[:, order[0]]))
+    figure, caption = weight_figures.filters(windows)
+    assert {ax.images[0].get_array().shape for ax in figure.axes if ax.images} == {(8, 8, 3)}
+    assert "49 places" in caption
 
 
-def test_top_neurons_and_output_weights_are_those_of_W2(subject):
-    W2 = subject.arrays["W2"]
-    figure, caption = visualize.top_neurons(subject)
-    bars = [ax for ax in figure.axes if ax.patches]
-    for c, ax in enumerate(bars):
-        assert ax.get_title() == subject.names[c]
-        np.testing.assert_allclose([bar.get_height() for bar in ax.patches], np.sort(W2[:, c])[::-1][:5])
-        assert {matplotlib.colors.to_hex(bar.get_facecolor()) for bar in ax.patches} == {
-            visualize.CLASS_COLOURS[c].lower()
-        }
-    different = len({unit for c in range(10) for unit in np.argsort(-W2[:, c])[:5]})
-    assert len(bars) == 10 and f"{different} of the 50 are different units" in caption
-    shown = visualize.output_weights(subject)[0].axes[0].images[0].get_array()
-    assert sorted(map(tuple, shown.tolist())) == sorted(map(tuple, W2.tolist()))
-    assert (np.diff(shown.argmax(axis=1)) >= 0).all()
+def test_top_neurons_and_output_weights_are_those_of_W2(subject, windows):
+    for s in (subject, windows):
+        W2 = s.network.weights["W2"].reshape(s.network.window.q, -1, 10)
+        total = W2.astype(float).sum(axis=0)
+        figure, caption = weight_figures.top_neurons(s)
+        bars = [ax for ax in figure.axes if ax.patches]
+        for c, ax in enumerate(bars):
+            assert ax.get_title() == s.names[c]
+            np.testing.assert_allclose([bar.get_height() for bar in ax.patches], np.sort(total[:, c])[::-1][:5])
+            colours = {matplotlib.colors.to_hex(bar.get_facecolor()) for bar in ax.patches}
+            assert colours == {plots.CLASS_COLOURS[c].lower()}
+        different = len({unit for c in range(10) for unit in np.argsort(-total[:, c])[:5]})
+        assert len(bars) == 10
+        assert f"{different} of the 50 are different units" in caption
+        shown = weight_figures.output_weights(s)[0].axes[0].images[0].get_array()
+        rows = W2.transpose(1, 2, 0).reshape(s.network.hidden_size, -1)
+        assert sorted(map(tuple, shown.tolist())) == sorted(map(tuple, rows.tolist()))
+        assert (np.diff(shown.reshape(len(shown), 10, -1).sum(axis=2).argmax(axis=1)) >= 0).all()
 
 
 def test_confusion_examples_and_reliability_are_the_predictions(subject, data):
-    log_y = test.log_probabilities(subject.network, data.test_images)
-    m, prediction = test.measure(log_y, data.test_labels), log_y.argmax(axis=1)
-    counts = [text.get_text() for text in visualize.confusion(subject)[0].axes[0].texts]
-    assert counts == [str(n) for row in m.confusion for n in row]
-    titles = [ax.get_title() for ax in visualize.examples(subject)[0].axes]
+    log_y = metrics.log_probabilities(subject.network, data.test_images)
+    m, prediction = metrics.measure(log_y, data.test_labels), log_y.argmax(axis=1)
+    figure, _ = image_figures.confusion(subject)
+    shares = 100 * np.array(m.confusion) / np.array(m.support)[:, None]
+    assert [text.get_text() for text in figure.axes[0].texts] == [f"{share:.0f}" for share in shares.ravel()]
+    image = figure.axes[0].images[0]
+    assert image.get_clim()[1] == pytest.approx((shares - np.diag(shares.diagonal())).max())
+    titles = [ax.get_title() for ax in image_figures.examples(subject)[0].axes]
     wrong = np.flatnonzero(prediction != data.test_labels)
-    surest = wrong[np.argsort(-log_y[wrong].max(axis=1), kind="stable")][:25]
-    assert titles[: len(surest)] == [
-        f"{subject.names[data.test_labels[i]]}\n{subject.names[prediction[i]]} {np.exp(log_y[i].max()):.0%}"
-        for i in surest
+    surest = wrong[np.argsort(-log_y[wrong].max(axis=1), kind="stable")][:12]
+    names = subject.names
+    assert titles == [
+        f"{names[data.test_labels[i]]}, called\n{names[prediction[i]]} {np.exp(log_y[i].max()):.0%}" for i in surest
     ]
-    figure, _ = visualize.reliability(subject)
-    assert f"calibration error {m.calibration_error:.1%}" == figure.axes[0].get_legend().get_title().get_text()
+    figure, _ = image_figures.reliability(subject)
+    assert figure.axes[0].get_legend().get_title().get_text() == f"calibration error {m.calibration_error:.1%}"
     assert sum(bar.get_height() for bar in figure.axes[1].patches) == 200
+    low, high = figure.axes[0].collections[0].get_segments()[-1][:, 1]
+    filled = [row for row in metrics.calibration(log_y, data.test_labels) if row[0]]
+    count, _, accuracy = filled[-1]
+    assert (low, high) == pytest.approx(metrics.wilson(round(accuracy * count), int(count)))
 
 
-def test_right_images_follow_where_mistakes_are_few(subject):
-    confident = np.full((200, 10), -20.0)
-    confident[np.arange(200), subject.labels] = 0
-    subject.__dict__["log_y"] = model.log_softmax(confident)
-    figure, caption = visualize.examples(subject)
-    assert all(ax.get_title().startswith("\N{CHECK MARK} ") for ax in figure.axes) and "with a check mark" in caption
+def test_the_worst_mistakes_of_each_class(subject, data):
+    figure, _ = image_figures.mistakes(subject)
+    own = subject.log_y[np.arange(200), data.test_labels]
+    wrong = subject.log_y.argmax(axis=1) != data.test_labels
+    for c, line in enumerate(np.array(figure.axes).reshape(10, 5)):
+        rows = np.flatnonzero(wrong & (data.test_labels == c))
+        worst = rows[np.argsort(own[rows], kind="stable")][:4]
+        shown = [ax.images[0].get_array() for ax in line[1:] if ax.images]
+        assert len(shown) == len(worst)
+        for image, i in zip(shown, worst, strict=True):
+            np.testing.assert_array_equal(image, plots.as_image(data.test_images[i]))
+    assert "synthetic images" in [text.get_text() for text in figure.texts]
+
+
+def test_evidence_is_of_the_surest_mistakes(subject):
+    i = subject.surest_mistakes[1]
+    figure, caption = image_figures.evidence(subject, 1)
+    assert f"test image {i}." in caption
+    assert figure.get_figwidth() == pytest.approx(plots.WIDTH)
+    s = visualize.Subject(subject.path, subject.network, subject.info, subject.data)
+    s.__dict__["log_y"] = model.log_softmax(np.eye(10)[s.labels] * 20)
+    for draw in (partial(image_figures.evidence, which=0), image_figures.examples):
+        with pytest.raises(LeftOut, match="called wrong"):
+            draw(s)
+
+
+def test_firing_counts_dead_units(nets, data):
+    for name in ("bn", "windows"):
+        network, info = model.load(nets / f"{name}.npz")
+        network.weights["beta1" if name == "bn" else "b1"][0, 7] = -1e6
+        network.weights["beta1" if name == "bn" else "b1"][0, 8] = 1e6
+        subject = visualize.Subject(Path("x"), network, info, data)
+        caption = image_figures.firing(subject)[1]
+        assert re.search(r"[1-9]\d* of the \d+ units are dead, never above zero, and [1-9]\d* are above zero", caption)
+        on = network.hidden(data.test_images[data.test_labels == 2]) > 0
+        np.testing.assert_allclose(subject.firing[0][2], on.mean(axis=0))
+
+
+def test_activations_are_what_the_output_layer_takes(windows, data):
+    figure, caption = image_figures.activations(windows)
+    a1 = windows.network.hidden(data.test_images)
+    places, _ = plots.principal((windows.network.window.R @ a1).reshape(200, -1))
+    dots = figure.axes[0].collections[3].get_offsets()
+    np.testing.assert_allclose(dots, places[data.test_labels == 3], rtol=1e-3, atol=1e-5)
+    assert f"{9 * 24:,} outputs" in caption
 
 
 def test_augmentation_shows_what_training_sees(subject, data):
     figure, caption = visualize.augmentation(subject)
     first = figure.axes[0].images[0].get_array()
     row = np.flatnonzero(data.train_labels == 0)[0]
-    np.testing.assert_array_equal(first, data.train_images[row].reshape(3, 32, 32).transpose(1, 2, 0))
-    assert any((ax.images[0].get_array() != first).any() for ax in figure.axes[1:6])
-    assert "mirrored" in caption and "by up to 2 pixels" in caption
+    np.testing.assert_array_equal(first, plots.as_image(data.train_images[row]))
+    assert figure.axes[0].get_title() == "original"
+    assert any((ax.images[0].get_array() != first).any() for ax in figure.axes[1:5])
+    assert "mirrored" in caption
+    assert "by up to 2 pixels" in caption
 
 
 @pytest.mark.parametrize(
@@ -182,49 +294,122 @@ def test_augmentation_shows_what_training_sees(subject, data):
 )
 def test_class_colours_stay_apart_for_the_colour_blind(blind):
     """As Vienot et al. (1999) simulate it; distances in RGB, of which black to white is 1.73."""
-    rgb = np.array([matplotlib.colors.to_rgb(colour) for colour in visualize.CLASS_COLOURS]) ** 2.2
+    rgb = np.array([matplotlib.colors.to_rgb(colour) for colour in plots.CLASS_COLOURS]) ** 2.2
     to_lms = np.array([[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]])
     seen = np.clip(rgb @ (np.linalg.inv(to_lms) @ blind @ to_lms).T, 0, 1) ** (1 / 2.2)
     gaps = np.linalg.norm(seen[:, None] - seen[None], axis=2)[~np.eye(10, dtype=bool)]
     assert gaps.min() > 0.15
 
 
+def test_many_classes_are_the_worst_and_the_best(subject, data):
+    labels = np.arange(200) % 100
+    names = tuple(f"kind {i}" for i in range(100))
+    many = replace(data, test_labels=labels, train_labels=np.arange(1000) % 100, class_names=names)
+    network = model.Network(16, classes=100, seed=0)
+    s = visualize.Subject(Path("x"), network, {}, many)
+    recall = np.array(s.measures.recall)
+    assert len(s.shown(20)) == 20
+    assert recall[s.shown(20)[:10]].max() <= recall[s.shown(20)[10:]].min()
+    figure, caption = image_figures.confusion(s)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx(100 * recall[s.shown(20)])
+    assert "of 100 classes the 10 with the lowest recall" in caption
+    for draw in (weight_figures.output_weights, weight_figures.top_neurons, image_figures.activations):
+        figure, caption = draw(s)
+        figure.draw_without_rendering()
+        assert "Of 100 classes" in caption
+    parts = visualize.merit(s)
+    assert parts["Classes"].count("<tr>") == 21
+    few = replace(data, test_labels=labels % 2, train_labels=data.train_labels % 2, class_names=("a", "b"))
+    s = visualize.Subject(Path("x"), model.Network(16, classes=2, seed=0), {}, few)
+    for draw in (image_figures.confusion, weight_figures.features, weight_figures.top_neurons):
+        draw(s)[0].draw_without_rendering()
+
+
+@pytest.mark.parametrize("value", [0.0, -1e30, 3e38])
+@pytest.mark.parametrize("window", [None, whitened()], ids=["whole", "windows"])
+def test_valid_but_extreme_weights_are_drawn(data, value, window):
+    network = model.Network(8, window, batchnorm=window is None, seed=0)
+    for name, array in network.weights.items():
+        array[...] = abs(value) if "var" in name else value
+    s = visualize.Subject(Path("x"), network, {}, data)
+    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        warnings.simplefilter("error")
+        for name in ("output-weights", "weights", "features", "firing"):
+            visualize.FIGURES[name](s)[0].draw_without_rendering()
+        weight_figures.filters(s), weight_figures.top_neurons(s)
+        for name in ("confusion", "reliability", "activations", "evidence-1"):
+            try:
+                visualize.FIGURES[name](s)
+            except LeftOut as why:
+                assert "overflow" in str(why)
+
+
+# ---- Text ----
+
+
+def test_text_is_drawn_as_it_is():
+    assert plots.drawable("a$b$\x1b[31m\n c") == r"a\$b\$?[31m c"
+    assert len(plots.drawable("1" * 5000, 12)) == 12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure, axes = plots.grid(1, 1, 1)
+        axes[0, 0].set_title(plots.drawable("\u732b $x^$ \U0001f600"))
+        figure.draw_without_rendering()
+
+
 # ---- Files ----
+
+
+def linked(text):
+    return set(re.findall(r'href="#([^"]*)"', text)), set(re.findall(r' id="([^"]*)"', text))
 
 
 def test_all_figures_and_a_report_of_one_file(capsys, nets, synthetic_dir):
     code, out, err = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "all", "--dpi", 40)
     assert (code, err) == (0, "")
-    report = visualize.Path("all/report.html")
-    assert out == f"11 figures in all; open {report} to see them all\n"
-    files = {path.name for path in visualize.Path("all").iterdir()}
-    assert files == {"report.html", *(f"{name}.png" for name in visualize.FIGURES)}
-    page = report.read_text()
+    report = Path("all/report.html")
+    assert out == f"17 figures in all; open {report} to see them all\n"
+    files = {path.name for path in Path("all").iterdir()}
+    assert files == {"report.html", *(f"{name}.{kind}" for name in visualize.FIGURES for kind in ("png", "txt"))}
+    text = report.read_text()
     for name in visualize.FIGURES:
         image = Image.open(f"all/{name}.png")
-        assert 190 < image.width < 260 and image.convert("L").getextrema()[0] < 100, name
-        inside = png_of(page, name)
-        assert inside.width == image.width and 60 < inside.height < image.height - 5  # without its caption
-    assert not re.search(r"<script|https?:|//|@import|url\(|<link", re.sub(r'base64,[^"]*', "", page))
-    assert 'name="viewport"' in page
+        assert image.width == 136  # 3.4 inches: the caption isn't in it
+        assert image.convert("L").getextrema()[0] < 100, name
+        found = re.search(rf'id="{name}"><h2>{name}</h2><img alt="[^"]*" src="data:image/png;base64,([^"]*)"', text)
+        assert Image.open(io.BytesIO(base64.b64decode(found[1]))).size == image.size
+        assert Path(f"all/{name}.txt").read_text().count("\n") == 1
+    assert not re.search(r"<script|https?:|//|@import|url\(|<link", re.sub(r'base64,[^"]*', "", text))
+    assert 'name="viewport"' in text
+    links, anchors = linked(text)
+    assert links == anchors
     info = model.load(nets / "bn.npz")[1]
-    assert f"<td>{info['data']['fingerprint']}</td>" in page and "<td>hidden_size</td><td>40</td>" in page
-    m = test.measure(
-        test.log_probabilities(model.load(nets / "bn.npz")[0], cifar10.load(data_dir=synthetic_dir).test_images),
-        cifar10.load(data_dir=synthetic_dir).test_labels,
-    )
-    assert f"<td>accuracy</td><td>{m.accuracy:.2%}</td>" in page
+    for row in (
+        f"<td>data fingerprint</td><td>{info['data']['fingerprint']}</td>",
+        "<td>command</td><td>python train.py --shift 2</td>",
+        "<td>training time</td><td>2 min 31 s</td>",
+        "<td>machine</td><td>a computer, 2 cores</td>",
+        "<td>hidden_size</td><td>40</td>",
+    ):
+        assert row in text
+    assert "<td>stride</td>" not in text  # without effect where units see the whole image
+    data = cifar10.load(data_dir=synthetic_dir)
+    m = metrics.measure(metrics.log_probabilities(model.load(nets / "bn.npz")[0], data.test_images), data.test_labels)
+    assert f"<td>accuracy</td><td>{m.accuracy:.2%}</td>" in text
 
 
 def test_only_some_in_another_format(capsys, nets):
     for kind, start, only in (("svg", b"<?xml", ["batchnorm"]), ("pdf", b"%PDF", ["batchnorm", "curves"])):
-        flags = "--only", *only, "--format", kind, "--output_dir", kind
-        code, out, _ = call(capsys, "--model_path", nets / "bn.npz", *flags)
-        assert (code, out) == (0, f"{len(only)} figure{'s' * (len(only) > 1)} in {kind}\n")
-        files = sorted(visualize.Path(kind).iterdir())
-        assert [path.name for path in files] == [f"{name}.{kind}" for name in only]
-        assert all(path.read_bytes().startswith(start) for path in files)
-    assert "Batch normalisation" in (visualize.Path("svg/batchnorm.svg")).read_text()  # the caption
+        for out in (kind, f"{kind}2"):
+            flags = "--only", *only, "--format", kind, "--output_dir", out
+            code, said, _ = call(capsys, "--model_path", nets / "bn.npz", *flags)
+            assert (code, said) == (0, f"{len(only)} figure{'s' * (len(only) > 1)} in {out}\n")
+        for name in only:
+            content = Path(kind, f"{name}.{kind}").read_bytes()
+            assert content.startswith(start)
+            assert content == Path(f"{kind}2", f"{name}.{kind}").read_bytes()
+        assert len(list(Path(kind).iterdir())) == 2 * len(only)
+    assert Path("svg/batchnorm.txt").read_text().startswith("Batch normalisation's learned factor")
 
 
 def few(monkeypatch, *names):
@@ -236,88 +421,88 @@ def test_figures_that_a_checkpoint_cannot_have_are_left_out_with_the_reason(caps
     few(monkeypatch, "curves", "batchnorm", "augmentation")
     flags = "--data-dir", synthetic_dir, "--dpi", 20
     code, out, err = call(capsys, nets / "report.npz", *flags, "--out", "r")
-    assert code == 0 and "doesn't say which images it was trained on" in err
+    assert code == 0
+    assert "doesn't say which images it was trained on" in err
     assert "left out curves: the file holds weights only, not the history of a run\n" in out
-    assert "left out augmentation: the file doesn't say how" in out and "1 figure in r;" in out
-    assert "<td>curves</td><td>the file holds weights only" in visualize.Path("r/report.html").read_text()
-    code, out, _ = call(capsys, nets / "fields.npz", "--out", "f", *flags)
-    assert code == 0 and "left out batchnorm: the network has no batch normalisation\n" in out
-    assert "left out augmentation: training images were not augmented (its mirrored twins see both" in out
+    assert "left out augmentation: the file doesn't say how" in out
+    assert "1 figure in r;" in out
+    assert "<td>curves</td><td>the file holds weights only" in Path("r/report.html").read_text()
+    code, out, _ = call(capsys, nets / "windows.npz", "--out", "f", *flags)
+    assert code == 0
+    assert "left out batchnorm: the network has no batch normalisation\n" in out
+    assert "<td>stride</td><td>4</td>" in Path("f/report.html").read_text()
 
 
 def test_without_images_the_other_figures_are_drawn(capsys, nets, monkeypatch):
     def fail(*_, **__):
-        raise cifar10.Unreachable("no network")
+        raise cifar10.DataError("no network")
 
     few(monkeypatch, "features", "confusion")
     monkeypatch.setattr(cifar10, "load", fail)
-    code, out, _ = call(capsys, nets / "fields.npz", "--dpi", 20, "--out", "f")
-    assert code == 0 and "left out confusion: there are no images (no network)" in out
-    assert visualize.Path("f/features.png").exists()
-    assert "Not tested: there are no images" in visualize.Path("f/report.html").read_text()
+    code, out, _ = call(capsys, nets / "windows.npz", "--dpi", 20, "--out", "f")
+    assert code == 0
+    assert "left out confusion: there are no images (no network)" in out
+    assert Path("f/features.png").exists()
+    assert "Not tested: there are no images" in Path("f/report.html").read_text()
     assert call(capsys, nets / "bn.npz", "--dataset", "synthetic")[0] == 2
 
 
-def test_more_units_than_a_heat_map_has_rows(capsys):
-    network = model.Network(fields=[model.Field(4, 4, 20)], mirror=True, seed=3)
-    model.save("wide.npz", network, {"history": {"val_loss": "x"}, "settings": 3, "data": []})
-    only = "--only", "output-weights", "weights"
-    assert call(capsys, "wide.npz", *only, "--dpi", 20, "--out", "w")[0] == 0
-    figure, caption = visualize.output_weights(visualize.Subject("wide.npz", network, {}, None))
-    assert figure.axes[0].images[0].get_array().shape == (1024, 10) and "Of 1,280 units" in caption
-    code, _, err = call(capsys, "wide.npz", "--only", "curves")
-    assert code == 2 and "--only curves: can't be drawn, as the file's history is not one of train.py's" in err
+def test_flags_without_effect_are_a_note(capsys, nets):
+    code, out, err = call(capsys, nets / "bn.npz", "--only", "curves", "--data-dir", "x", "--out", "c", "--dpi", 20)
+    assert (code, out) == (0, "1 figure in c\n")
+    assert err == "--data-dir x: without effect, as these figures need no images\n"
 
 
-# ---- A search's results ----
+def test_without_a_name_it_says_which_checkpoint(capsys, nets, monkeypatch):
+    monkeypatch.setattr(visualize, "default_checkpoint", lambda folder: nets / "bn.npz")
+    code, out, _ = call(capsys, "--only", "curves", "--out", "c", "--dpi", 20)
+    assert code == 0
+    assert out.startswith(f"no checkpoint named; this is {nets / 'bn.npz'}\n")
 
 
-CSV = ["trial,hidden_size,learning_rate,lambda_reg,repeat,seed,status,val_accuracy,val_loss,best_epoch,epochs,seconds,"
-       "test_accuracy,checkpoint,reason"]  # fmt: skip
+def test_further_pages_are_written_beside_the_report(capsys, nets, synthetic_dir, monkeypatch):
+    few(monkeypatch, "curves")
+    monkeypatch.setitem(visualize.PAGES, "more.html", lambda s: s.names[0].encode())
+    code, out, _ = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "p", "--dpi", 20)
+    assert code == 0
+    assert out.endswith("p/more.html\n")
+    assert Path("p/more.html").read_text() == "disc"
 
 
-def results(path, rows):
-    """Write a results.csv of (hidden size, learning rate, validation accuracy, seconds) rows."""
-    lines = []
-    for i, (hidden, rate, accuracy, seconds) in enumerate(rows):
-        status, reason = ("ok", "") if accuracy else ("diverged", "loss nan")
-        lines.append(f"t{i},{hidden},{rate},0.01,{i % 2},{i},{status},{accuracy},1.2,3,5,{seconds},,x.npz,{reason}")
-    path.write_text("\n".join([*CSV, *lines]) + "\n")
-    return path
+def test_nothing_of_a_checkpoint_is_trusted(capsys, data, monkeypatch):
+    few(monkeypatch, "curves", "augmentation")
+    network = model.Network(4, seed=0)
+    strange = {"hidden_size": "1" * 5000, "\u4e2d$<b>": "\x1b[31m" * 100, "shift": 10**30}
+    network.save("a.npz", {"settings": strange, "data": [], "command": 3, "machine": {}, "history": {"val_loss": "x"}})
+    code, out, _ = call(capsys, "a.npz", "--out", "a", "--dpi", 20, "--data-dir", data.folder)
+    assert code == 0
+    assert "left out curves: the file's history is not one of train.py's" in out
+    text = Path("a/report.html").read_text()
+    assert "<b>" not in text
+    assert "\x1b" not in text
+    assert max(map(len, re.findall("1+", text))) < 100
 
 
-def test_a_search_is_drawn_over_its_settings_and_against_cost(capsys, tmp_path):
-    rows = [(512, 0.01, 0.5, 10), (512, 0.01, 0.54, 12), (1024, 0.01, 0.6, 20), (1024, 0.005, 0.55, 21),
-            (512, 0.005, "", 3)]  # fmt: skip
-    path = results(tmp_path / "results.csv", rows)
-    code, out, _ = call(capsys, path, "--out", "s", "--dpi", 40)
-    assert code == 0 and out.startswith("2 figures in s; open")
-    assert {file.name for file in visualize.Path("s").iterdir()} == {
-        "search-grid.png", "search-cost.png", "report.html",
-    }  # fmt: skip
-    page = visualize.Path("s/report.html").read_text()
-    assert "<td>t2</td><td>1024</td><td>0.01</td><td>60.00%</td><td>20</td>" in page
-    search = visualize.read_search(path)
-    assert search.settings == ["hidden_size", "learning_rate"]  # lambda_reg has one value
-    ax = visualize.search_grid(search)[0].axes[0]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["512", "1024"]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["0.005", "0.01"]
-    assert [text.get_text() for text in ax.texts] == ["none", "55.00", "52.00", "60.00"]
-    figure, caption = visualize.search_cost(search)
-    dots = sorted((x, y) for line in figure.axes[0].lines[:2] for x, y in zip(*line.get_data(), strict=True))
-    assert dots == [(10, 50), (12, 54), (20, 60), (21, pytest.approx(55))] and "1 of 5 trials" in caption
+# ---- Several runs ----
 
 
-def test_a_search_over_one_or_many_values(tmp_path):
-    one = visualize.read_search(results(tmp_path / "a.csv", [(64, 0.01, 0.5, 1), (128, 0.01, 0.6, 2)]))
-    ax = visualize.search_grid(one)[0].axes[0]
-    assert ax.collections[0].get_offsets().tolist() == [[64, 50], [128, 60]]
-    drawn = [(2**i, 10 ** -(1 + i / 4), 0.3 + i / 100, i + 1) for i in range(1, 12)]
-    ax = visualize.search_grid(visualize.read_search(results(tmp_path / "b.csv", drawn)))[0].axes[0]
-    assert ax.get_xscale() == ax.get_yscale() == "log" and len(ax.collections[0].get_offsets()) == 11
-    same = visualize.read_search(results(tmp_path / "c.csv", [(64, 0.01, 0.5, 1)]))
-    with pytest.raises(visualize.LeftOut, match="no setting has more than one value"):
-        visualize.search_grid(same)
+def test_several_runs_in_one_figure_with_what_differs(capsys, data):
+    for name, options in {"a": {}, "b": {"shift": 3, "dropout": 0.2}, "c": {"schedule": "cosine"}}.items():
+        history = {key: values[: 2 + (name == "a")] for key, values in HISTORY.items()}
+        model.Network(4, seed=0).save(f"{name}.npz", info_of(data, history, **options))
+    code, out, err = call(capsys, "a.npz", "b.npz", "c.npz", "--out", "abc", "--dpi", 40)
+    assert (code, err) == (0, "")
+    assert out == "1 figure in abc; open abc/report.html to see them all\n"
+    assert {path.name for path in Path("abc").iterdir()} == {"curves.png", "curves.txt", "report.html"}
+    text = Path("abc/report.html").read_text()
+    assert "<th></th><th>a</th><th>b</th><th>c</th>" in text
+    assert "<td>shift</td><td>0</td><td>3</td><td>0</td>" in text
+    assert "<td>epochs trained</td><td>3</td><td>2</td><td>2</td>" in text
+    assert "<td>step_decay</td><td>0.5</td><td>0.5</td><td></td>" in text  # without effect in a cosine
+    assert "<td>hidden_size</td>" not in text
+    figure, _ = visualize.compared({"a": info_of(data), "b": info_of(data)})
+    assert list(figure.axes[0].lines[0].get_ydata()) == HISTORY["val_loss"]
+    assert call(capsys, "a.npz", "a.npz")[2].endswith("a checkpoint is named twice; name each once\n")
 
 
 # ---- Errors ----
@@ -326,44 +511,59 @@ def test_a_search_over_one_or_many_values(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["gone.npz"], "gone.npz: no such file"),
-        (["broken.npz"], "broken.npz: not a readable .npz"),
-        (["gone.csv"], "gone.csv: no such file; 'python search.py' writes one"),
-        (["other.csv"], "other.csv: has no column 'trial'; name the results.csv of search.py"),
-        (["empty.csv"], "empty.csv: no trial in it has a validation accuracy yet"),
-        (["binary.csv"], "binary.csv: not a CSV file"),
-        (["good.csv", "--dataset", "synthetic"], "--data-dir and the like do nothing with a search's results"),
-        (["good.csv", "--only", "curves"], "--only curves: is no figure of good.csv; there are search-grid, search"),
+        (["gone.npz"], "gone.npz: no such checkpoint"),
+        (["broken.npz"], "broken.npz: is"),
+        (["good.csv", "BN"], "good.csv: a search's results are drawn by themselves; name no other file"),
+        (["BN", "REPORT"], "report.npz: has no curves, as the file holds weights only"),
+        (["BN", "REPORT", "--only", "filters"], "there are curves"),
         (["BN", "--only", "search-grid"], "--only search-grid: is no figure of"),
-        (["BN", "--only", "curves", "--data-dir", "x"], "needs no images; leave --data-dir and the like out"),
         (["REPORT", "--only", "curves"], "--only curves: can't be drawn, as the file holds weights only"),
         (["BN", "--data-dir", "."], "is no folder of CIFAR-10 batches"),
-        (["BN", "--model-path", "BN"], "name one file"),
-        (["BN", "--threads", "0"], "--threads must be at least 1"),
-        (["BN", "--dpi", "5"], "--dpi 5: must be 20 to 1200"),
+        (["BN", "--threads", "0"], "--threads: '0' is no integer from 1"),
+        (["BN", "--dpi", "5"], "--dpi: '5' is no integer from 20 to 1200"),
         (["BN", "--show"], "--show: there is no window system here"),
         (["BN", "--format", "gif"], "invalid choice: 'gif'"),
-        (["BN", "--only", "curves", "--out", "good.csv"], "good.csv"),
+        (["BN", "--only", "curves", "--out", "good.csv"], "good.csv: is no folder"),
     ],
 )
 def test_errors_are_one_line(capsys, nets, tmp_path, flags, message):
     (tmp_path / "broken.npz").write_text("no zip")
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "empty.csv").write_text(CSV[0] + "\n")
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x81")
-    results(tmp_path / "good.csv", [(64, 0.01, 0.5, 1)])
+    (tmp_path / "good.csv").write_text("trial\n")
     names = {"BN": nets / "bn.npz", "REPORT": nets / "report.npz"}
     code, out, err = call(capsys, *(names.get(flag, flag) for flag in flags))
-    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
 
 
 def test_help_names_the_figures(capsys):
     code, out, _ = call(capsys, "--help")
-    assert code == 0 and all(name in out for name in visualize.FIGURES) and "report.html" in out
+    assert code == 0
+    assert all(name in out for name in visualize.FIGURES)
 
 
 def test_the_script_itself(run, nets):
     done = run("visualize.py", nets / "bn.npz", "--only", "curves", "--out", "x")
     assert (done.returncode, done.stdout, done.stderr) == (0, "1 figure in x\n", "")
     broken = run("visualize.py", "gone.npz")
-    assert broken.returncode == 2 and broken.stderr.startswith("visualize.py: error: gone.npz: no such file")
+    assert broken.returncode == 2
+    assert broken.stderr.startswith("visualize.py: error: gone.npz: ")
+
+
+# ---- The README's claims ----
+
+
+def test_claims_are_measured_or_refused(capsys, nets, data, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import claims
+
+    network = train.Run(train.Settings(hidden_size=64), data).network
+    network.save("start.npz", info_of(data, hidden_size=64))
+    monkeypatch.setattr(sys, "argv", ["claims.py", "start.npz", "--data-dir", str(data.folder), "--threads", "1"])
+    assert claims.main() == 0
+    out = capsys.readouterr().out
+    assert "cosine of a picture with the mean input gradient" in out
+    assert re.search(r"quiet units +0 of 64", out)
+    monkeypatch.setattr(sys, "argv", ["claims.py", str(nets / "windows.npz"), "--data-dir", str(data.folder)])
+    with pytest.raises(visualize.UserError, match="units that see the pixels of the whole image"):
+        claims.main()

@@ -1,0 +1,367 @@
+"""Trainings that are stopped, killed, resumed, broken or started twice."""
+
+import fcntl
+import os
+import pty
+import random
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import model
+import train
+from data import cifar10, synthetic
+from support import cli, npz
+from train import Settings
+
+import numpy as np
+import pytest
+from conftest import ROOT, called
+from test_train import SMALL, fails, table
+
+BUSY = {  # all that keeps a state of its own from epoch to epoch
+    "hidden_size": 8,
+    "stride": 6,
+    "whiten_dims": 20,
+    "batchnorm": True,
+    "dropout": 0.25,
+    "epochs": 4,
+    "label_smoothing": 0.1,
+    "ema": 0.9,
+}
+RUNS = {"report": Settings(16, epochs=4), "busy": train.resolve(BUSY, "quick")}
+RUNS["standardised"] = train.resolve(BUSY | {"batchnorm": False, "init": "patches"}, "quick")
+
+
+@pytest.fixture
+def go(capsys, monkeypatch, tmp_path, synthetic_dir):
+    """go("--epochs", 3): train.py's main on the small images, in an empty folder; exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+    return lambda *args: called(train.main, capsys, "--data-dir", synthetic_dir, "--threads", 1, *args)
+
+
+@pytest.fixture
+def start(tmp_path, synthetic_dir):
+    """start("--epochs", 3): train.py as a process on the small images, ended at the latest with the test."""
+    started = []
+
+    def start(*args, **options):
+        command = [sys.executable, ROOT / "train.py", "--data-dir", synthetic_dir, "--threads", 1, *args]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path} | options
+        started.append(subprocess.Popen([str(word) for word in command], **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def weights(path):
+    return model.load(path)[0].weights
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def wait_for(path, process):
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+
+
+# ---- Stopped and resumed --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_a_run_in_pieces_ends_in_the_same_bits(kind, data, tmp_path):
+    settings = RUNS[kind]
+    whole = train.train(settings, data, tmp_path / "whole.npz")
+    for stop in (1, 3, None):
+        run = train.train(settings, data, tmp_path / "pieces.npz", resume=True, stop_after=stop)
+        assert run.epoch == (stop or 4)
+    assert same(weights(tmp_path / "whole.npz"), weights(tmp_path / "pieces.npz"))
+    states = [npz.read_npz(tmp_path / f"{name}.state.npz") for name in ("whole", "pieces")]
+    assert same(states[0][0], states[1][0])
+    assert states[0][1]["state"] == states[1][1]["state"]
+    assert all(run.history[name] == whole.history[name] for name in train.HISTORY if name != "seconds")
+    tables = [table(tmp_path / f"{name}.csv") for name in ("whole", "pieces")]
+    assert all(tables[0][name] == tables[1][name] for name in tables[0] if name != "seconds")
+
+
+def test_kills_at_random_moments_change_no_bit(start, tmp_path):
+    flags = ["--hidden-size", 24, "--epochs", 30, "--patience", 0, "--ema", 0.9, "--shift", 2, "--resume"]
+    assert start(*flags, "--output", "whole.npz").wait(60) == 0
+    moments, state, output = random.Random(0), tmp_path / "net.state.npz", ("--output", "net.npz")
+    for _ in range(4):
+        before = state.stat().st_mtime_ns if state.exists() else 0
+        process = start(*flags, *output)
+        while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns != before):
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+    process = start(*flags, *output)
+    assert process.wait(60) == 0
+    assert same(weights(tmp_path / "whole.npz"), weights(tmp_path / "net.npz"))
+    whole, killed = table(tmp_path / "whole.csv"), table(tmp_path / "net.csv")
+    assert all(whole[name] == killed[name] for name in whole if name != "seconds")
+    names = {f"{name}{ending}" for name in ("net", "whole") for ending in (".csv", ".npz", ".state.npz")}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_training_says_how_to_go_on_and_going_on_works(number, code, start, go, tmp_path):
+    flags = ["--output", "net.npz", "--hidden-size", "8", "--lr-decay", "1", "--patience", "0", "--epochs"]
+    process = start(*flags, 5000)
+    wait_for(tmp_path / "net.state.npz", process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    lines = errors.strip().splitlines()
+    assert len(lines) == 1
+    assert "stopped; go on from the last whole epoch with: python train.py --data-dir " in lines[0]
+    assert lines[0].endswith("--epochs 5000 --resume")
+    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob("*.lock"))
+    done = len(npz.read_npz(tmp_path / "net.state.npz")[1]["history"]["seconds"])
+    result = go(*flags, done + 1, "--resume")
+    assert result[0] == 0
+    assert result[1].splitlines()[-3].split()[0] == str(done + 1)
+
+
+def test_resuming_a_finished_run_can_add_epochs(go):
+    assert go(*SMALL)[0] == 0
+    code, out, _ = go(*SMALL, "--resume", "--epochs", 3)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[6:9]] == ["1", "2", "3"]
+
+
+def test_another_run_is_neither_overwritten_nor_resumed_by_accident(go, tmp_path, capsys):
+    assert go(*SMALL)[0] == 0
+    before = (tmp_path / "net.npz").read_bytes()
+    fails(go(*SMALL), "net.npz: there is a run already", "--resume", "--overwrite", "--output")
+    fails(go(*SMALL, "--resume", "--seed", 1), "--seed 1 differs from the run in net.state.npz, which has 0")
+    cosine = (*SMALL, "--output", "cosine.npz", "--schedule", "cosine")
+    assert go(*cosine)[0] == 0
+    fails(go(*cosine, "--resume", "--epochs", 3), "--epochs 3", "cosine")
+    synthetic.write_synthetic(tmp_path / "other", train=100, test=10, seed=5)
+    capsys.readouterr()
+    fails(go(*SMALL, "--resume", "--data-dir", "other"), "net.state.npz", "other images", "--data-dir")
+    assert (tmp_path / "net.npz").read_bytes() == before
+    assert go(*SMALL, "--overwrite", "--seed", 1)[0] == 0
+    assert model.load(tmp_path / "net.npz")[1]["settings"]["seed"] == 1
+
+
+def test_resuming_without_a_state_does_not_replace_a_checkpoint(go, tmp_path):
+    assert go(*SMALL)[0] == 0
+    (tmp_path / "net.state.npz").unlink()
+    before = (tmp_path / "net.npz").read_bytes()
+    fails(go(*SMALL, "--resume", "--seed", 1), "net.npz", "net.state.npz", "is missing")
+    assert (tmp_path / "net.npz").read_bytes() == before
+
+
+def test_overwriting_leaves_nothing_of_the_old_run_to_resume(go, tmp_path):
+    assert go(*SMALL)[0] == 0
+    fails(go(*SMALL, "--overwrite", "--learning-rate", 1e30, "--no-batchnorm"), "epoch 1")
+    assert not (tmp_path / "net.state.npz").exists()
+
+
+def test_a_refused_setting_leaves_the_old_run(go, tmp_path):
+    assert go(*SMALL)[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    fails(go(*SMALL, "--overwrite", "--ema", 0.9, "--epochs", 1, "--batch-size", 900), "--ema 0.9")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# ---- Two at once ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume", "--no-save-results"])
+def test_the_second_training_onto_one_output_says_who_is_there(flag, go, tmp_path):
+    with npz.locked(tmp_path / "net.npz", "a training"):
+        fails(go(*SMALL, flag), "net.npz: in use by a training, process", "another place")
+    assert go(*SMALL, flag)[0] == 0
+
+
+def test_two_trainings_at_once_end_as_one(start, tmp_path):
+    flags = ("--output", "net.npz", "--hidden-size", 16, "--epochs", 8, "--overwrite")
+    processes = [start(*flags) for _ in range(3)]
+    errors = [process.communicate(timeout=100)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert set(codes) <= {0, 2}
+    assert 0 in codes
+    for code, error in zip(codes, errors, strict=True):
+        assert code == 0 or error.startswith("train.py: error: net.npz: in use by a training, process")
+        assert len(error.splitlines()) == (code == 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.csv", "net.npz", "net.state.npz"]
+    assert len(table(tmp_path / "net.csv")["epoch"]) == 8
+
+
+# ---- Broken states --------------------------------------------------------------------------------------------------
+
+
+def history(**columns):
+    return lambda arrays, info: info["history"].update(columns)
+
+
+def state(**values):
+    return lambda arrays, info: info["state"].update(values)
+
+
+def info(**values):
+    return lambda arrays, info: info.update(values)
+
+
+def array(name, change):
+    return lambda arrays, info: arrays.update({name: change(arrays[name])})
+
+
+PCG64 = {"bit_generator": "PCG64", "has_uint32": 0, "uinteger": 0}
+STATES = {
+    "misshapen": array("velocity.W2", lambda v: v[:, 1:]),
+    "no velocity": lambda arrays, info: arrays.pop("velocity.W2"),
+    "another array": lambda arrays, info: arrays.update(other=np.zeros(3)),
+    "variance": array("weights.running_var1", lambda v: -v - 1),
+    "best variance": array("best.running_var1", lambda v: -v - 1),
+    "large": array("weights.W2", lambda v: v + 1e300),
+    "words in the history": history(val_loss=["low", None]),
+    "no history": history(**{name: [] for name in train.HISTORY}),
+    "uneven history": history(val_loss=[1.0]),
+    "no seconds": history(seconds=[0, 0]),
+    "seconds backwards": history(seconds=[-1.0, 1.0]),
+    "true history": history(val_loss=[True, False]),
+    "history of another kind": info(history=[1, 2]),
+    "negative step": state(step=-1),
+    "step": state(step=10**90),
+    "fraction of a step": state(step=1.5),
+    "true step": state(step=True),
+    "no step": lambda arrays, info: info["state"].pop("step"),
+    "no state": lambda arrays, info: info.pop("state"),
+    "no generator": state(generator={"bit_generator": "PCG64"}),
+    "another generator": state(generator={"bit_generator": "MT19937"}),
+    "negative generator": state(generator=PCG64 | {"state": {"state": -1, "inc": 1}}),
+    "large generator": state(generator=PCG64 | {"state": {"state": 10**90, "inc": 1}}),
+    "words of a generator": state(generator="PCG64"),
+    "no settings": lambda arrays, info: info.pop("settings"),
+    "settings of another kind": info(settings=7),
+    "long settings": lambda arrays, info: info["settings"].update(seed="\x1b[31m" * 1000),
+    "missing setting": lambda arrays, info: info["settings"].pop("seed"),
+    "no data": info(data={}),
+    "other data": lambda arrays, info: info["data"].update(fingerprint="\x1b", name="\x1b[31m\n"),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_broken_state_is_one_line(name, go, tmp_path, recwarn):
+    assert go(*SMALL, "--hidden-size", 4)[0] == 0
+    before = (tmp_path / "net.npz").read_bytes()
+    arrays, description = npz.read_npz(tmp_path / "net.state.npz")
+    STATES[name](arrays, description)
+    npz.write_npz(tmp_path / "net.state.npz", arrays, description)
+    fails(go(*SMALL, "--hidden-size", 4, "--resume", "--epochs", 3), "net.state.npz")
+    assert (tmp_path / "net.npz").read_bytes() == before
+    assert not recwarn.list
+
+
+def test_a_broken_state_file_is_one_line(go, tmp_path):
+    assert go(*SMALL)[0] == 0
+    state = tmp_path / "net.state.npz"
+    whole = state.read_bytes()
+    for content in (whole[:-50], b"", b"PK", (tmp_path / "net.npz").read_bytes()):
+        state.write_bytes(content)
+        fails(go(*SMALL, "--resume"), "net.state.npz", "--overwrite" if content[:1000] == whole[:1000] else ";")
+    state.unlink()
+    os.mkfifo(state)
+    fails(go(*SMALL, "--resume"), "net.state.npz: is a FIFO")
+
+
+# ---- Bad luck -------------------------------------------------------------------------------------------------------
+
+DIVERGING = {
+    "--learning-rate 1e10": "--learning-rate (now 1e+10)",
+    "--learning-rate 1e30 --no-batchnorm": "epoch 1, step",
+    "--learning-rate 1e300": "--learning-rate",
+    "--bn-lr-scale 1e38": "epoch 1",
+    "--bn-lr-scale 1e308": "epoch 1",
+    "--lambda-reg 2147483648": "epoch 1",
+    "--lambda-reg 1e300": "epoch 1",
+    "--output-lr-scale 1e308": "epoch 1",
+    "--window 16 --stride 16 --learning-rate 1e38": "epoch 1",
+    "--window 16 --stride 16 --init patches --output-lr-scale 1e38 --no-batchnorm": "epoch 1",
+    "--window 16 --stride 16 --init patches --lambda-reg 1e300 --no-batchnorm": "epoch 1",
+}
+
+
+@pytest.mark.parametrize("flags", DIVERGING)
+def test_a_run_that_diverges_ends_in_one_line(flags, go, tmp_path, recwarn):
+    result = go(*SMALL, "--hidden-size", 8, "--epochs", 1, *flags.split())
+    fails(result, "loss not finite in epoch 1", DIVERGING[flags], "no weights were saved")
+    assert not (tmp_path / "net.npz").exists()
+    assert not recwarn.list
+
+
+def test_a_run_that_diverges_later_keeps_its_best_weights(go, tmp_path):
+    flags = (*SMALL, "--no-batchnorm")
+    assert go(*flags, "--epochs", 1)[0] == 0
+    arrays, info = npz.read_npz(tmp_path / "net.state.npz")
+    arrays["velocity.W1"][...] = 1e38
+    npz.write_npz(tmp_path / "net.state.npz", arrays, info)
+    before = (tmp_path / "net.npz").read_bytes()
+    fails(go(*flags, "--resume"), "epoch 2, step", "the best weights until then are in net.npz")
+    assert (tmp_path / "net.npz").read_bytes() == before
+
+
+def test_one_training_image_is_too_few_for_batchnorm(go, tmp_path):
+    synthetic.write_synthetic(tmp_path / "few", train=5, test=5)
+    rng = np.random.default_rng(0)
+    assert len(cifar10.split(cifar10.load("synthetic", tmp_path / "few").train_labels, 0.8, rng)[0]) >= 1
+    code, _, err = go(*SMALL, "--data-dir", "few", "--validation-share", 0.2, "--epochs", 1)
+    assert code in (0, 2)
+    assert len(err.splitlines()) <= 2
+    assert "Traceback" not in err
+
+
+def test_a_full_disk_is_one_line_and_the_previous_files_stay(go, start, tmp_path):
+    assert go(*SMALL, "--epochs", 1)[0] == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    process = start(*SMALL, "--resume", preexec_fn=full)
+    errors = process.communicate(timeout=60)[1]
+    fails((process.returncode, "", errors), "net.", "choose another place")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_output_that_cannot_be_written_is_one_line(go, tmp_path):
+    (tmp_path / "file").write_text("")
+    fails(go(*SMALL, "--output", "file/net.npz"), "file: is no folder")
+    fails(go(*SMALL, "--output", "x" * 300 + ".npz"), "longer than a file system allows")
+    fails(go(*SMALL, "--output", "a\x1bb.npz"), "no name that can be printed")
+    fails(go(*SMALL, "--output", ""), "--output")
+
+
+def test_closed_streams_do_not_stop_a_training(start, tmp_path):
+    process = start(*SMALL, stdout=None, stderr=None, preexec_fn=lambda: (os.close(1), os.close(2)))
+    assert process.wait(60) == 0
+    assert (tmp_path / "net.npz").exists()
+
+
+def test_bars_appear_on_a_terminal(start):
+    ours, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = start(*SMALL, stderr=terminal)
+    os.close(terminal)
+    assert b"epoch 1:" in os.read(ours, 1000)
+    assert process.communicate(timeout=60)[0].count("\n") == 10
+    assert process.returncode == 0
+    os.close(ours)
