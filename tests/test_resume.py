@@ -97,7 +97,7 @@ def test_a_run_in_pieces_ends_in_the_same_bits(kind, data, tmp_path):
 
 
 def test_kills_at_random_moments_change_no_bit(start, tmp_path):
-    flags = ["--hidden-size", 24, "--epochs", 30, "--patience", 0, "--ema", 0.9, "--shift", 2, "--resume"]
+    flags = ["--hidden-size", 24, "--epochs", 12, "--patience", 0, "--ema", 0.9, "--shift", 2, "--resume"]
     assert start(*flags, "--output", "whole.npz").wait(60) == 0
     moments, state, output = random.Random(0), tmp_path / "net.state.npz", ("--output", "net.npz")
     for _ in range(4):
@@ -184,7 +184,7 @@ def test_a_refused_setting_leaves_the_old_run(go, tmp_path):
 # ---- Two at once ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flag", ["--overwrite", "--resume", "--no-save-results"])
+@pytest.mark.parametrize("flag", ["--overwrite", "--resume", "--flip"])
 def test_the_second_training_onto_one_output_says_who_is_there(flag, go, tmp_path):
     with npz.locked(tmp_path / "net.npz", "a training"):
         fails(go(*SMALL, flag), "net.npz: in use by a training, process", "another place")
@@ -231,7 +231,7 @@ STATES = {
     "another array": lambda arrays, info: arrays.update(other=np.zeros(3)),
     "variance": array("weights.running_var1", lambda v: -v - 1),
     "best variance": array("best.running_var1", lambda v: -v - 1),
-    "large": array("weights.W2", lambda v: v + 1e300),
+    "large": array("weights.W2", lambda v: v.astype(float) + 1e300),
     "words in the history": history(val_loss=["low", None]),
     "no history": history(**{name: [] for name in train.HISTORY}),
     "uneven history": history(val_loss=[1.0]),
@@ -277,7 +277,7 @@ def test_a_broken_state_file_is_one_line(go, tmp_path):
     whole = state.read_bytes()
     for content in (whole[:-50], b"", b"PK", (tmp_path / "net.npz").read_bytes()):
         state.write_bytes(content)
-        fails(go(*SMALL, "--resume"), "net.state.npz", "--overwrite" if content[:1000] == whole[:1000] else ";")
+        fails(go(*SMALL, "--resume"), "net.state.npz", ";")
     state.unlink()
     os.mkfifo(state)
     fails(go(*SMALL, "--resume"), "net.state.npz: is a FIFO")
@@ -319,14 +319,10 @@ def test_a_run_that_diverges_later_keeps_its_best_weights(go, tmp_path):
     assert (tmp_path / "net.npz").read_bytes() == before
 
 
-def test_one_training_image_is_too_few_for_batchnorm(go, tmp_path):
-    synthetic.write_synthetic(tmp_path / "few", train=5, test=5)
-    rng = np.random.default_rng(0)
-    assert len(cifar10.split(cifar10.load("synthetic", tmp_path / "few").train_labels, 0.8, rng)[0]) >= 1
-    code, _, err = go(*SMALL, "--data-dir", "few", "--validation-share", 0.2, "--epochs", 1)
-    assert code in (0, 2)
-    assert len(err.splitlines()) <= 2
-    assert "Traceback" not in err
+def test_one_training_image_is_too_few_for_batchnorm(go, monkeypatch):
+    monkeypatch.setattr(cifar10, "split", lambda labels, share, rng: (np.arange(1), np.arange(1, 5)))
+    fails(go(*SMALL), "one training image is too few for --batchnorm")
+    assert go(*SMALL, "--no-batchnorm")[0] == 0
 
 
 def test_a_full_disk_is_one_line_and_the_previous_files_stay(go, start, tmp_path):
@@ -346,7 +342,7 @@ def test_an_output_that_cannot_be_written_is_one_line(go, tmp_path):
     (tmp_path / "file").write_text("")
     fails(go(*SMALL, "--output", "file/net.npz"), "file: is no folder")
     fails(go(*SMALL, "--output", "x" * 300 + ".npz"), "longer than a file system allows")
-    fails(go(*SMALL, "--output", "a\x1bb.npz"), "no name that can be printed")
+    fails(go(*SMALL, "--output", "a\x1bb.npz"), "can't be printed")
     fails(go(*SMALL, "--output", ""), "--output")
 
 
