@@ -24,7 +24,7 @@ import model
 from data import cifar10
 from model import MAX_UNITS, PIXELS, SGD, Network
 from support import cli, npz, progress
-from support.settings import SettingError, add_setting_arguments, check, setting
+from support.settings import SettingError, add_report_arguments, add_setting_arguments, check, setting
 from support.threads import Threads, default_threads
 from support.window import Window
 
@@ -102,11 +102,15 @@ class Settings:
     def __post_init__(self):
         check(self)
         try:
-            Window(self.window, self.stride, self.regions)
+            self.seen()
         except ValueError as error:
             raise SettingError("window", self.window, f"can't be: {error}") from None
         if self.batchnorm and self.batch_size < 2:
             raise SettingError("batch_size", self.batch_size, "must be at least 2, or give --no-batchnorm")
+
+    def seen(self) -> Window:
+        """The window, without its map. stride and regions have no effect where it is the whole image."""
+        return Window(self.window, self.stride, self.regions) if self.window < 32 else Window()
 
     @property
     def inputs(self) -> int:
@@ -172,7 +176,7 @@ def effective(settings: Settings | dict) -> dict:
 
 def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None = None) -> Window:
     """The window of a network with the map to what its units see, from images (N, 3072) uint8, the training split's."""
-    window = Window(settings.window, settings.stride, settings.regions)
+    window = settings.seen()
     if settings.preprocess == "none":
         return window
     if settings.preprocess == "standardize":
@@ -536,12 +540,7 @@ def make_parser() -> cli.ArgumentParser:
     exclusive.add_argument("--overwrite", action="store_true", help="replace the checkpoint and state of another run")
     cli.add_threads(group)
     cifar10.add_arguments(parser)
-    group = parser.add_argument_group("the report's own flags", "Its commands work as they are.")
-    words = {"action": argparse.BooleanOptionalAction, "default": argparse.SUPPRESS}
-    group.add_argument("--use-dropout", help="--no-use-dropout is --dropout 0", **words)
-    group.add_argument("--mode", choices=("train",), help="test.py tests, search.py searches")
-    group.add_argument("--activation", choices=("relu",), help="the only one")
-    group.add_argument("--save-results", action="store_true", help="they are always saved")
+    add_report_arguments(parser, "train", "test.py tests, search.py searches")
     return parser
 
 

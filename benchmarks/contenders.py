@@ -161,6 +161,8 @@ def torch_network(case: Case, fused: bool = True):
         scale = BN_LR_SCALE if isinstance(layer, nn.BatchNorm1d) else 1.0
         for w in layer.parameters():
             decay = LAMBDA if w.ndim > 1 else 0.0
+            if w.ndim > 1:
+                nn.init.normal_(w, std=(2 / w[0].numel()) ** 0.5)  # as ours
             groups.append({"params": [w], "weight_decay": decay, "lr": scale * RATE, "scale": scale})
     return net, torch.optim.SGD(groups, momentum=MOMENTUM, fused=fused)
 

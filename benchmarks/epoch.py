@@ -23,7 +23,7 @@ from pathlib import Path
 
 import timing
 from contenders import CONTENDERS, Case, torch_network
-from step import describe_machine
+from step import counted, describe_machine
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for imports within functions, see contenders.py
@@ -97,7 +97,7 @@ def report_epoch(args) -> None:
     median = {part: statistics.median(each[part] for each in epochs[1:]) for part in epochs[0]}
     alone = statistics.median(times) / 1e3 * (rows - held_out) / args.batch
     both = alone + median["validation"]
-    print(f"\n### An epoch: {name} images, batch {args.batch}, {args.hidden:,} units, {args.threads} threads\n")
+    print(f"\n### An epoch: {name} images, batch {args.batch}, {args.hidden:,} units, {counted(args.threads)}\n")
     print("| what | |\n|---|--:|")
     for what, value in (
         ("a step, with the spread of the middle 80 %", f"{timing.middle(times)} ms"),
@@ -124,8 +124,10 @@ def our_training(args) -> tuple[float, list[float]]:
         flags |= {"data-dir": args.data_dir} if args.data_dir else {}
         command = [sys.executable, ROOT / "train.py", *(f"--{flag}={value}" for flag, value in flags.items())]
         began = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, text=True)
         seconds = time.perf_counter() - began
+        if done.returncode:
+            raise timing.Lost(" ".join(done.stderr.splitlines()[-1:]) or f"train.py: exit code {done.returncode}")
         with open(Path(folder, "net.csv"), newline="") as file:
             return seconds, [float(row["val_accuracy"]) for row in csv.DictReader(file)]
 

@@ -56,6 +56,10 @@ def describe_machine(exchange: Callable) -> None:
     exchange("\n".join(f"- {line}" for line in lines))
 
 
+def counted(threads: int) -> str:
+    return f"{threads} thread{'s' * (threads > 1)}"
+
+
 def compare(case: Case, peers: list[str], rounds: int, steps: int) -> bool:
     """Print a case's table and the two ratios that count; whether ours and the floor are in it."""
     left_out = {*PEERS} - {*peers} | ({*WHOLE_ONLY} if case.windows else set())
@@ -73,7 +77,7 @@ def compare(case: Case, peers: list[str], rounds: int, steps: int) -> bool:
 
     floor, torch = fastest("floor"), fastest("torch")
     seen = f"{SIZE}x{SIZE} windows in steps of {STRIDE}, " if case.windows else ""
-    print(f"\n### {seen}batch {case.batch}, {case.hidden:,} units, {case.threads} thread{'s' * (case.threads > 1)}\n")
+    print(f"\n### {seen}batch {case.batch}, {case.hidden:,} units, {counted(case.threads)}\n")
     print("| step | ms (10-90 %) | / floor (rounds) | / ours (rounds) | peak MB |\n|---|--:|--:|--:|--:|")
     for name, found in times.items():
         ratios = [timing.ratio(found, times[other]) if other in times else "" for other in (floor, "ours")]

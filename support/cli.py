@@ -241,7 +241,7 @@ def _describe(error: UserError | OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory; choose fewer hidden units, a smaller --batch-size or less data"
     if isinstance(error, OSError):
-        text = f"{error.strerror or error}; {_remedy(error)}"
+        text = f"{error.strerror or (error.args[0] if error.args else 'failed')}; {_remedy(error)}"
         return text if error.filename is None else f"{error.filename}: {text}"
     return str(error)
 

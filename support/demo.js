@@ -56,10 +56,10 @@ const placesIn = Array.from({ length: q }, (_, r) => region.filter((each) => eac
 function product(A, B, rows, columns, inner) {
   const out = new Float32Array(rows * columns), block = 4 * Math.ceil(4096 / inner);
   for (let first = 0; first < columns; first += block) {
-    const last = Math.min(first + block, columns), whole4 = last - ((last - first) % 4);
+    const last = Math.min(first + block, columns), fours = last - ((last - first) % 4);
     for (let i = 0; i < rows; i += 2) {
       const next = Math.min(i + 1, rows - 1); // the last of an odd number of rows meets itself
-      for (let j = first; j < whole4; j += 4) {
+      for (let j = first; j < fours; j += 4) {
         let s0 = 0, s1 = 0, s2 = 0, s3 = 0, t0 = 0, t1 = 0, t2 = 0, t3 = 0;
         let a = i * inner, b = next * inner, p0 = j * inner, p1 = p0 + inner, p2 = p1 + inner, p3 = p2 + inner;
         for (const end = a + inner; a < end; ) {
@@ -83,7 +83,7 @@ function product(A, B, rows, columns, inner) {
         out[u + 2] = t2;
         out[u + 3] = t3;
       }
-      for (let j = whole4; j < last; j++) {
+      for (let j = fours; j < last; j++) {
         out[i * columns + j] = dot(A, i, B, j, inner);
         out[next * columns + j] = dot(A, next, B, j, inner);
       }

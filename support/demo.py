@@ -56,13 +56,12 @@ def _page(network, names: Sequence[str], examples: np.ndarray, captions: Sequenc
     if not error <= TOLERANCE:  # also where it is not a number
         raise ValueError(f"W1 in the {bits} bits that the page has room for changes a probability by {error:.2g}")
     window = network.window
-    encoded = {name: _encoded(array, FLOAT) for name, array in arrays.items() if name != "W1"}
+    encoded = {name: _encoded(array) for name, array in arrays.items() if name != "W1"}
     content = {
         "names": [str(name) for name in names],
         "network": repr(network),
-        "batchnorm": network.batchnorm,
         "window": {"size": window.size, "stride": window.stride, "side": window.side, "regions": window.regions},
-        "arrays": encoded | {"W1": _encoded(arrays["W1"], bits), "examples": _encoded(examples, 8)},
+        "arrays": encoded | {"W1": _encoded(arrays["W1"], bits), "examples": _encoded(examples)},
         "captions": [str(caption) for caption in captions],
     }
     data = json.dumps(content).replace("<", "\\u003c")  # no name can end the script that holds it
@@ -70,8 +69,8 @@ def _page(network, names: Sequence[str], examples: np.ndarray, captions: Sequenc
     return page.replace("{/* data */}", data).encode()
 
 
-def _encoded(array: np.ndarray, bits: int) -> dict:
-    """An array as the page's `decoded` takes it: integers in fewer than 16 bits with the highest bit first, packed."""
+def _encoded(array: np.ndarray, bits: int = FLOAT) -> dict:
+    """An array as the page's `decoded` takes it. Integers with a sign are packed into `bits` bits each."""
     if array.dtype.kind == "i":
         shifts = np.arange(bits - 1, -1, -1, dtype=np.int16)
         content = np.packbits((array.reshape(-1, 1) + (1 << (bits - 1)) >> shifts & 1).astype(np.uint8))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the browser's tests need selenium: see requirements-dev")
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 browser_needed = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs chromium and chromedriver; not installed")
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -191,7 +191,7 @@ def picture_files(folder):
     for name, picture in made.items():
         picture.save(folder / name)
     made["wide.png"].save(folder / "turned.jpg", exif=exif_of(6))
-    return {name: 0 for name in made} | {"clear.png": 1, "turned.jpg": 2}
+    return dict.fromkeys(made, 0) | {"clear.png": 1, "turned.jpg": 2}
 
 
 def exif_of(orientation):
@@ -334,6 +334,8 @@ def test_layout_fits_and_each_picture_has_text(kind, width, browser, pages):
     wide = "return [document.documentElement.scrollWidth, innerWidth]"
     needed, there = browser.execute_script(wide)
     assert needed <= there == width
+    pair = [browser.find_element("id", name).rect for name in ("picture", "map")]
+    assert pair[0]["y"] == pair[1]["y"] and pair[0]["width"] == pair[1]["width"] == pair[0]["height"] >= 160
     beyond = """return Array.from(document.querySelectorAll("body *:not(.unseen)")).filter((e) =>
         e.getClientRects().length && (e.getBoundingClientRect().right > innerWidth + 0.5)).map((e) => e.outerHTML)"""
     assert browser.execute_script(beyond) == []

@@ -226,7 +226,9 @@ NETWORKS = {
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_gradients_agree_with_central_differences(kind, monkeypatch):
     options = dict(NETWORKS[kind])
-    window = make_window(**{name: options.pop(name) for name in ("size", "stride", "regions", "dims") if name in options})
+    window = make_window(
+        **{name: options.pop(name) for name in ("size", "stride", "regions", "dims") if name in options}
+    )
     monkeypatch.setattr(threads, "UNIT_BLOCK", 3)
     monkeypatch.setattr(threads, "WINDOW_UNIT_BLOCK", 3)
     check_gradients(make(window, **options), 7, 0.1 if "whitened" in kind else 0.0, monkeypatch)
@@ -441,7 +443,9 @@ def test_the_expectation_of_the_logits_with_dropout_is_their_value_without():
     network, (images, _) = make(hidden_size=64, dropout=0.5), batch(4)
     rng = np.random.default_rng(0)
     z2 = [network.forward(images, True, rng.random((4, 64)) < 0.5)[0] for _ in range(2000)]
-    np.testing.assert_allclose(np.mean(z2, axis=0), network.logits(images), atol=5 * np.std(z2, axis=0).max() / 2000**0.5)
+    np.testing.assert_allclose(
+        np.mean(z2, axis=0), network.logits(images), atol=5 * np.std(z2, axis=0).max() / 2000**0.5
+    )
 
 
 def test_dropout_draws_from_the_networks_generator_or_another():

@@ -38,7 +38,11 @@ WHOLE, PATCHES = Window(), Window(8, 2, 3)  # 13 places in a row, in regions of 
 ARCHITECTURES = {
     "the report's": (WHOLE, None, True),
     "whole, standardized": (WHOLE, "standardize", False),
-    "whole, whitened": (WHOLE, "whiten", True),
+    "whole, mapped": (
+        Window(mean=np.full(3072, 0.4), P=np.random.default_rng(1).normal(0, 0.1, (3072, 40))),
+        None,
+        True,
+    ),
     "windows, whitened": (PATCHES, "whiten", False),
     "windows with BN": (Window(6, 2, 1), "standardize", True),
     "windows apart": (Window(16, 16, 2), None, False),

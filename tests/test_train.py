@@ -82,7 +82,9 @@ def table(path):
     """The columns of a history's CSV but the seconds, which differ from run to run."""
     with open(path, newline="") as file:
         names, *rows = csv.reader(file)
-    return {name: [float(value) for value in column] for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    return {
+        name: [float(value) for value in column] for name, column in zip(names, zip(*rows, strict=True), strict=True)
+    }
 
 
 def test_the_csv_is_the_history(go, tmp_path):
@@ -310,7 +312,11 @@ def test_every_setting_that_may_have_no_effect_is_tried_above():
 
 @pytest.mark.parametrize(
     "flags",
-    ["--schedule cosine --lr-decay 0.9 --patience 0", "--no-batchnorm --bn-lr-scale 128", "--batch-size 1 --no-batchnorm"],
+    [
+        "--schedule cosine --lr-decay 0.9 --patience 0",
+        "--no-batchnorm --bn-lr-scale 128",
+        "--batch-size 1 --no-batchnorm",
+    ],
 )
 def test_defaults_may_be_typed_where_they_have_no_effect(flags, go):
     assert go(*SMALL, "--epochs", 1, *flags.split())[0] == 0
