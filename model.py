@@ -193,7 +193,6 @@ def cross_entropy_backward(m: int, cache):
 
 # ---- The update -----------------------------------------------------------------------------------------------------
 
-DECAYED = ("W1", "W2")  # what L2 applies to
 BATCHNORM = ("gamma1", "beta1", "running_mean1", "running_var1")
 STATISTICS = ("running_mean1", "running_var1")  # followed, not trained
 
@@ -202,8 +201,8 @@ STATISTICS = ("running_mean1", "running_var1")  # followed, not trained
 class SGD:
     """Stochastic gradient descent with momentum and L2: v <- mu v - rate (dL/dw + lambda w), w <- w + v.
 
-    lambda_reg holds for W1 and W2, not for biases, gamma and beta. bn_lr_scale multiplies the rate of gamma and beta,
-    output_lr_scale that of W2 and b2.
+    lambda is lambda_reg for W2, hidden_lambda_scale times that for W1, and 0 for biases, gamma and beta. bn_lr_scale
+    multiplies the rate of gamma and beta, output_lr_scale that of W2 and b2.
     """
 
     learning_rate: float = 0.01
@@ -211,6 +210,7 @@ class SGD:
     lambda_reg: float = 0.0
     bn_lr_scale: float = 1.0
     output_lr_scale: float = 1.0
+    hidden_lambda_scale: float = 1.0
 
     def __call__(self, name: str, weights: Array, velocity: Array, gradient: Array) -> None:
         """Update weights and velocity in place; the gradient, without its L2 term, serves as scratch."""
@@ -220,8 +220,8 @@ class SGD:
         velocity *= number(self.momentum)
         gradient *= number(rate)
         velocity -= gradient
-        if name in DECAYED and self.lambda_reg:
-            np.multiply(weights, number(rate * self.lambda_reg), out=gradient)
+        if decay := self.lambda_reg * {"W1": self.hidden_lambda_scale, "W2": 1.0}.get(name, 0.0):
+            np.multiply(weights, number(rate * decay), out=gradient)
             velocity -= gradient
         weights += velocity
 

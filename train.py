@@ -82,6 +82,7 @@ class Settings:
     warmup_epochs: float = setting(0.0, "epochs over which the learning rate rises from 0", low=0)
     momentum: float = setting(0.9, "momentum of SGD", low=0, below=1)
     lambda_reg: float = setting(0.01, "L2: lambda/2 (|W1|^2 + |W2|^2) is added to the loss", low=0)
+    hidden_lambda_scale: float = setting(1.0, "multiplier of lambda for W1", low=0)
     output_lr_scale: float = setting(1.0, "learning-rate multiplier of W2 and b2", low=0)
     bn_lr_scale: float = setting(
         128.0, "learning-rate multiplier of BN's gamma and beta; 128 is what the report's code amounts to", low=0
@@ -130,16 +131,23 @@ RECIPES["quick"] = {
     "batchnorm": False,
     "dropout": 0.0,
     "shift": 2,
-    "epochs": 8,
+    "epochs": 11,
     "learning_rate": 0.5,
     "schedule": "cosine",
     "warmup_epochs": 0.5,
     "lambda_reg": 5e-4,
+    "hidden_lambda_scale": 0.0,
     "output_lr_scale": 0.006,
     "ema": 0.999,
     "patience": 0,
 }
-RECIPES["best"] = RECIPES["quick"] | {"epochs": 24, "shift": 3, "label_smoothing": 0.1}
+RECIPES["best"] = RECIPES["quick"] | {
+    "hidden_size": 2048,
+    "epochs": 30,
+    "shift": 3,
+    "output_lr_scale": 0.004,
+    "label_smoothing": 0.1,
+}
 
 # Settings that have an effect only where others let them, and what to do about it; given without one, they are refused.
 NEEDS = {
@@ -241,6 +249,7 @@ def learning_rate(settings: Settings, epoch: int, progress: float = 0.0) -> floa
 
 HISTORY = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 EMA_EVERY = 8  # steps
+SGD_SETTINGS = ("momentum", "lambda_reg", "bn_lr_scale", "output_lr_scale", "hidden_lambda_scale")
 
 
 class TrainingError(cli.UserError):

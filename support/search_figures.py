@@ -83,7 +83,7 @@ def search_grid(s: Search) -> Figured:
     mean = {key: float(np.mean(each)) for key, each in means.items()}
     few = sorted(sorted(range(len(s.settings)), key=lambda i: -effect(mean, i))[:4])
     pairs = list(itertools.combinations(few, 2))[:PANELS] or [(0, 0)]
-    figure, axes = grid(len(pairs), 1, 2.3 * len(pairs))
+    figure, axes = grid(len(pairs), 1, 1.7 * len(pairs) + 0.6)
     low, high = min(mean.values()), max(mean.values())
     high = high if high > low else low + 1
     for ax, (i, j) in zip(axes.flat, pairs, strict=True):
@@ -149,13 +149,18 @@ def draw_table(ax, best: dict, across: list[str], up: list[str], limits: tuple[f
 MARKERS = "os^Dv<>Ph*"
 
 
+def blank() -> plt.Line2D:
+    """A gap in a legend."""
+    return plt.Line2D([], [], ls="", label=" ")
+
+
 def search_cost(s: Search) -> Figured:
     scored = s.scored()
     timed = [trial for trial in scored if number(trial["seconds"], -1) >= 0]
     if not timed:
         raise LeftOut("no trial says how long it took")
     kinds = [name for name in s.settings if 1 < len(ordered(trial[name] for trial in timed)) <= 8][:2]
-    figure, axes = grid(1, 1, 3.4 + 0.2 * sum(len(ordered(t[name] for t in timed)) // 3 for name in kinds))
+    figure, axes = grid(1, 1, 3 + 0.16 * max((len(ordered(t[name] for t in timed)) for name in kinds), default=0))
     ax = axes[0, 0]
     shown = {name: ordered(trial[name] for trial in timed) for name in kinds}
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, 8))
@@ -178,18 +183,20 @@ def search_cost(s: Search) -> Figured:
     else:
         ax.set_xlim(left=0)
     ax.set(xlabel="training time of the trial (s)", ylabel="validation accuracy (%)")
-    handles = []
-    for i, name in enumerate(kinds):  # one setting is told by the colour, the other one by the shape
-        title = plt.Line2D([], [], ls="", label=f"{drawable(name, 20)}:")
-        handles.append(title)
+    parts = []  # of the legend, a column each: one setting is told by the colour, the other one by the shape
+    for i, name in enumerate(kinds):
+        part = [plt.Line2D([], [], ls="", label=drawable(name, 20))]
         for k, value in enumerate(shown[name]):
             colour = colours[k * 7 // (len(shown[name]) - 1)] if i == 0 else "white"
-            shape = {"marker": "o" if i == 0 else MARKERS[k], "mfc": colour, "mec": "black", "mew": 0.5}
-            handles.append(plt.Line2D([], [], ls="", label=label(value), **shape))
+            looks_like = {"marker": "o" if i == 0 else MARKERS[k], "mfc": colour, "mec": "black", "mew": 0.5}
+            part.append(plt.Line2D([], [], ls="", label=label(value), **looks_like))
+        parts.append(part)
     if drawn:
-        handles.append(plt.Line2D([], [], ls="", marker="x", color=ORANGE, mew=1.5, label="failed"))
+        parts.append([plt.Line2D([], [], ls="", marker="x", color=ORANGE, mew=1.5, label="failed")])
+    longest = max(map(len, parts), default=0)
+    handles = [each for part in parts for each in part + [blank()] * (longest - len(part))]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, handletextpad=0.1, columnspacing=0.8)
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(parts), handletextpad=0.1)
     told = " and ".join(f"{how} tells {name}" for how, name in zip(("colour", "shape"), kinds, strict=False))
     failed = f" {len(lost)} of {len(s.trials)} trials have no accuracy: crosses, at no height." * bool(lost)
     return figure, (

@@ -204,22 +204,22 @@ def check_gradients(network, m, smoothing, monkeypatch):
 
 
 NETWORKS = {
-    "whole": dict(),
-    "whole, BN, dropout": dict(batchnorm=True, dropout=0.5),
-    "whole, whitened": dict(dims=20),
-    "whole, whitened, BN, dropout": dict(dims=20, batchnorm=True, dropout=0.25),
-    "whole, standardized": dict(dims=0),
-    "windows": dict(size=8, stride=8),
-    "windows, whitened": dict(size=8, stride=8, dims=9),
-    "windows, standardized": dict(size=8, stride=8, dims=0),
-    "windows, 2x2 regions": dict(size=8, stride=8, dims=9, regions=2),
-    "windows, 3x3 regions": dict(size=8, stride=6, dims=9, regions=3),
-    "windows, BN": dict(size=8, stride=8, dims=9, regions=2, batchnorm=True),
-    "windows, dropout": dict(size=8, stride=8, dims=9, regions=3, dropout=0.5),
-    "windows, BN, dropout": dict(size=8, stride=8, regions=3, batchnorm=True, dropout=0.5),
-    "overlapping windows": dict(size=24, stride=4, dims=30, regions=3),
-    "two classes": dict(size=16, stride=16, classes=2),
-    "a hundred classes": dict(size=16, stride=16, classes=100, dropout=0.5),
+    "whole": {},
+    "whole, BN, dropout": {"batchnorm": True, "dropout": 0.5},
+    "whole, whitened": {"dims": 20},
+    "whole, whitened, BN, dropout": {"dims": 20, "batchnorm": True, "dropout": 0.25},
+    "whole, standardized": {"dims": 0},
+    "windows": {"size": 8, "stride": 8},
+    "windows, whitened": {"size": 8, "stride": 8, "dims": 9},
+    "windows, standardized": {"size": 8, "stride": 8, "dims": 0},
+    "windows, 2x2 regions": {"size": 8, "stride": 8, "dims": 9, "regions": 2},
+    "windows, 3x3 regions": {"size": 8, "stride": 6, "dims": 9, "regions": 3},
+    "windows, BN": {"size": 8, "stride": 8, "dims": 9, "regions": 2, "batchnorm": True},
+    "windows, dropout": {"size": 8, "stride": 8, "dims": 9, "regions": 3, "dropout": 0.5},
+    "windows, BN, dropout": {"size": 8, "stride": 8, "regions": 3, "batchnorm": True, "dropout": 0.5},
+    "overlapping windows": {"size": 24, "stride": 4, "dims": 30, "regions": 3},
+    "two classes": {"size": 16, "stride": 16, "classes": 2},
+    "a hundred classes": {"size": 16, "stride": 16, "classes": 100, "dropout": 0.5},
 }
 
 
@@ -431,7 +431,9 @@ def test_dropout_drops_its_share(p, drawn):
 
     def watched(images, train, keep):
         kept.append(keep.mean())
-        return forward(images, train, keep)
+        z2, cache = forward(images, train, keep)
+        np.testing.assert_allclose(np.unique(cache[2]), [0, 1 / (1 - drawn)])  # the mask / (1 - p) of (6)
+        return z2, cache
 
     network.forward = watched
     for _ in range(10):

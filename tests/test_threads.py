@@ -92,10 +92,10 @@ def test_default_threads_are_the_cores_of_the_process():
 # ---- The same bits --------------------------------------------------------------------------------------------------
 
 KINDS = {
-    "whole, BN, dropout": (Window(), dict(batchnorm=True, dropout=0.5)),
-    "windows, dropout": (make_window(8, 4, 3, dims=20), dict(batchnorm=False, dropout=0.25)),
-    "windows, BN": (make_window(16, 8, 3), dict(batchnorm=True, dropout=0.0)),
-    "windows, standardised": (make_window(16, 16, 2, dims=20), dict(batchnorm=False, dropout=0.0)),
+    "whole, BN, dropout": (Window(), {"batchnorm": True, "dropout": 0.5}),
+    "windows, dropout": (make_window(8, 4, 3, dims=20), {"batchnorm": False, "dropout": 0.25}),
+    "windows, BN": (make_window(16, 8, 3), {"batchnorm": True, "dropout": 0.0}),
+    "windows, standardised": (make_window(16, 16, 2, dims=20), {"batchnorm": False, "dropout": 0.0}),
 }
 
 

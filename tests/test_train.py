@@ -327,7 +327,7 @@ def test_settings_keep_their_types():
     for wrong in ({"epochs": 2.0}, {"flip": 1}, {"learning_rate": True}, {"schedule": None}, {"seed": "0"}):
         with pytest.raises(SettingError, match="must be of type"):
             Settings(**wrong)
-    with pytest.raises(SettingError, match="--learning-rate 1000.* is too large"):
+    with pytest.raises(SettingError, match=r"--learning-rate 1000.* is too large"):
         Settings(learning_rate=10**400)
 
 
