@@ -11,6 +11,7 @@ Figures: {names}.
 """
 
 import argparse
+import datetime
 import shlex
 import sys
 import textwrap
@@ -211,9 +212,8 @@ FIGURES: dict[str, Callable] = {
     "augmentation": augmentation,
 }
 NEED_NO_DATA = ("curves", "filters", "output-weights", "top-neurons", "weights", "batchnorm")
-# Pages that are written beside report.html when a checkpoint's whole report is drawn: what gives their content, by the
-# file's name.
-PAGES: dict[str, Callable[[Subject], bytes]] = {}
+# Pages beside report.html, by the file's name: functions that write one of a checkpoint to a path, or raise LeftOut.
+PAGES: dict[str, Callable[[Subject, Path], None]] = {}
 
 
 # ---- Several runs ---------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def differing(runs: dict[str, dict]) -> list[list[str]]:
     rows = [["", *runs]]
     rows.append(["best validation accuracy", *(f"{history['val_accuracy'].max():.2%}" for history in histories)])
     rows.append(["epochs trained", *(f"{len(history['val_accuracy'])}" for history in histories)])
-    rows.append(["training time", *(duration(info) for info in runs.values())])
+    rows.append(["training time, h:mm:ss", *(duration(info) for info in runs.values())])
     rows.append(["data", *(clean(trained_on(info).get("name", ""), 40) for info in runs.values())])
     settings = [effective(info) for info in runs.values()]
     for name in dict.fromkeys(name for each in settings for name in each):
@@ -271,7 +271,7 @@ def compare(paths: list[Path], args: argparse.Namespace) -> int:
             raise UserError(f"{clean(shorter(path), 120)}: has no curves, as {why}; leave it out") from None
     out = args.out or cli.ROOT / "figures" / "+".join(runs)[:80].replace("/", "_")
     drawn, _ = draw(runs, {"curves": compared}, out, args)
-    finish(out, "Comparison", args, {"runs": table(differing(runs))}, drawn, {})
+    finish(out, "Comparison", args, drawn, first={"Runs": table(differing(runs))})
     return 0
 
 
@@ -284,17 +284,14 @@ def shown_value(value: object) -> str:
 
 
 def duration(info: dict) -> str:
-    """How long a checkpoint's run took, as far as its history says."""
+    """How long a checkpoint's run took, as far as its history says: h:mm:ss."""
     try:
         seconds = sum(float(each) for each in info["history"]["seconds"])
     except (KeyError, TypeError, ValueError, OverflowError):
         return ""
     if not 0 <= seconds < 1e9:
         return ""
-    minutes, hours = round(seconds) // 60, round(seconds) // 3600
-    if hours:
-        return f"{hours} h {minutes % 60} min"
-    return f"{minutes} min {round(seconds) % 60} s" if minutes else f"{seconds:.1f} s"
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def merit(s: Subject) -> dict[str, str]:
@@ -326,7 +323,7 @@ def configuration(s: Subject) -> dict[str, str]:
     rows = [["", ""], ["checkpoint", shorter(s.path)], ["network", describe(s.network)]]
     rows += [["command", command]] if isinstance(command, str) and command else []
     rows += [[key.replace("_", " "), s.info[key]] for key in ("recipe", "best_epoch") if key in s.info]
-    rows += [["training time", duration(s.info)]] if duration(s.info) else []
+    rows += [["training time, h:mm:ss", duration(s.info)]] if duration(s.info) else []
     rows += [["machine", s.info["machine"]]] if "machine" in s.info else []
     rows += [[f"data {key}", trained[key]] for key in ("name", "fingerprint") if key in trained]
     parts = {"Training": table(rows)}
@@ -337,14 +334,14 @@ def configuration(s: Subject) -> dict[str, str]:
     return parts
 
 
-def finish(out: Path, title: str, args, first: dict, drawn: dict, last: dict) -> None:
-    """Write report.html, if all figures were asked for, and say what was written."""
+def finish(out: Path, title: str, args: argparse.Namespace, drawn: dict[str, page.Drawn], **parts: dict) -> None:
+    """Write report.html, if all figures were asked for, and say what was written. parts: `page.report`'s, by title."""
     count = f"{len(drawn)} figure{'s' * (len(drawn) != 1)}"
     if args.only:
         print(f"{count} in {shorter(out)}")
         return
     with npz.write_whole(out / "report.html") as file:
-        file.write(page.report(title, first, drawn, last))
+        file.write(page.report(title, figures=drawn, **({"first": {}, "last": {}} | parts)))
     print(f"{count} in {shorter(out)}; open {shorter(out / 'report.html')} to see them all")
 
 
@@ -470,18 +467,21 @@ def main(argv: list[str] | None = None) -> int:
         search = read_search(paths[0])
         out = args.out or cli.ROOT / "figures" / paths[0].stem
         drawn, left_out = draw(search, figures, out, args)
-        last = {"Best trials": table(best_trials(search), True)} | reasons(left_out)
-        finish(out, paths[0].stem, args, {"Trials": paragraph(f"{len(search.trials):,} trials.")}, drawn, last)
+        title = f"The best of {len(search.trials):,} trials"
+        last = {title: table(best_trials(search), True)} | reasons(left_out)
+        finish(out, paths[0].stem, args, drawn, last=last)
     else:
         subject = load_subject(paths[0], args)
         out = args.out or cli.ROOT / "figures" / paths[0].stem
         drawn, left_out = draw(subject, figures, out, args)
-        last = {} if args.only else configuration(subject) | reasons(left_out)
-        finish(out, paths[0].stem, args, {} if args.only else merit(subject), drawn, last)
-        for name, content in PAGES.items() if not args.only else ():
-            with npz.write_whole(out / name) as file:
-                file.write(content(subject))
-            print(f"{shorter(out / name)}")
+        parts = {} if args.only else {"first": merit(subject), "last": configuration(subject) | reasons(left_out)}
+        finish(out, paths[0].stem, args, drawn, **parts)
+        for name, write in PAGES.items() if not args.only else ():
+            try:
+                write(subject, out / name)
+                print(f"page {shorter(out / name)}")
+            except LeftOut as why:
+                print(f"left out {name}: {why}")
     if args.show:
         plt.show()
     return 0

@@ -3,7 +3,6 @@
 A subclass says how to train and how to read a checkpoint: train.py's `Classifier`.
 """
 
-import hashlib
 import inspect
 import sys
 import warnings
@@ -37,9 +36,9 @@ class Estimator:
     _estimator_type = "classifier"
     _defaults: ClassVar[dict] = {}  # of the constructor's parameters
 
-    def _train(self, images: np.ndarray, labels: np.ndarray, names: tuple, fingerprint: str) -> tuple[object, dict]:
+    def _train(self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> tuple[object, dict]:
         """The trained network and its info, from images (N, 3072) uint8 and labels (N,) int64, 0 to C - 1. names: the
-        classes'; fingerprint: the data's. UserError for settings that can't be."""
+        classes'. UserError for settings that can't be."""
         raise NotImplementedError
 
     @classmethod
@@ -117,10 +116,10 @@ class Estimator:
         if len(classes) < 2:
             raise ValueError(f"{type(self).__name__} needs at least two classes; y holds only one class")
         labels = labels.reshape(-1).astype(np.int64)
-        digest = hashlib.sha256(np.ascontiguousarray(images))
-        digest.update(labels.astype("<u2"))
+        if type(self.threads) is not int or self.threads < 1:
+            raise ValueError(f"threads must be a whole number of at least 1, not {self.threads!r}")
         try:
-            network, info = self._train(images, labels, tuple(map(str, classes)), digest.hexdigest())
+            network, info = self._train(images, labels, tuple(map(str, classes)))
         except UserError as error:
             raise ValueError(str(error)) from None
         self._keep(network, info, classes)

@@ -56,23 +56,23 @@ PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; padding: 0 8px 3em;
-  max-width: 1240px }}
+  max-width: {width} }}
 h1 {{ font-size: 1.5em; overflow-wrap: anywhere }}
 h2 {{ font-size: 1.1em; margin: 0 0 .4em }}
 nav ul {{ columns: 11em; padding: 0; list-style: none; margin: 0 0 2em }}
 nav a {{ display: block; padding: .15em 0 }}
-main {{ columns: 3 340px; column-gap: 32px }}
+main {{ columns: {columns} 340px; column-gap: 32px }}
 section, figure {{ margin: 0; padding: 0 0 2em }}
-figure, section.whole {{ break-inside: avoid }}
+figure, .whole {{ break-inside: avoid }}
 img {{ display: block; width: 100%; height: auto }}
 figcaption {{ font-size: .94em }}
 p, figcaption {{ overflow-wrap: break-word; margin: .3em 0 }}
 code {{ overflow-wrap: anywhere; font-size: .9em }}
-.wide {{ overflow-x: auto }}
+.scroll {{ overflow-x: auto }}
 table {{ border-collapse: collapse; font-size: .9em; font-variant-numeric: tabular-nums; width: 100% }}
 td, th {{ padding: .2em .5em .2em 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }}
 td + td {{ overflow-wrap: anywhere }}
-.numbers td, .numbers th {{ white-space: nowrap }} .numbers td + td, .numbers th + th {{ text-align: right }}
+.numbers td {{ white-space: nowrap }} .numbers td + td, .numbers th + th {{ text-align: right }}
 i {{ display: inline-block; width: .8em; height: .8em; margin-right: .5em }}
 </style>
 <h1>{title}</h1>
@@ -101,11 +101,11 @@ def table(rows: list[list], numbers: bool = False, colours: list[str] | None = N
     lines = []
     for i, row in enumerate(rows):
         tag = "th" if i == 0 else "td"
-        cells = [cell(each) for each in row]
+        cells = [cell(each).replace("_", "_<wbr>") if i == 0 else cell(each) for each in row]
         if colours and i:
             cells[0] = f'<i style="background:{colours[i - 1]}"></i>{cells[0]}'
         lines.append("<tr>" + "".join(f"<{tag}>{each}</{tag}>" for each in cells) + "</tr>")
-    return f'<div class="wide"><table{" class=numbers" * numbers}>\n' + "\n".join(lines) + "\n</table></div>"
+    return f'<div class="scroll"><table{" class=numbers" * numbers}>\n' + "\n".join(lines) + "\n</table></div>"
 
 
 def paragraph(text: str) -> str:
@@ -113,8 +113,9 @@ def paragraph(text: str) -> str:
 
 
 def section(title: str, content: str, whole: bool = True) -> str:
-    """A part of the page; `whole`: it doesn't go on in the next column."""
-    return f'<section id="{anchor(title)}"{" class=whole" * whole}><h2>{cell(title)}</h2>\n{content}</section>'
+    """A part of the page; whole: it doesn't go on in the next column."""
+    kind = ' class="whole"' if whole else ""
+    return f'<section id="{anchor(title)}"{kind}><h2>{cell(title)}</h2>\n{content}</section>'
 
 
 def figure_part(name: str, drawn: Drawn) -> str:
@@ -126,11 +127,12 @@ def figure_part(name: str, drawn: Drawn) -> str:
     )
 
 
-def report(title: str, first: dict[str, str], figures: dict[str, Drawn], last: dict[str, str]) -> bytes:
+def report(title: str, figures: dict[str, Drawn], first: dict[str, str], last: dict[str, str]) -> bytes:
     """The page: parts by title, as HTML, before and after the figures, all named in the contents."""
     parts = [section(name, content) for name, content in first.items()]
     parts += [figure_part(name, drawn) for name, drawn in figures.items()]
     parts += [section(name, content, whole=False) for name, content in last.items()]
     links = [f'<li><a href="#{anchor(name)}">{cell(name)}</a></li>' for name in (*first, *figures, *last)]
-    page = PAGE.format(title=cell(title), contents="\n".join(links), body="\n".join(parts))
-    return page.encode()
+    columns = 2 if len(parts) < 4 else 3  # at most: a phone has room for one
+    layout = {"columns": columns, "width": f"{columns * 420 - 20}px"}
+    return PAGE.format(title=cell(title), contents="\n".join(links), body="\n".join(parts), **layout).encode()

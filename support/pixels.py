@@ -1,6 +1,6 @@
 """What hidden units see and do, in pixels: filters, class pictures and mean gradients of a `model.Network`."""
 
-from support.evidence import _batchnorm_line
+from support.evidence import batchnorm_line
 from support.threads import slices
 
 import numpy as np
@@ -62,7 +62,7 @@ def mean_gradient(network, share: np.ndarray, c: int) -> np.ndarray:
     In inference mode dz2_c/dz1 is 1[z1^ > 0] times `place_weights` times the slope of (3). Only 1[z1^ > 0] depends on
     the image, so that the mean over images is that of the 1[...], and folding is linear.
     """
-    slope, _ = _batchnorm_line(network)
+    slope, _ = batchnorm_line(network)
     return fold(network, share * slope * place_weights(network, c))
 
 

@@ -209,11 +209,11 @@ SEARCH_FIGURES = {"search-grid": search_grid, "search-cost": search_cost}
 
 
 def best_trials(s: Search, limit: int = 20) -> list[list[str]]:
-    """The best trials as rows of a table, its head first."""
-    rows = [["trial", *s.settings, "validation accuracy", "seconds"]]
+    """The trials of the best validation accuracy as rows of a table, its head first."""
+    rows = [["trial", "accuracy", "seconds", *s.settings]]
     for trial in sorted(s.scored(), key=lambda trial: -number(trial["val_accuracy"]))[:limit]:
         seconds = number(trial["seconds"])
         settings = [clean(trial[name], 40) for name in s.settings]
         accuracy = f"{number(trial['val_accuracy']):.2%}"
-        rows.append([clean(trial["trial"], 40), *settings, accuracy, "" if seconds is None else f"{seconds:.6g}"])
+        rows.append([clean(trial["trial"], 40), accuracy, "" if seconds is None else f"{seconds:.6g}", *settings])
     return rows

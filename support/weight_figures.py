@@ -69,6 +69,8 @@ def curves(s) -> Figured:
     if (rates > 0).all() and rates.max() > 20 * rates.min():
         axes[2, 0].set_yscale("log")
     axes[2, 0].xaxis.get_major_locator().set_params(integer=True)
+    if len(epochs) == 1:
+        axes[2, 0].set_xlim(0, 2)
     return figure, (
         "Cross-entropy in nats and accuracy in per cent after each epoch, and the epoch's mean learning rate. Training "
         "figures are averages over the epoch, with dropout and augmentation where the run has them; validation figures "

@@ -96,6 +96,8 @@ def test_parameters_are_checked_by_fit(images):
         Classifier(epoch=3)
     with pytest.raises(ValueError, match="--hidden-size 0 must be at least 1"):
         Classifier(hidden_size=0).fit(*images)
+    with pytest.raises(ValueError, match="threads must be a whole number"):
+        Classifier(threads=0).fit(*images)
     with pytest.raises(ValueError, match="--stride 2 has no effect here"):
         Classifier(stride=2).fit(*images)
     with pytest.raises(ValueError, match="Invalid parameter 'epoch' for Classifier; valid are random_state"):
@@ -142,7 +144,8 @@ def test_saved_and_loaded(tmp_path, fitted, images):
     assert (again.loss_curve_, again.best_epoch_) == (named.loss_curve_, named.best_epoch_)
     np.testing.assert_array_equal(again.predict_proba(X), named.predict_proba(X))
     _, info = model.load(tmp_path / "new" / "net.npz")
-    assert info["data"]["class_names"] == ["cat", "dog"] and info["settings"]["seed"] == 2
+    assert info["data"]["class_names"] == ["cat", "dog"] and "fingerprint" not in info["data"]
+    assert info["settings"]["seed"] == 2
 
     del info["classes"]
     named.network_.save(tmp_path / "of train.npz", info)

@@ -263,11 +263,11 @@ def test_how_a_batch_is_cut_changes_nothing_but_rounding(window, monkeypatch):
 
 
 def test_a_step_of_sgd():
-    sgd = SGD(learning_rate=0.1, momentum=0.9, lambda_reg=0.02, bn_lr_scale=3, output_lr_scale=0.5)
+    sgd = SGD(0.1, momentum=0.9, lambda_reg=0.02, bn_lr_scale=3, output_lr_scale=0.5, hidden_lambda_scale=0.25)
     rates = {"W1": 0.1, "b1": 0.1, "W2": 0.05, "b2": 0.05, "gamma1": 0.3, "beta1": 0.3}
     for name, rate in rates.items():
         w, v, gradient = normal(3, 4), normal(3, 4, seed=1), normal(3, 4, seed=2)
-        decay = 0.02 if name in ("W1", "W2") else 0.0
+        decay = {"W1": 0.005, "W2": 0.02}.get(name, 0.0)
         expected_v = 0.9 * v - rate * (gradient + decay * w)
         expected_w = w + expected_v
         sgd(name, w, v, gradient)

@@ -168,6 +168,12 @@ def test_resuming_without_a_state_does_not_replace_a_checkpoint(go, tmp_path):
     assert (tmp_path / "net.npz").read_bytes() == before
 
 
+def test_a_table_that_is_there_is_not_replaced_by_accident(go, tmp_path):
+    (tmp_path / "net.csv").write_text("somebody's own")
+    fails(go(*SMALL), "net.csv", "--overwrite", "--output")
+    assert (tmp_path / "net.csv").read_text() == "somebody's own"
+
+
 def test_overwriting_leaves_nothing_of_the_old_run_to_resume(go, tmp_path):
     assert go(*SMALL)[0] == 0
     fails(go(*SMALL, "--overwrite", "--learning-rate", 1e30, "--no-batchnorm"), "epoch 1")

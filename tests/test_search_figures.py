@@ -49,7 +49,7 @@ def test_a_search_is_drawn_over_its_settings_and_against_cost(capsys, tmp_path):
     assert out.startswith("2 figures in s; open")
     files = {f"search-{name}.{kind}" for name in ("grid", "cost") for kind in ("png", "txt")}
     assert {file.name for file in Path("s").iterdir()} == {"report.html", *files}
-    assert "<td>t2</td><td>1024</td><td>0.01</td><td>60.00%</td><td>20</td>" in Path("s/report.html").read_text()
+    assert "<td>t2</td><td>60.00%</td><td>20</td><td>1024</td><td>0.01</td>" in Path("s/report.html").read_text()
     search = search_figures.read_search(path)
     assert search.settings == ["hidden_size", "learning_rate"]  # lambda_reg has one value
     ax = search_figures.search_grid(search)[0].axes[0]

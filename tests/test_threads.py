@@ -126,7 +126,8 @@ import sys
 sys.path.insert(0, {root!r})
 import train
 from data import cifar10
-settings = train.resolve({{"hidden_size": 64, "stride": 6, "epochs": 1, "whiten_dims": 40, "ema": 0.0}}, "quick")
+given = {{"hidden_size": 64, "validation_share": 0.6, "epochs": 1, "ema": 0.0}}
+settings = train.resolve(given, "quick")
 train.train(settings, cifar10.load("synthetic", {folder!r}), {output!r}, threads={count})
 """
 

@@ -133,6 +133,10 @@ def test_like_starts_from_a_checkpoints_settings(go, tmp_path):
     fails(go("--like", "none.npz"), "none.npz: no such checkpoint")
     fails(go("--like", "/dev/zero"), "/dev/zero: is a device")
     fails(go("--like", "net.npz", "--recipe", "quick"), "--recipe", "--like")
+    for name in ("a\x1bb.npz", "y" * 245 + ".npz"):  # would make a name for the output that can't be
+        (tmp_path / name).write_bytes((tmp_path / "net.npz").read_bytes())
+        fails(go("--like", name, "--output-dir", "new"), "choose ")
+    assert not (tmp_path / "new").exists()
 
 
 def test_default_names_say_data_recipe_and_seed(go, tmp_path):
@@ -285,7 +289,9 @@ REFUSED = {
     # What would do nothing:
     "--stride 2 --window 32": ["--stride 2 has no effect here: leave it out, or give --window below 32"],
     "--regions 1 --stride 31": ["--stride 31 has no effect"],
-    "--recipe quick --window 32 --stride 1 --regions 3": ["--window 32", "3 regions in a row are not 1 to 1"],
+    "--recipe quick --window 32 --stride 1 --regions 3": [
+        "--regions 3 has no effect here: leave it out, or give --window below 32"
+    ],
     "--whiten-dims 5": ["--whiten-dims 5 has no effect here", "--preprocess whiten"],
     "--whiten-eps 5": ["--whiten-eps 5.0 has no effect here", "--preprocess whiten"],
     "--whiten-eps 0 --preprocess standardize": ["--whiten-eps 0.0 has no effect here"],
@@ -346,6 +352,7 @@ def test_effective_settings_are_those_that_do_something():
     assert not {"lr_decay", "step_decay", "bn_lr_scale"} & set(quick)
     assert {"stride", "regions", "whiten_dims", "whiten_eps", "window"} <= set(quick)
     assert "step_decay" not in train.effective(Settings(epochs=10))
+    assert train.resolve({"window": 32}, "quick").seen().places == 1  # quick's stride and regions do nothing then
 
 
 def test_help_shows_every_setting_with_its_defaults(run):

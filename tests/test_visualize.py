@@ -387,7 +387,7 @@ def test_all_figures_and_a_report_of_one_file(capsys, nets, synthetic_dir):
     for row in (
         f"<td>data fingerprint</td><td>{info['data']['fingerprint']}</td>",
         "<td>command</td><td>python train.py --shift 2</td>",
-        "<td>training time</td><td>2 min 31 s</td>",
+        "<td>training time, h:mm:ss</td><td>0:02:31</td>",
         "<td>machine</td><td>a computer, 2 cores</td>",
         "<td>hidden_size</td><td>40</td>",
     ):
@@ -462,10 +462,15 @@ def test_without_a_name_it_says_which_checkpoint(capsys, nets, monkeypatch):
 
 def test_further_pages_are_written_beside_the_report(capsys, nets, synthetic_dir, monkeypatch):
     few(monkeypatch, "curves")
-    monkeypatch.setitem(visualize.PAGES, "more.html", lambda s: s.names[0].encode())
+
+    def leave_out(*_):
+        raise LeftOut("it is too large")
+
+    monkeypatch.setitem(visualize.PAGES, "more.html", lambda s, path: path.write_text(s.names[0]))
+    monkeypatch.setitem(visualize.PAGES, "less.html", leave_out)
     code, out, _ = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "p", "--dpi", 20)
     assert code == 0
-    assert out.endswith("p/more.html\n")
+    assert out.endswith("page p/more.html\nleft out less.html: it is too large\n")
     assert Path("p/more.html").read_text() == "disc"
 
 
