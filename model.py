@@ -29,8 +29,7 @@ Array = np.ndarray
 PIXELS = 3072  # 3 channels x 32 rows x 32 columns, in this order
 BN_EPS = 1e-5
 BN_MOMENTUM = 0.9  # the share of the running statistics that a training step keeps
-MAX_UNITS = 1_000_000
-MAX_CLASSES = 1000
+MAX_UNITS, MAX_CLASSES = 1_000_000, 1000
 
 
 # ---- What the units see ---------------------------------------------------------------------------------------------
@@ -260,7 +259,7 @@ class Network:
         self.dtype, self.threads, self.rng = np.dtype(dtype), Threads(threads), np.random.default_rng(seed)
         window = window or Window()
         if window.P is not None:
-            window = replace(window, mean=np.asarray(window.mean, dtype), P=np.asarray(window.P, dtype))
+            window = replace(window, **npz.cast({"mean": window.mean, "P": window.P}, dtype))
         self.window, self.whole = window, window.size == 32
         self.blocks = unit_blocks(hidden_size, self.whole)
         self.weights = {name: array.astype(dtype) for name, array in self._initial().items()}
@@ -364,9 +363,8 @@ class Network:
         A loss that isn't finite leaves the weights as they were. ValueError for a batch that can't be.
         """
         self._check_batch(images, labels)
-        sgd = sgd or SGD()
         losses, right, gradients = self.gradients(images, labels, rng, smoothing)
-        loss = float(losses.mean())
+        sgd, loss = sgd or SGD(), float(losses.mean())
         if np.isfinite(loss):
             if self.standard is not None:
                 self._standardized_step(gradients, sgd)
@@ -385,6 +383,7 @@ class Network:
         variance = s.var(axis=0)
         self.standard = np.stack([s.mean(axis=0), np.sqrt(variance + 1e-3 * variance.mean())]).astype(self.dtype)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def _standardized_step(self, gradients: dict, sgd: SGD) -> None:
         """Update W2 and b2 as SGD would V and c in z2 = (s - mean) / std V + c, and take their gradients out.
 
@@ -403,7 +402,7 @@ class Network:
     def _check_batch(self, images: Array, labels: Array) -> None:
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise ValueError(f"labels must be ({len(images)},) integers, not {labels.shape} {labels.dtype}")
-        if len(labels) == 0 or labels.min() < 0 or labels.max() >= self.classes:
+        if not len(labels) or labels.min() < 0 or labels.max() >= self.classes:
             raise ValueError(f"labels must be 0 to {self.classes - 1}, and at least one")
         if self.batchnorm and len(images) * self.window.places < 2:
             raise ValueError("batch normalisation needs a batch of at least 2 images")
@@ -440,8 +439,7 @@ class Network:
         """Mean cross-entropy in nats, without L2, and accuracy in 0..1, in inference mode."""
         z2 = self.logits(images)
         with np.errstate(over="ignore", invalid="ignore"):
-            loss = float(cross_entropy_forward(z2, labels)[0].mean())
-        return loss, float((z2.argmax(axis=1) == labels).mean())
+            return float(cross_entropy_forward(z2, labels)[0].mean()), float((z2.argmax(axis=1) == labels).mean())
 
     def copy(self, weights: dict[str, Array] | None = None) -> "Network":
         """A network with the same weights and statistics, or with those of as many other units, and no velocity."""

@@ -24,6 +24,7 @@ import model
 from data import cifar10
 from model import MAX_UNITS, PIXELS, SGD, Network
 from support import cli, npz, progress
+from support.estimator import Estimator
 from support.settings import SettingError, add_report_arguments, add_setting_arguments, check, setting
 from support.threads import Threads, default_threads
 from support.window import Window
@@ -142,11 +143,10 @@ RECIPES["quick"] = {
     "patience": 0,
 }
 RECIPES["best"] = RECIPES["quick"] | {
-    "hidden_size": 2048,
-    "epochs": 30,
+    "epochs": 32,
     "shift": 3,
-    "output_lr_scale": 0.004,
     "label_smoothing": 0.1,
+    "validation_share": 0.02,  # 0.1 while settings were chosen; then more images to learn from
 }
 
 # Settings that have an effect only where others let them, and what to do about it; given without one, they are refused.
@@ -158,6 +158,7 @@ NEEDS = {
     "lr_decay": (lambda s: s.schedule == "report", "give --schedule report"),
     "step_decay": (lambda s: s.schedule == "report" and s.epochs > 10, "give --schedule report and --epochs above 10"),
     "bn_lr_scale": (lambda s: s.batchnorm, "give --batchnorm"),
+    "hidden_lambda_scale": (lambda s: s.lambda_reg > 0, "give --lambda-reg above 0"),
     "patience": (lambda s: s.patience < s.epochs, "give more --epochs"),
 }
 
@@ -168,7 +169,7 @@ def resolve(given: dict, recipe: str | dict = "report") -> Settings:
     settings = Settings(**((RECIPES[recipe] if isinstance(recipe, str) else recipe) | given))
     defaults = Settings()
     for name, (needed, remedy) in NEEDS.items():
-        if name in given and given[name] != getattr(defaults, name) and given[name] and not needed(settings):
+        if name in given and given[name] != getattr(defaults, name) and not needed(settings):
             raise SettingError(name, given[name], f"has no effect here: leave it out, or {remedy}")
     return settings
 
@@ -271,7 +272,10 @@ class Run:
         self.rng = np.random.default_rng(settings.seed)
         self.train_rows, self.validation_rows = cifar10.split(data.train_labels, settings.validation_share, self.rng)
         if settings.batchnorm and len(self.train_rows) < 2:
-            raise TrainingError(f"{data.folder}: one training image is too few for --batchnorm; give more")
+            raise TrainingError(f"{data.folder or data.name}: one training image is too few for --batchnorm; give more")
+        if settings.ema and -(-len(self.train_rows) // settings.batch_size) * settings.epochs < EMA_EVERY:
+            problem = f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs"
+            raise SettingError("ema", settings.ema, problem)
         self.data = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
         images = data.train_images[self.train_rows] if settings.preprocess != "none" else data.train_images[:0]
         self.network = Network(
@@ -352,9 +356,14 @@ class Run:
                 raise SettingError("epochs", mine["epochs"], f"changes the cosine of the run in {path}; it must stay")
             here = {f"{part}.{name}": a for part, those in self.parts().items() for name, a in those.items()}
             npz.check_arrays(arrays, like=here)
+            if any((array < 0).any() for name, array in arrays.items() if name.endswith("running_var1")):
+                raise npz.Fault("has negative variances")
             history = {name: list(info["history"][name]) for name in HISTORY}
             rows = list(zip(*history.values(), strict=True))
-            if not all(type(value) in (int, float) and math.isfinite(value) for row in rows for value in row):
+            if (
+                not all(type(value) in (int, float) and math.isfinite(value) for row in rows for value in row)
+                or min(history["seconds"], default=1) <= 0
+            ):
                 raise npz.Fault("has a damaged history")
             steps = -(-len(self.train_rows) // self.settings.batch_size)
             step = info["state"]["step"]
@@ -393,43 +402,46 @@ def train(
     """
     output = Path(output)
     with npz.locked(output, "a training"):
-        state = state_path(output)
+        state, table = state_path(output), output.with_suffix(".csv")
         run = Run(settings, data, threads, recipe, command)
         if resume and state.exists():
             run.load_state(state)
-        elif not overwrite and (existing := [path for path in (output, state) if path.exists()]):
+        elif not overwrite and (existing := [path for path in (output, state, table) if path.exists()]):
             going_on = f"{state}, to go on from, is missing; " if resume else "go on with it by --resume, "
             remedy = "replace it by --overwrite, or choose another --output"
             raise TrainingError(f"{existing[0]}: there is a run already; {going_on}{remedy}")
         elif overwrite:
             state.unlink(missing_ok=True)  # else --resume after Ctrl-C in the first epoch would go on with the old run
-        for path in (output, state, output.with_suffix(".csv")):
+        for path in (output, state, table):
             npz.remove_leftovers(path)
         if show:
             print(progress.summary(run, data, effective(run.settings), asdict(Settings())), flush=True)
             for epoch in range(run.epoch):
                 print(progress.table_row(run, epoch))
-        steps = -(-len(run.train_rows) // settings.batch_size)
-        if settings.ema and steps * settings.epochs < EMA_EVERY:
-            need = f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs"
-            raise SettingError("ema", settings.ema, need)
-        labels = data.train_labels.astype(np.int64)
-        while not run.finished and (stop_after is None or run.epoch < stop_after):
-            train_epoch(run, data.train_images, labels, output, show)
-            if run.best_epoch == run.epoch:
-                run.best.load_weights(run.averaged.weights)
+        for _ in epochs(run, data, output, stop_after, show):
             run.save_state(state)  # first, as a checkpoint without a state could not be gone on with
             if run.best_epoch == run.epoch:
                 save_best(run, output, storage)
-            progress.write_csv(run.history, output.with_suffix(".csv"))
+            progress.write_csv(run.history, table)
             if show:
                 print(progress.table_row(run, run.epoch - 1), flush=True)
         save_best(run, output, storage)
-        progress.write_csv(run.history, output.with_suffix(".csv"))
+        progress.write_csv(run.history, table)
     return run
 
 
-def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path, show: bool = False) -> None:
+def epochs(run: Run, data: cifar10.Dataset, output: Path | None, stop_after: int | None = None, show=False) -> Iterator:
+    """Train a run to its end, or to the epoch stop_after; yields after each epoch. Writes nothing: output is where the
+    best weights are kept, if they are, for the words of `Diverged`."""
+    labels = data.train_labels.astype(np.int64)
+    while not run.finished and (stop_after is None or run.epoch < stop_after):
+        train_epoch(run, data.train_images, labels, output, show)
+        if run.best_epoch == run.epoch:
+            run.best.load_weights(run.averaged.weights)
+        yield
+
+
+def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path | None, show: bool = False) -> None:
     """One epoch of a run: its steps, then validation, and a row of the history. Diverged if a loss isn't finite."""
     settings, epoch, started = run.settings, run.epoch, time.perf_counter()
     steps = -(-len(run.train_rows) // settings.batch_size)
@@ -446,7 +458,7 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path, 
             sgd = SGD(rates[-1], settings.momentum, settings.lambda_reg, settings.bn_lr_scale, settings.output_lr_scale)
             loss, correct = run.network.train_batch(X, y, sgd, smoothing=settings.label_smoothing)
             if not math.isfinite(loss):
-                raise Diverged(diverged(run, rates[-1], f"step {step + 1}", output))
+                raise Diverged(progress.diverged(run, rates[-1], f"step {step + 1}", output))
             run.step += 1
             if settings.ema:
                 average(run.averaged, run.network, settings.ema, run.step)
@@ -456,7 +468,7 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path, 
     seconds = time.perf_counter() - started
     val_loss, val_accuracy = run.averaged.evaluate(images[run.validation_rows], labels[run.validation_rows])
     if not math.isfinite(val_loss) or not all(np.isfinite(w).all() for w in run.averaged.weights.values()):
-        raise Diverged(diverged(run, rates[-1], "validation", output))
+        raise Diverged(progress.diverged(run, rates[-1], "validation", output))
     row = sum(rates) / len(rates), loss_sum / seen, right / seen, val_loss, val_accuracy, seconds
     for name, value in zip(HISTORY, row, strict=True):
         run.history[name].append(value)
@@ -473,16 +485,6 @@ def average(averaged: Network, network: Network, decay: float, step: int) -> Non
         mean += network.weights[name] * mean.dtype.type(1 - keep)
 
 
-def diverged(run: Run, rate: float, where: str, output: Path) -> str:
-    """The line that a run ends with when its loss is no longer a number."""
-    kept = f"the best weights until then are in {output}" if run.epoch else "no weights were saved"
-    cause = "images or weights" if rate < 1e-3 else f"a learning rate of {rate:.3g}"
-    return (
-        f"loss not finite in epoch {run.epoch + 1}, {where}, most likely from {cause} too high: "
-        f"lower --learning-rate (now {run.settings.learning_rate:g}); {kept}"
-    )
-
-
 # ---- What a run leaves ----------------------------------------------------------------------------------------------
 
 
@@ -497,6 +499,24 @@ def save_best(run: Run, output: Path, storage=None) -> None:
         run.best.save(output, run.info(), storage)
     except ValueError as error:
         raise TrainingError(f"{output}: {error}; give --storage float32") from None
+
+
+# ---- From Python ----------------------------------------------------------------------------------------------------
+
+
+class Classifier(Estimator, settings=Settings):
+    """These networks by scikit-learn's conventions, see `Estimator`: `fit` gives the bits of `train` with the same
+    settings and images, and writes nothing. With a recipe's settings: Classifier(**RECIPES["quick"])."""
+
+    def _train(self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> tuple[Network, dict]:
+        data = cifar10.Dataset("arrays", images, labels, images[:0], labels[:0], names, fingerprint="")
+        run = Run(resolve(self.settings()), data, self.threads)
+        for _ in epochs(run, data, output=None):
+            pass
+        del run.data["fingerprint"]  # the images' own has their test split, too, which isn't known here
+        return run.best, run.info()
+
+    _read = staticmethod(model.load)
 
 
 # ---- The command line -----------------------------------------------------------------------------------------------
@@ -529,21 +549,13 @@ def make_parser() -> cli.ArgumentParser:
     add_setting_arguments(parser, fields(Settings), RECIPES)
     group = parser.add_argument_group("run")
     place = group.add_mutually_exclusive_group()
-    place.add_argument(
-        "--output",
-        type=cli.output_path,
-        metavar="FILE.npz",
-        help="the checkpoint to write (default: checkpoints/DATASET-RECIPE-seedN.npz)",
-    )
+    text = "the checkpoint to write (default: checkpoints/DATASET-RECIPE-seedN.npz)"
+    place.add_argument("--output", type=cli.output_path, metavar="FILE.npz", help=text)
     place.add_argument(
         "--output-dir", type=cli.output_folder, metavar="FOLDER", help="a folder for it in place of checkpoints/"
     )
-    group.add_argument(
-        "--storage",
-        choices=("float32", "float16"),
-        default="float32",
-        help="numbers in the checkpoint; float16 halves the file, and rounds",
-    )
+    text = "numbers in the checkpoint; float16 halves the file, and rounds"
+    group.add_argument("--storage", choices=("float32", "float16"), default="float32", help=text)
     exclusive = group.add_mutually_exclusive_group()
     exclusive.add_argument("--resume", action="store_true", help="go on where the run with these flags was stopped")
     exclusive.add_argument("--overwrite", action="store_true", help="replace the checkpoint and state of another run")
@@ -562,7 +574,7 @@ def main(argv: list[str] | None = None) -> int:
     data = cifar10.load_from(args)
     recipe = args.like.stem if args.like else args.recipe
     name = f"{data.name}-{recipe}-seed{settings.seed}.npz"
-    output = cli.shorter(args.output or (args.output_dir or cli.ROOT / "checkpoints") / name)
+    output = cli.shorter(args.output or cli.user_path((args.output_dir or cli.ROOT / "checkpoints") / name))
     typed = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--resume", "--overwrite")]
     command = f"python train.py {shlex.join(typed)}".strip()
     options = {"resume": args.resume, "overwrite": args.overwrite, "threads": args.threads, "storage": args.storage}

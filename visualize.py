@@ -22,10 +22,11 @@ from pathlib import Path
 
 import model
 import train
-from data import cifar10
+from data import cifar10, synthetic
 from support import cli, image_figures, metrics, npz, page, weight_figures
-from support.checkpoints import default_checkpoint, describe, trained_on
+from support.checkpoints import default_checkpoint, trained_on
 from support.cli import UserError, clean, shorter
+from support.demo import write_demo
 from support.page import paragraph, table
 from support.pixels import active_share
 from support.plots import GREY, Figured, LeftOut, class_colours, drawable, grid, style
@@ -212,8 +213,20 @@ FIGURES: dict[str, Callable] = {
     "augmentation": augmentation,
 }
 NEED_NO_DATA = ("curves", "filters", "output-weights", "top-neurons", "weights", "batchnorm")
+
+
+def demo(s: Subject, path: Path) -> None:
+    """demo.html, which runs the network in a browser, with synthetic images as examples."""
+    images, labels = synthetic.synthetic(10, np.random.default_rng(1))
+    order = np.argsort(labels)
+    try:
+        write_demo(s.network, s.names, path, images[order], list(synthetic.SHAPES))
+    except ValueError as error:
+        raise LeftOut(str(error)) from None
+
+
 # Pages beside report.html, by the file's name: functions that write one of a checkpoint to a path, or raise LeftOut.
-PAGES: dict[str, Callable[[Subject, Path], None]] = {}
+PAGES: dict[str, Callable[[Subject, Path], None]] = {"demo.html": demo}
 
 
 # ---- Several runs ---------------------------------------------------------------------------------------------------
@@ -320,7 +333,7 @@ def merit(s: Subject) -> dict[str, str]:
 def configuration(s: Subject) -> dict[str, str]:
     """The run and its settings as parts of the page."""
     trained, command = trained_on(s.info), s.info.get("command")
-    rows = [["", ""], ["checkpoint", shorter(s.path)], ["network", describe(s.network)]]
+    rows = [["", ""], ["checkpoint", shorter(s.path)], ["network", repr(s.network)]]
     rows += [["command", command]] if isinstance(command, str) and command else []
     rows += [[key.replace("_", " "), s.info[key]] for key in ("recipe", "best_epoch") if key in s.info]
     rows += [["training time, h:mm:ss", duration(s.info)]] if duration(s.info) else []

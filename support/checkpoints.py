@@ -60,8 +60,3 @@ def trained_on(info: dict) -> dict:
     """What a checkpoint's info says of its images: name, fingerprint, class_names; {} if it doesn't."""
     found = info.get("data")
     return found if isinstance(found, dict) else {}
-
-
-def describe(network) -> str:
-    """A `model.Network` in one line."""
-    return repr(network)

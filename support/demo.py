@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from support import npz
-from support.evidence import _batchnorm_line
+from support.evidence import batchnorm_line
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def _rounded(network, bits: int):
     scale and shift, (H,) each, in a1 = ReLU(scale X W1 + shift), into which b1, (3) and the steps of W1 are multiplied.
     """
     window, weights = network.window, network.weights
-    scale, shift = _batchnorm_line(network)
+    scale, shift = batchnorm_line(network)
     exact = {"shift": shift + scale * weights["b1"][0], "b2": weights["b2"][0]}
     W1, step, P = _half(weights["W1"]), 1.0, window.P
     if bits < FLOAT:

@@ -81,9 +81,6 @@ def batchnorm_line(network) -> tuple[np.ndarray, np.ndarray]:
     return at_1 - shift, shift
 
 
-_batchnorm_line = batchnorm_line
-
-
 def strongest(network, image: np.ndarray, c: int, top: int = 5) -> list[Filter]:
     """The at most `top` filters that add most to the logit of class c for an image (3072,), the strongest first.
 

@@ -33,6 +33,16 @@ def table_row(run, epoch: int) -> str:
     return row + f"{speed:8,.0f}" + "  *" * best
 
 
+def diverged(run, rate: float, where: str, output: Path | None) -> str:
+    """The line that a run ends with when its loss is no longer a number. output: where its best weights are."""
+    kept = f"the best weights until then are in {output}" if run.epoch and output else "no weights were saved"
+    cause = "images or weights" if rate < 1e-3 else f"a learning rate of {rate:.3g}"
+    return (
+        f"loss not finite in epoch {run.epoch + 1}, {where}, most likely from {cause} too high: "
+        f"lower --learning-rate (now {run.settings.learning_rate:g}); {kept}"
+    )
+
+
 def write_csv(history: dict[str, list], path: Path) -> None:
     """Write the history, a row an epoch, whole: the file is the same after a kill and a resume."""
     text = io.StringIO(newline="")

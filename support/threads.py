@@ -4,6 +4,7 @@ NumPy lets go of Python's lock while it computes, so threads of our own run side
 own threads would fight ours for the cores, and would cut sums differently on different machines: BLAS gets one thread.
 """
 
+import ctypes
 import io
 import os
 import subprocess
@@ -19,6 +20,30 @@ ONE_BLAS_THREAD = "numpy" not in sys.modules or all(os.environ.get(name) == "1" 
 os.environ |= dict.fromkeys(BLAS_VARIABLES, "1")
 
 import numpy as np  # noqa: E402
+
+
+def _one_blas_thread() -> bool:
+    """Give a BLAS that is loaded already, as numpy was imported first in a notebook, one thread; whether that went."""
+    numbers = []
+    folders = (Path(np.__file__).parent / ".dylibs", Path(np.__file__).parent.parent / "numpy.libs")
+    libraries = {str(path) for folder in folders for path in folder.glob("*openblas*")}
+    if sys.platform == "linux":
+        libraries = {
+            line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "openblas" in line
+        }
+    for path in libraries:
+        try:
+            library = ctypes.CDLL(path)
+        except OSError:
+            return False
+        for name in ("openblas_{}_num_threads", "openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads64_"):
+            if hasattr(library, name.format("set")):
+                getattr(library, name.format("set"))(1)
+                numbers.append(getattr(library, name.format("get"))())
+    return bool(numbers) and set(numbers) == {1}
+
+
+ONE_BLAS_THREAD = ONE_BLAS_THREAD or _one_blas_thread()
 
 # glibc gives freed memory back to the system, and takes it again page by page, unless it has once seen a block of
 # nearly 32 MB freed: then it keeps it. Without this, a tenth of a training step is the system's zeroing of pages.
@@ -37,6 +62,9 @@ class Threads:
         self.count = count
         self._helpers = ThreadPoolExecutor(count - 1) if count > 1 else None
         self._inside = threading.local()
+
+    def __reduce__(self):  # a deep copy, or one for another process, has threads of its own
+        return Threads, (self.count,)
 
     def each(self, function: Callable, items: Iterable) -> list:
         """[function(item) for item in items], on all threads; an item is one thread's work from begin to end.

@@ -9,7 +9,7 @@ import numpy as np
 def plain_shape(weights: dict[str, np.ndarray], window) -> tuple[int, int]:
     """How many hidden units `plain` has, n H, and how many bytes."""
     units = window.places * weights["b1"].shape[1]
-    rows = 3072 + len(weights) - 2 + weights["b2"].shape[1]  # a column of W1, an entry of each (1, n H), a row of W2
+    rows = 3072 + len(weights) - 3 + weights["b2"].shape[1]  # a column of W1, an entry of each (1, n H), a row of W2
     return units, rows * units * weights["W1"].itemsize
 
 
@@ -46,13 +46,14 @@ def mirrored(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
     if window.P is None:
         other = W1[flip]
     else:
-        P = np.diag(window.P) if window.P.ndim == 1 else window.P
-        P = P.astype(np.float64)
-        M = np.linalg.pinv(P) @ P[flip]
-        change = (window.mean - window.mean[flip]) @ P
-        if max(np.abs(P @ M - P[flip]).max(), np.abs(change).max()) > 1e-3 * np.abs(P).max():
+        P, moved = window.P.astype(np.float64), window.mean - window.mean[flip]
+        if P.ndim == 1:
+            other, rest, change = W1[flip], P - P[flip], moved * P
+        else:
+            M = np.linalg.pinv(P) @ P[flip]
+            other, rest, change = M @ W1, P @ M - P[flip], moved @ P
+        if max(np.abs(rest).max(), np.abs(change).max()) > 1e-3 * np.abs(P).max():
             raise ValueError("its map is not symmetric, so that a mirror image can't be folded in")
-        other = M @ W1
     W2 = weights["W2"].reshape(window.regions, window.regions, W1.shape[1], -1) / 2
     twice = {name: np.tile(array, 2) for name, array in weights.items()}
     W2 = np.concatenate([W2, W2[:, ::-1]], axis=2)

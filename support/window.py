@@ -35,7 +35,9 @@ class Window:
             raise ValueError(f"{self.regions} regions can't lie symmetrically in {self.side} places in a row")
         if (self.mean is None) != (self.P is None):
             raise ValueError("mean and P belong together: one of them is missing")
-        fits = self.P is None or (self.mean.shape == self.P.shape[:1] == (self.pixels,) and self.P.ndim <= 2)
+        fits = self.P is None or (
+            self.mean.shape == self.P.shape[:1] == (self.pixels,) and self.P.ndim <= 2 and self.P.size
+        )
         if not fits:
             raise ValueError(f"mean {self.mean.shape} and P {self.P.shape} don't fit patches of {self.pixels}")
 

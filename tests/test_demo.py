@@ -149,7 +149,7 @@ def test_page_gives_the_networks_probabilities_votes_and_filters(kind, browser, 
         np.testing.assert_allclose([each["adds"] for each in units], [each.adds for each in best], rtol=0.01)
 
     filter_2 = browser.execute_script("return Array.from(filter(2))")
-    W, P, scale = net.weights["W1"][:, 2], net.window.P, evidence._batchnorm_line(net)[0][2]
+    W, P, scale = net.weights["W1"][:, 2], net.window.P, evidence.batchnorm_line(net)[0][2]
     pixels = scale * (W if P is None else P * W if P.ndim == 1 else P @ W)
     assert np.abs(filter_2 - pixels).max() < 0.01 * np.abs(pixels).max()
 
