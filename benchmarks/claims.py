@@ -19,7 +19,7 @@ import model  # noqa: E402
 import train  # noqa: E402
 from data import cifar10  # noqa: E402
 from support import cli, metrics  # noqa: E402
-from support.checkpoints import describe, trained_on  # noqa: E402
+from support.checkpoints import trained_on  # noqa: E402
 from support.cli import UserError, clean, shorter  # noqa: E402
 from support.pixels import active_share, class_picture, cosine, mean_gradient  # noqa: E402
 from support.plots import normality, thinned  # noqa: E402
@@ -302,7 +302,7 @@ def main() -> int:
     quiet = np.linalg.norm(s.W2, axis=1) < QUIET
     check(s, quiet)
     before, whole = start(s), metrics.measure(metrics.log_probabilities(network, s.images), s.labels)
-    print(f"{clean(shorter(s.path), 120)}: {describe(network)}; {data.name}, {len(s.labels):,} test images")
+    print(f"{clean(shorter(s.path), 120)}: {repr(network)}; {data.name}, {len(s.labels):,} test images")
     detectors(s, quiet)
     idle_units(s, quiet, whole, before)
     near_normal(s, quiet)
