@@ -196,7 +196,10 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    try:  # one that was killed, and whose parent hasn't asked for it yet, is dead all the same
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return True
 
 
 # ---- Locks, held by the operating system ----------------------------------------------------------------------------

@@ -301,6 +301,7 @@ REFUSED = {
     "--epochs 10 --step-decay 0.3": ["--step-decay 0.3 has no effect here", "--epochs above 10"],
     "--recipe quick --step_decay 0.3": ["--step-decay 0.3 has no effect here"],
     "--no-batchnorm --bn-lr-scale 2": ["--bn-lr-scale 2.0 has no effect here", "--batchnorm"],
+    "--lambda-reg 0 --hidden-lambda-scale 2": ["--hidden-lambda-scale 2.0 has no effect here", "--lambda-reg above 0"],
     "--no-batchnorm --bn-lr-scale 0": ["--bn-lr-scale 0.0 has no effect here"],
     "--epochs 2 --patience 5": ["--patience 5 has no effect here", "give more --epochs"],
 }

@@ -368,7 +368,7 @@ def test_all_figures_and_a_report_of_one_file(capsys, nets, synthetic_dir):
     code, out, err = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "all", "--dpi", 40)
     assert (code, err) == (0, "")
     report = Path("all/report.html")
-    assert out == f"17 figures in all; open {report} to see them all\n"
+    assert out == f"17 figures in all; open {report} to see them all\npage all/demo.html\n"
     files = {path.name for path in Path("all").iterdir()}
     assert files == {"report.html", *(f"{name}.{kind}" for name in visualize.FIGURES for kind in ("png", "txt"))}
     text = report.read_text()
