@@ -302,7 +302,7 @@ def main() -> int:
     quiet = np.linalg.norm(s.W2, axis=1) < QUIET
     check(s, quiet)
     before, whole = start(s), metrics.measure(metrics.log_probabilities(network, s.images), s.labels)
-    print(f"{clean(shorter(s.path), 120)}: {repr(network)}; {data.name}, {len(s.labels):,} test images")
+    print(f"{clean(shorter(s.path), 120)}: {network!r}; {data.name}, {len(s.labels):,} test images")
     detectors(s, quiet)
     idle_units(s, quiet, whole, before)
     near_normal(s, quiet)
