@@ -19,7 +19,7 @@ The file reads in the order in which data meets it: equations in pairs of forwar
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from support import evidence, npz, unfold
+from support import evidence, npz, progress, unfold
 from support.threads import Product, Threads, add, image_lanes, slices, unit_blocks, weight_blocks
 from support.window import Window
 
@@ -79,8 +79,7 @@ def linear_backward(dz: Array, cache):
     """
     X, k = cache
     if X.shape[1] > k:
-        both = X.T @ dz
-        return both[:k], both[k:]
+        return np.split(X.T @ dz, [k])
     return Product(X, dz), dz.sum(axis=0, keepdims=True)
 
 
@@ -258,9 +257,7 @@ class Network:
         self.hidden_size, self.classes, self.batchnorm, self.dropout = hidden_size, classes, batchnorm, dropout
         self.dtype, self.threads, self.rng = np.dtype(dtype), Threads(threads), np.random.default_rng(seed)
         window = window or Window()
-        if window.P is not None:
-            window = replace(window, **npz.cast({"mean": window.mean, "P": window.P}, dtype))
-        self.window, self.whole = window, window.size == 32
+        self.window, self.whole = replace(window, **npz.cast(window.map, dtype)), window.size == 32
         self.blocks = unit_blocks(hidden_size, self.whole)
         self.weights = {name: array.astype(dtype) for name, array in self._initial().items()}
         self.velocity = {name: np.zeros_like(w) for name, w in self.weights.items() if name not in STATISTICS}
@@ -281,9 +278,13 @@ class Network:
 
     def __repr__(self):
         seen = "" if self.whole else f" at {self.window.places} places ({self.window})"
-        parameters = sum(array.size for name, array in self.weights.items() if name not in STATISTICS)
+        parameters = sum(array.size for array in self.velocity.values())
         parts = "batch normalisation, " * self.batchnorm + f"dropout {self.dropout:g}, " * (self.dropout > 0)
         return f"{PIXELS} -> {self.hidden_size:,} units{seen} -> {self.classes}; {parts}{parameters:,} parameters"
+
+    def summary(self) -> str:
+        """A table of the arrays: names, shapes, parameters."""
+        return progress.parameters(self)
 
     def forward(self, images: Array, train: bool = False, keep: Array | None = None):
         """Logits z2 (m, C), and the cache that `backward` takes. train: BN takes the batch's statistics, and its
@@ -473,8 +474,7 @@ class Network:
         weight would not be finite in it, FileError or OSError where it can't be written.
         """
         window = self.window
-        arrays = self.weights | ({} if window.P is None else {"mean": window.mean, "P": window.P})
-        arrays = npz.cast(arrays, storage or self.dtype)
+        arrays = npz.cast(self.weights | window.map, storage or self.dtype)
         seen = {"size": window.size, "stride": window.stride, "regions": window.regions}
         architecture = {"window": seen, "batchnorm": self.batchnorm, "dropout": self.dropout}
         npz.write_npz(path, arrays, {"architecture": architecture} | (info or {}))

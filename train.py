@@ -250,7 +250,7 @@ def learning_rate(settings: Settings, epoch: int, progress: float = 0.0) -> floa
 
 HISTORY = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 EMA_EVERY = 8  # steps
-SGD_SETTINGS = ("momentum", "lambda_reg", "bn_lr_scale", "output_lr_scale", "hidden_lambda_scale")
+SGD_SETTINGS = [option.name for option in fields(SGD) if option.name != "learning_rate"]
 
 
 class TrainingError(cli.UserError):
@@ -455,7 +455,7 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path |
     ) as bar:
         for step, (X, y) in enumerate(batches(images, labels, run.train_rows, settings, run.rng)):
             rates.append(learning_rate(settings, epoch, (step + 1) / steps))
-            sgd = SGD(rates[-1], settings.momentum, settings.lambda_reg, settings.bn_lr_scale, settings.output_lr_scale)
+            sgd = SGD(rates[-1], **{name: getattr(settings, name) for name in SGD_SETTINGS})
             loss, correct = run.network.train_batch(X, y, sgd, smoothing=settings.label_smoothing)
             if not math.isfinite(loss):
                 raise Diverged(progress.diverged(run, rates[-1], f"step {step + 1}", output))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from support import npz
@@ -25,16 +26,40 @@ def default_checkpoint(folder: Path) -> Path:
 
 
 def _is_unfinished(path: Path) -> bool:
-    if not os.path.exists(_state(path)):
+    if not os.path.exists(state_path(path)):
         return False
     with contextlib.suppress(npz.FileError):
         return unfinished(path, npz.read_npz(path)[1]) is not None
     return True
 
 
-def _state(path: Path) -> Path:
-    """Where train.py keeps the state of the run that writes the checkpoint."""
+def state_path(path: Path) -> Path:
+    """Where train.py keeps the state of the run that writes the checkpoint `path`."""
     return path.with_suffix(".state.npz")
+
+
+def epochs_folder(path: Path) -> Path:
+    """Where train.py --keep-epochs keeps a checkpoint of each epoch of the run that writes `path`."""
+    return path.with_suffix(".epochs")
+
+
+def epoch_path(path: Path, epoch: int) -> Path:
+    """The checkpoint of an epoch, from 1."""
+    return epochs_folder(path) / f"{epoch:03d}.npz"
+
+
+def kept_epochs(path: Path) -> dict[int, Path]:
+    """The checkpoints of epochs that are there, by epoch, in order."""
+    found = [each for each in epochs_folder(path).glob("*.npz") if re.fullmatch("[0-9]{3,7}", each.stem)]
+    return {int(each.stem): each for each in sorted(found, key=lambda each: int(each.stem))}
+
+
+def remove_run(path: Path) -> None:
+    """Delete what going on with the run that writes `path` would need, and the checkpoints of its epochs."""
+    for each in (state_path(path), *kept_epochs(path).values()):
+        each.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it isn't there, or holds other files
+        epochs_folder(path).rmdir()
 
 
 def unfinished(path: Path, info: dict) -> str | None:
@@ -45,7 +70,7 @@ def unfinished(path: Path, info: dict) -> str | None:
     """
     settings, history = (found if isinstance(found := info.get(key), dict) else {} for key in ("settings", "history"))
     planned, patience, accuracy = settings.get("epochs"), settings.get("patience"), history.get("val_accuracy")
-    if not (os.path.exists(_state(path)) and type(planned) is int and isinstance(accuracy, list)):
+    if not (os.path.exists(state_path(path)) and type(planned) is int and isinstance(accuracy, list)):
         return None
     done = len(accuracy)
     if done >= planned:

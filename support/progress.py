@@ -2,26 +2,51 @@
 
 import csv
 import io
+import textwrap
 from pathlib import Path
 
 from support import npz
 
 
+def parameters(network) -> str:
+    """A table of a network's arrays: names, shapes, parameters. Those that training doesn't move have none."""
+    arrays = network.weights | network.window.map
+    rows = [(name, " x ".join(map(str, w.shape)), w.size * (name in network.velocity)) for name, w in arrays.items()]
+    rows.append(("parameters", "", sum(count for _, _, count in rows)))
+    return "\n".join(f"{name:13} {shape:>12} {f'{count:,}' if count else '-':>12}" for name, shape, count in rows)
+
+
 def summary(run, data, effective: dict, usual: dict) -> str:
-    """What a run trains on what, and how, and the head of the table of epochs. effective: its settings that have an
-    effect; usual: the settings of which it isn't worth saying that they are what they are."""
-    network = run.network
+    """What a run trains on what, and how; of one that goes on, the epochs that are done. effective: its settings that
+    have an effect; usual: the settings of which it isn't worth saying that they are what they are."""
     others = [f"{name} {value}" for name, value in effective.items() if value != usual.get(name)]
-    arrays = ", ".join(f"{name} {'x'.join(map(str, w.shape))}" for name, w in network.weights.items())
     lines = [
         f"data        {data.name}: {len(run.train_rows):,} training and {len(run.validation_rows):,} validation images",
-        f"network     {network}",
-        f"arrays      {arrays}",
+        f"network     {run.network}",
+        textwrap.indent(run.network.summary(), 12 * " "),
         f"settings    {', '.join(others) if others else 'those of the report'}",
-        "",
-        f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  {'val loss':>8} {'acc':>6}  {'images/s':>8}",
     ]
-    return "\n".join(lines)
+    if run.epoch:
+        lines.append(estimate(run, sum(run.history["seconds"]), run.epoch * len(run.train_rows)))
+    return "\n".join(lines + [table_row(run, epoch) for epoch in range(run.epoch)])
+
+
+def estimate(run, seconds: float, images: int) -> str:
+    """How long a run that learned from so many images in so many seconds will still take at most (a validation image
+    takes less than a training image), and the head of the table of epochs."""
+    left, patience = run.settings.epochs - run.epoch, run.settings.patience
+    epoch = seconds / images * (len(run.train_rows) + len(run.validation_rows))
+    sooner = f"; less, if validation accuracy doesn't rise for {patience} epochs" * (0 < patience < left)
+    head = f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  {'val loss':>8} {'acc':>6}  {'images/s':>8}"
+    whole = f"time        at most {_time(left * epoch)}, {left} epoch{'s' * (left > 1)} of {_time(epoch)}{sooner}\n"
+    return f"{whole * (left > 0)}\n{head}"
+
+
+def _time(seconds: float) -> str:
+    """As much of it as matters: 0.05 s, 15 s, 4 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def table_row(run, epoch: int) -> str:

@@ -65,6 +65,11 @@ class Window:
         """k, the numbers that a unit sees."""
         return self.pixels if self.P is None or self.P.ndim == 1 else self.P.shape[1]
 
+    @property
+    def map(self) -> dict[str, np.ndarray]:
+        """The map's arrays by name; {} where units see pixels as they are."""
+        return {} if self.P is None else {"mean": self.mean, "P": self.P}
+
     @cached_property
     def region(self) -> np.ndarray:
         """The region of each place, (n,): the one that its middle lies in."""

@@ -16,6 +16,7 @@ import model
 import train
 from data import cifar10, synthetic
 from support import cli, npz
+from support.checkpoints import kept_epochs
 from train import Settings
 
 import numpy as np
@@ -96,6 +97,32 @@ def test_a_run_in_pieces_ends_in_the_same_bits(kind, data, tmp_path):
     assert all(tables[0][name] == tables[1][name] for name in tables[0] if name != "seconds")
 
 
+def test_epochs_are_kept_through_stops_and_go_with_their_run(data, tmp_path, go):
+    settings, output, folder = RUNS["busy"], tmp_path / "net.npz", tmp_path / "net.epochs"
+    options = {"resume": True, "keep_epochs": True, "storage": np.float16}
+    for stop in range(1, 5):
+        path = folder / f"00{stop}.npz"
+        run = train.train(settings, data, output, stop_after=stop, **options)
+        net, info = model.load(path)
+        assert same(net.weights, npz.cast(npz.cast(run.averaged.weights, np.float16), np.float32))
+        assert len(info["history"]["seconds"]) == stop
+        path.unlink()  # as if a kill had come between the state and it
+        train.train(settings, data, output, stop_after=stop, **options)
+        assert same(net.weights, weights(path))
+    assert same(weights(folder / f"00{run.best_epoch}.npz"), weights(output))
+    assert [*kept_epochs(output)] == [1, 2, 3, 4]
+    for ending in ("npz", "csv", "state.npz"):
+        (tmp_path / f"net.{ending}").unlink()
+    flags = ["--output", "net.npz", "--hidden-size", 8, "--epochs", 2]
+    fails(go(*flags), "net.epochs: there is a run already")
+    (folder / "mine.txt").touch()
+    assert go(*flags, "--keep-epochs", "--overwrite")[0] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["001.npz", "002.npz", "mine.txt"]
+    (folder / "mine.txt").unlink()
+    assert go(*flags, "--overwrite")[0] == 0
+    assert not folder.exists()
+
+
 def test_kills_at_random_moments_change_no_bit(start, tmp_path):
     flags = ["--hidden-size", 24, "--epochs", 12, "--patience", 0, "--ema", 0.9, "--shift", 2, "--resume"]
     assert start(*flags, "--output", "whole.npz").wait(60) == 0
@@ -141,7 +168,9 @@ def test_resuming_a_finished_run_can_add_epochs(go):
     assert go(*SMALL)[0] == 0
     code, out, _ = go(*SMALL, "--resume", "--epochs", 3)
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()[6:9]] == ["1", "2", "3"]
+    rows = out.splitlines()
+    start = next(i for i, row in enumerate(rows) if row.startswith("epoch "))
+    assert [row.split()[0] for row in rows[start + 1 : start + 4]] == ["1", "2", "3"]
 
 
 def test_another_run_is_neither_overwritten_nor_resumed_by_accident(go, tmp_path, capsys):
@@ -364,6 +393,6 @@ def test_bars_appear_on_a_terminal(start):
     process = start(*SMALL, stderr=terminal)
     os.close(terminal)
     assert b"epoch 1:" in os.read(ours, 1000)
-    assert process.communicate(timeout=60)[0].count("\n") == 10
+    assert process.communicate(timeout=60)[0].count("\n") == 19
     assert process.returncode == 0
     os.close(ours)

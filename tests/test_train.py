@@ -78,6 +78,15 @@ def test_a_run_says_what_it_does_and_leaves_a_checkpoint(go, tmp_path, data):
     assert np.array_equal(model.load(tmp_path / "net.npz")[0].weights["W1"], net.weights["W1"])
 
 
+def test_every_setting_of_sgd_reaches_it(data, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(model.SGD, "__call__", lambda self, *arrays: seen.append(self))
+    given = {"momentum": 0.5, "lambda_reg": 0.1, "bn_lr_scale": 0.6, "output_lr_scale": 0.4, "hidden_lambda_scale": 0.3}
+    train.train(Settings(8, epochs=1, learning_rate=0.2, **given), data, tmp_path / "net.npz")
+    assert seen[0] == model.SGD(0.2, **given)
+    assert {"learning_rate", *given} == {option.name for option in fields(model.SGD)}
+
+
 def table(path):
     """The columns of a history's CSV but the seconds, which differ from run to run."""
     with open(path, newline="") as file:
