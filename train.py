@@ -24,6 +24,7 @@ import model
 from data import cifar10
 from model import MAX_UNITS, PIXELS, SGD, Network
 from support import cli, npz, progress
+from support.checkpoints import epoch_path, epochs_folder, remove_run, state_path
 from support.estimator import Estimator
 from support.settings import SettingError, add_report_arguments, add_setting_arguments, check, setting
 from support.threads import Threads, default_threads
@@ -250,6 +251,7 @@ def learning_rate(settings: Settings, epoch: int, progress: float = 0.0) -> floa
 
 HISTORY = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
 EMA_EVERY = 8  # steps
+ESTIMATED = 100  # the step after which a run says how long it will take
 SGD_SETTINGS = [option.name for option in fields(SGD) if option.name != "learning_rate"]
 
 
@@ -388,13 +390,15 @@ def train(
     recipe: str = "report",
     command: str = "",
     storage=None,
+    keep_epochs: bool = False,
 ) -> Run:
     """Train a network and leave its best weights, by validation accuracy, in the checkpoint `output`.
 
     After each epoch the whole state is in state_path(output); with resume, a run goes on from there if it is there, and
-    ends in the same bits as one that was never stopped. Beside it stands a CSV with a row an epoch. stop_after: pause
-    after this epoch, the schedule unchanged. show: a table on stdout, and bars if stderr is a terminal. recipe and
-    command: what the checkpoint shall say of itself. storage: its dtype, see Network.save.
+    ends in the same bits as one that was never stopped. Beside it stands a CSV with a row an epoch. keep_epochs: keep
+    each epoch's weights, those that are validated, in epochs_folder(output). stop_after: pause after this epoch, the
+    schedule unchanged. show: a table on stdout, and bars on a terminal. recipe and command: what the checkpoint shall
+    say of itself. storage: its dtype, see Network.save.
 
     TrainingError where a run's files are in the way, or where the loss is no longer finite; the last good checkpoint
     stays. FileError or SettingError where the state doesn't fit, or where another process trains onto `output`. OSError
@@ -402,30 +406,32 @@ def train(
     """
     output = Path(output)
     with npz.locked(output, "a training"):
-        state, table = state_path(output), output.with_suffix(".csv")
+        files = output, state, table, _ = output, state_path(output), output.with_suffix(".csv"), epochs_folder(output)
         run = Run(settings, data, threads, recipe, command)
         if resume and state.exists():
             run.load_state(state)
-        elif not overwrite and (existing := [path for path in (output, state, table) if path.exists()]):
+        elif not overwrite and (existing := [path for path in files if path.exists()]):
             going_on = f"{state}, to go on from, is missing; " if resume else "go on with it by --resume, "
             remedy = "replace it by --overwrite, or choose another --output"
             raise TrainingError(f"{existing[0]}: there is a run already; {going_on}{remedy}")
         elif overwrite:
-            state.unlink(missing_ok=True)  # else --resume after Ctrl-C in the first epoch would go on with the old run
-        for path in (output, state, table):
+            remove_run(output)  # else --resume after Ctrl-C in the first epoch would go on with the old run
+        for path in files:
             npz.remove_leftovers(path)
         if show:
             print(progress.summary(run, data, effective(run.settings), asdict(Settings())), flush=True)
-            for epoch in range(run.epoch):
-                print(progress.table_row(run, epoch))
+        if keep_epochs and run.epoch:  # a kill may have come between it and the state
+            save(run.averaged, run, epoch_path(output, run.epoch), storage)
         for _ in epochs(run, data, output, stop_after, show):
             run.save_state(state)  # first, as a checkpoint without a state could not be gone on with
+            if keep_epochs:
+                save(run.averaged, run, epoch_path(output, run.epoch), storage)
             if run.best_epoch == run.epoch:
-                save_best(run, output, storage)
+                save(run.best, run, output, storage)
             progress.write_csv(run.history, table)
             if show:
                 print(progress.table_row(run, run.epoch - 1), flush=True)
-        save_best(run, output, storage)
+        save(run.best, run, output, storage)
         progress.write_csv(run.history, table)
     return run
 
@@ -463,6 +469,9 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path |
             if settings.ema:
                 average(run.averaged, run.network, settings.ema, run.step)
             loss_sum, right, seen = loss_sum + loss * len(y), right + correct, seen + len(y)
+            if show and run.step == max(1, min(ESTIMATED, steps - 1)):  # BN may skip the last step
+                with bar.external_write_mode():
+                    print(progress.estimate(run, time.perf_counter() - started, seen), flush=True)
             bar.update(len(y))
             bar.set_postfix_str(f"loss {loss_sum / seen:.3f}", refresh=False)
     seconds = time.perf_counter() - started
@@ -488,17 +497,12 @@ def average(averaged: Network, network: Network, decay: float, step: int) -> Non
 # ---- What a run leaves ----------------------------------------------------------------------------------------------
 
 
-def state_path(output: Path) -> Path:
-    """Where the state of the run that writes the checkpoint `output` is kept."""
-    return output.with_suffix(".state.npz")
-
-
-def save_best(run: Run, output: Path, storage=None) -> None:
-    """Write the checkpoint: the best weights, and the history so far."""
+def save(network: Network, run: Run, path: Path, storage=None) -> None:
+    """Write a checkpoint: weights of the run, and its history so far."""
     try:
-        run.best.save(output, run.info(), storage)
+        network.save(path, run.info(), storage)
     except ValueError as error:
-        raise TrainingError(f"{output}: {error}; give --storage float32") from None
+        raise TrainingError(f"{path}: {error}; give --storage float32") from None
 
 
 # ---- From Python ----------------------------------------------------------------------------------------------------
@@ -551,10 +555,11 @@ def make_parser() -> cli.ArgumentParser:
     place = group.add_mutually_exclusive_group()
     text = "the checkpoint to write (default: checkpoints/DATASET-RECIPE-seedN.npz)"
     place.add_argument("--output", type=cli.output_path, metavar="FILE.npz", help=text)
-    place.add_argument(
-        "--output-dir", type=cli.output_folder, metavar="FOLDER", help="a folder for it in place of checkpoints/"
-    )
-    text = "numbers in the checkpoint; float16 halves the file, and rounds"
+    text = "a folder for it in place of checkpoints/"
+    place.add_argument("--output-dir", type=cli.output_folder, metavar="FOLDER", help=text)
+    text = "keep the weights of every epoch, too, in NET.epochs/ beside NET.npz"
+    group.add_argument("--keep-epochs", action="store_true", help=text)
+    text = "numbers in the checkpoints; float16 halves the files, and rounds"
     group.add_argument("--storage", choices=("float32", "float16"), default="float32", help=text)
     exclusive = group.add_mutually_exclusive_group()
     exclusive.add_argument("--resume", action="store_true", help="go on where the run with these flags was stopped")
@@ -577,7 +582,7 @@ def main(argv: list[str] | None = None) -> int:
     output = cli.shorter(args.output or cli.user_path((args.output_dir or cli.ROOT / "checkpoints") / name))
     typed = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--resume", "--overwrite")]
     command = f"python train.py {shlex.join(typed)}".strip()
-    options = {"resume": args.resume, "overwrite": args.overwrite, "threads": args.threads, "storage": args.storage}
+    options = {name: getattr(args, name) for name in ("resume", "overwrite", "threads", "storage", "keep_epochs")}
     try:
         run = train(settings, data, output, show=True, recipe=recipe, command=command, **options)
     except KeyboardInterrupt:

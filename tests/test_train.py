@@ -1,11 +1,14 @@
 """train.py: settings, schedules, batches and maps, and what a training leaves, as a user types it."""
 
 import csv
+import itertools
 import json
+import re
 import shlex
 import subprocess
 import sys
 from dataclasses import asdict, fields, replace
+from types import SimpleNamespace
 
 import model
 import train
@@ -51,10 +54,14 @@ def fails(result, *parts):
 def test_a_run_says_what_it_does_and_leaves_a_checkpoint(go, tmp_path, data):
     code, out, err = go(*SMALL, "--seed", 3)
     assert (code, err) == (0, "")
-    about, network, arrays, settings, empty, header, first, second, last, checkpoint = out.splitlines()
+    about, network, *arrays, settings, length, empty, header, first, second, last, checkpoint = out.splitlines()
     assert about == "data        synthetic: 900 training and 100 validation images"
     assert network == "network     3072 -> 16 units -> 10; batch normalisation, dropout 0.5, 49,370 parameters"
-    assert arrays.startswith("arrays      W1 3072x16, b1 1x16, W2 16x10, b2 1x10, gamma1 1x16")
+    assert [line.split()[0] for line in arrays] == [*model.Network(16).weights, "parameters"]
+    assert arrays[0].split()[1:] == ["3072", "x", "16", "49,152"]
+    assert arrays[-2].split()[1:] == ["1", "x", "16", "-"]
+    assert arrays[-1].split()[1:] == ["49,370"]
+    assert re.fullmatch(r"time        at most [0-9.]+ s, 2 epochs of [0-9.]+ s", length)
     assert settings == "settings    hidden_size 16, epochs 2, seed 3"
     assert empty == ""
     assert header.split() == ["epoch", "rate", "train", "loss", "acc", "val", "loss", "acc", "images/s"]
@@ -76,6 +83,20 @@ def test_a_run_says_what_it_does_and_leaves_a_checkpoint(go, tmp_path, data):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.csv", "net.npz", "net.state.npz"]
     assert go(*shlex.split(info["command"])[2:], "--overwrite")[0] == 0  # the command makes it again
     assert np.array_equal(model.load(tmp_path / "net.npz")[0].weights["W1"], net.weights["W1"])
+
+
+def test_the_estimate_is_of_all_epochs_that_are_left(data, tmp_path, capsys, monkeypatch):
+    clock = itertools.count()  # each look at it takes a second
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    settings = Settings(8, epochs=1000, batch_size=5, patience=20)  # 900 and 100 images: a hundred steps take 500
+    train.train(settings, data, tmp_path / "net.npz", show=True, stop_after=1)
+    first = "time        at most 33 min, 1000 epochs of 2 s; less, if validation accuracy doesn't rise for 20 epochs"
+    out = capsys.readouterr().out
+    assert out.index("settings    ") < out.index(f"{first}\n\nepoch   ") < out.index("\n    1  0.01")
+    train.train(settings, data, tmp_path / "net.npz", show=True, resume=True, stop_after=2)
+    assert "at most 37 min, 999 epochs of 2.2 s; less" in capsys.readouterr().out  # an epoch took two seconds for 900
+    train.train(settings, data, tmp_path / "quiet.npz", stop_after=1)
+    assert capsys.readouterr().out == ""
 
 
 def test_every_setting_of_sgd_reaches_it(data, tmp_path, monkeypatch):
