@@ -41,18 +41,14 @@ def see(images: Array, window: Window, dtype) -> Array:
     Windows have one more column, of ones, for `linear_forward`.
     """
     scale = np.dtype(dtype).type(1 / 255 if images.dtype == np.uint8 else 1)
-    patches = window.patches(np.multiply(images, scale, dtype=dtype, casting="unsafe"))
-    mean, P, k = window.mean, window.P, window.inputs
-    if P is None and window.size == 32:
-        return patches
-    X = np.ones((len(patches), k + (window.size < 32)), dtype)
-    if P is None:
-        X[:, :k] = patches
-    elif P.ndim == 1:
-        X[:, :k] = (patches - mean) * P
-    else:
-        np.matmul(patches, P, out=X[:, :k])
-        X[:, :k] -= mean @ P
+    pixels = np.multiply(images, scale, dtype=dtype, casting="unsafe")
+    mean, P = window.mean, window.P
+    if P is not None and P.ndim == 2:
+        return window.patches(pixels, ones=True) @ window.M.astype(dtype, copy=False)
+    X = window.patches(pixels, ones=window.size < 32)
+    if P is not None:
+        X[:, : len(P)] -= mean
+        X[:, : len(P)] *= P
     return X
 
 

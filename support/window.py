@@ -86,14 +86,25 @@ class Window:
         """Pooling as a matrix, (q, n): each place's share of each region."""
         return np.where(self.region == np.arange(self.q)[:, None], self.share, 0)
 
-    def patches(self, images: np.ndarray) -> np.ndarray:
-        """What stands in the window at each place: images (m, 3072) -> (m n, 3 size^2)."""
-        if self.size == 32:
+    @cached_property
+    def M(self) -> np.ndarray:
+        """X = (patch, 1) M, where P is a matrix: P above -mean P; windows keep the 1 as X's last column."""
+        M = np.vstack([self.P, -(self.mean @ self.P)])
+        return M if self.size == 32 else np.hstack([M, np.eye(len(M), dtype=M.dtype)[:, -1:]])
+
+    def patches(self, images: np.ndarray, ones: bool = False) -> np.ndarray:
+        """What stands in the window at each place: images (m, 3072) -> (m n, 3 size^2). ones: with a column of ones."""
+        if self.size == 32 and not ones:
             return images
         square = images.reshape(-1, 3, 32, 32)
         views = np.lib.stride_tricks.sliding_window_view(square, (self.size, self.size), axis=(2, 3))
         views = views[:, :, :: self.stride, :: self.stride]  # (m, 3, side, side, size, size)
-        return views.transpose(0, 2, 3, 1, 4, 5).reshape(-1, self.pixels)
+        views = views.transpose(0, 2, 3, 1, 4, 5)
+        if not ones:
+            return views.reshape(-1, self.pixels)
+        patches = np.ones((len(square) * self.places, self.pixels + 1), images.dtype)
+        patches[:, :-1].reshape(views.shape)[...] = views
+        return patches
 
     def __str__(self):
         if self.size == 32:
