@@ -30,7 +30,7 @@ from pathlib import Path
 import model
 import train
 from data import cifar10
-from support import cli, npz, settings, tables, workers
+from support import cli, memory, npz, settings, tables, workers
 from support.results import Results, SearchError, clear, mapped_images, open_results, share_images
 from support.settings import Range, SettingError, add_setting_arguments, fingerprint, format_value
 from support.threads import default_threads
@@ -406,6 +406,9 @@ def main(argv: list[str] | None = None) -> int:
     data = cifar10.load_from(args)
     for share in dict.fromkeys(trial.settings.validation_share for trial in trials):
         cifar10.split(data.train_labels, share, np.random.default_rng(0))
+    if not args.dask:
+        size, jobs = (len(data.train_labels), len(data.class_names)), args.jobs or default_threads()
+        memory.refuse([trial.settings for trial in trials], *size, args.threads or 1, jobs)
     folder = cli.shorter(args.output_dir or cli.ROOT / "checkpoints" / f"search-{data.name}")
     names = sorted(trial.name for trial in trials)
     definition = {

@@ -23,7 +23,7 @@ from pathlib import Path
 import model
 from data import cifar10
 from model import MAX_UNITS, PIXELS, SGD, Network
-from support import cli, npz, progress
+from support import checkpoints, cli, memory, npz, progress
 from support.checkpoints import epoch_path, epochs_folder, remove_run, state_path
 from support.estimator import Estimator
 from support.settings import SettingError, add_report_arguments, add_setting_arguments, check, setting
@@ -278,6 +278,7 @@ class Run:
         if settings.ema and -(-len(self.train_rows) // settings.batch_size) * settings.epochs < EMA_EVERY:
             problem = f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs"
             raise SettingError("ema", settings.ema, problem)
+        memory.refuse([settings], len(self.train_rows), len(data.class_names), threads)
         self.data = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
         images = data.train_images[self.train_rows] if settings.preprocess != "none" else data.train_images[:0]
         self.network = Network(
@@ -360,18 +361,14 @@ class Run:
             npz.check_arrays(arrays, like=here)
             if any((array < 0).any() for name, array in arrays.items() if name.endswith("running_var1")):
                 raise npz.Fault("has negative variances")
-            history = {name: list(info["history"][name]) for name in HISTORY}
-            rows = list(zip(*history.values(), strict=True))
-            if (
-                not all(type(value) in (int, float) and math.isfinite(value) for row in rows for value in row)
-                or min(history["seconds"], default=1) <= 0
-            ):
-                raise npz.Fault("has a damaged history")
+            history = checkpoints.history(info, HISTORY)
             steps = -(-len(self.train_rows) // self.settings.batch_size)
-            step = info["state"]["step"]
-            if type(step) is not int or not 0 <= step <= steps * len(rows) or not rows:
+            step, generator = info["state"]["step"], info["state"]["generator"]
+            if type(step) is not int or not 0 <= step <= steps * len(history["seconds"]):
                 raise npz.Fault("has a step that doesn't fit its history")
-            self.rng.bit_generator.state = info["state"]["generator"]
+            if generator["state"]["inc"] % 2 == 0:
+                raise npz.Fault("has a generator that would repeat itself")
+            self.rng.bit_generator.state = generator
             for name, array in here.items():
                 array[...] = arrays[name]
             self.step, self.history = step, history
@@ -542,7 +539,10 @@ def like(path: Path) -> dict:
     with npz.error_context(path, "give --like a checkpoint of train.py"):
         if "settings" not in info:
             raise npz.Fault("doesn't say with which settings it was trained")
-        return asdict(Settings(**info["settings"]))
+        try:
+            return asdict(Settings(**info["settings"]))
+        except SettingError as error:
+            raise npz.Fault(f"has a wrong setting: {error}") from None
 
 
 def make_parser() -> cli.ArgumentParser:

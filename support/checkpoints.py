@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from support import npz
@@ -85,3 +86,16 @@ def trained_on(info: dict) -> dict:
     """What a checkpoint's info says of its images: name, fingerprint, class_names; {} if it doesn't."""
     found = info.get("data")
     return found if isinstance(found, dict) else {}
+
+
+def history(info: dict, columns: Iterable[str]) -> dict[str, list]:
+    """These columns of the history in a checkpoint's info, an entry an epoch. Fault, or another error, if it has none,
+    or numbers that no run has."""
+    found = {name: list(info["history"][name]) for name in columns}
+    for name, column in found.items():
+        high = 1 if name.endswith("accuracy") else 1e100
+        if not column or not all(type(value) in (int, float) and 0 <= value <= high for value in column):
+            raise npz.Fault("has a damaged history")
+    if len(set(map(len, found.values()))) > 1 or min(found.get("seconds", [1])) <= 0:
+        raise npz.Fault("has a damaged history")
+    return found

@@ -8,7 +8,7 @@ import re
 from dataclasses import Field
 from pathlib import Path
 
-from support import cli, npz, tables
+from support import checkpoints, cli, npz, tables
 from support.settings import SettingError, format_value
 
 import numpy as np
@@ -70,10 +70,7 @@ class Results:
         path = self.folder / self.rows[trial]["checkpoint"]
         _, info = npz.read_npz(path)
         with npz.error_context(path, "delete its row in results.csv, and --resume trains it again"):
-            history = {name: [float(value) for value in info["history"][name]] for name in ("val_accuracy", "val_loss")}
-            if not history["val_loss"] or len(history["val_loss"]) != len(history["val_accuracy"]):
-                raise npz.Fault("has a damaged history")
-        return history
+            return checkpoints.history(info, ("val_accuracy", "val_loss"))
 
 
 def open_results(folder: Path, definition: dict, options: dict[str, Field], resume: bool, overwrite: bool) -> Results:

@@ -9,8 +9,12 @@ warns, or leaves a file behind.
 """
 
 import argparse
+import contextlib
+import copy
+import csv
 import gzip
 import io
+import itertools
 import json
 import os
 import pickle
@@ -24,18 +28,24 @@ import traceback
 import warnings
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from support import threads  # noqa: F401, I001  (before numpy: it sets BLAS's threads)
 
+import model
+import search
+import train
+import visualize
 from data import cifar10, download, pictures
-from support import npz
+from support import checkpoints, npz, results, search_figures, tables, weight_figures
 from support.cli import UserError
 
+import matplotlib
 import numpy as np
+from matplotlib import pyplot as plt
 
 SECONDS, MEGABYTES = 5, 300
 SIZES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1 << 27, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1)
@@ -69,20 +79,44 @@ TOKENS = (
     ),
     *(b"../../etc/passwd", b"/dev/zero", b",", b"\n", b"'", b'"'),
 )
+VALUES = (
+    *(None, True, False, 0, 1, -1, 1.5, 0.5, 1e-320, 1e30, 1e300, -1e308, 2**31, 2**63, 2**64, 2**128, 10**25, 10**400),
+    *(
+        "",
+        "x",
+        "nan",
+        "inf",
+        "\0",
+        "\x1b[31m",
+        "$x^{",
+        "数",
+        "\u202e",
+        "\ud800",
+        "9" * 5000,
+        "x" * 6000,
+        "../x",
+        "/dev/zero",
+    ),
+    *([], {}, [[]], [1, "x"], {"x": {}}, [0] * 5000, {"size": 8}, {str(i): i for i in range(300)}),
+)
 
 
 class TooLong(BaseException):
     """The time is over; no Exception, which a reader might turn into a line of its own."""
 
 
+Change = Callable[[bytes], bytes]
+
+
 @dataclass
 class Reader:
-    """A kind of file: valid samples, what reads one, and how a sample is packed after its content was changed."""
+    """A kind of file: valid samples, what reads one, and a second way to change a sample: what is inside, such that the
+    file around it stays valid."""
 
     samples: list[bytes]
     read: Callable[[Path], object]
     name: str = "input"
-    pack: Callable[[bytes], bytes] | None = None  # a second way to a sample: changed inside, then packed as is valid
+    inside: Callable[[bytes, Change], bytes] | None = None
 
 
 # ---- Samples --------------------------------------------------------------------------------------------------------
@@ -115,22 +149,59 @@ def npz_samples() -> list[bytes]:
     return [buffer.getvalue() for buffer in buffers]
 
 
-def repack(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
+def repack(content: bytes, change: Change) -> bytes:
     """An archive with one member changed, and checksums and sizes that fit."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
         infos = old.infolist()
-        chosen = infos[int(rng.integers(len(infos)))]
+        chosen = infos[-1 if rng.random() < 0.5 else int(rng.integers(len(infos)))]  # the last is meta, if there is one
         for info in infos:
             inside = old.read(info)
-            if info is chosen and info.filename == "meta.npy" and rng.random() < 0.7:
-                text = change(str(np.load(io.BytesIO(inside))).encode()).decode("utf-8", "replace")
+            if info is chosen and info.filename == "meta.npy" and rng.random() < 0.8:
+                text = change_json(str(np.load(io.BytesIO(inside))).encode(), change).decode("utf-8", "replace")
                 np.save(changed := io.BytesIO(), np.array(text))
                 inside = changed.getvalue()
             elif info is chosen:
                 inside = change(inside[:200]) + inside[200:]  # headers are more worth a change than weights
             new.writestr(info, inside, info.compress_type)
     return buffer.getvalue()
+
+
+def change_json(content: bytes, change: Change) -> bytes:
+    """A JSON object with one to three of its values replaced or gone; or any change."""
+    if rng.random() < 0.3:
+        return change(content)
+    value = json.loads(content)
+    for _ in range(rng.integers(1, 4)):
+        place = value
+        while True:
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            if not keys:
+                break
+            key = keys[int(rng.integers(len(keys)))]
+            if isinstance(place[key], dict | list) and place[key] and rng.random() < 0.8:
+                place = place[key]
+                continue
+            if rng.random() < 0.2:
+                del place[key]
+            else:
+                place[key] = copy.deepcopy(VALUES[int(rng.integers(len(VALUES)))])
+            break
+    return json.dumps(value).encode()
+
+
+def change_cell(content: bytes, change: Change) -> bytes:
+    """A table with one to three of its cells replaced or changed."""
+    rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
+    for _ in range(rng.integers(1, 4)):
+        row = rows[int(rng.integers(len(rows)))]
+        cell = int(rng.integers(len(row)))
+        value = VALUES[int(rng.integers(len(VALUES)))]
+        old = row[cell].encode("utf-8", "replace")
+        row[cell] = change(old).decode("utf-8", "replace") if rng.random() < 0.3 else str(value)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode("utf-8", "replace")
 
 
 def tar_samples() -> list[bytes]:
@@ -143,8 +214,9 @@ def tar_samples() -> list[bytes]:
     return [buffer.getvalue()[:8192], gzip.compress(buffer.getvalue())]
 
 
-def pack_tar(content: bytes) -> bytes:
-    """A .tar.gz whose first header has the right checksum."""
+def pack_tar(content: bytes, change: Change) -> bytes:
+    """A .tar.gz whose first header is changed, and has the right checksum."""
+    content = change(tar_samples()[0])
     header = content[:148] + b" " * 8 + content[156:512]
     return gzip.compress(content[:148] + b"%06o\0 " % sum(header) + content[156:], 1)
 
@@ -175,14 +247,103 @@ def unpack(path: Path) -> None:
         download._unpack(path, Path(folder), cifar10.FILES)
 
 
-# Further kinds of files come in here: NAME: Reader(samples, what reads a path).
+# ---- Checkpoints, states, and what a search leaves ------------------------------------------------------------------
+
+matplotlib.use("Agg")
+SETTINGS = train.resolve({"hidden_size": 3, "window": 16, "stride": 16, "ema": 0.5, "epochs": 9, "batch_size": 4})
+IMAGES = rng.integers(0, 256, (40, 3072), "u1")
+DATA = cifar10.Dataset("x", IMAGES, np.arange(40) % 10, IMAGES, np.arange(40) % 10, cifar10.CLASSES, fingerprint="0")
+RUN = train.Run(SETTINGS, DATA)
+list(itertools.islice(train.epochs(RUN, DATA, None), 2))
+
+
+def written(write: Callable[[Path], object]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "x.npz")
+        return (Path(folder) / "x.npz").read_bytes()
+
+
+def read_network(path: Path) -> None:
+    """As test.py, visualize.py and train.py --like do."""
+    network, info = model.load(path)
+    checkpoints.unfinished(path, info)
+    subject = visualize.Subject(path, network, info, None, "none here")
+    visualize.configuration(subject), visualize.merit(subject), visualize.differing({})
+    with contextlib.suppress(visualize.LeftOut):
+        weight_figures.history_of(info)
+    train.like(path)
+
+
+def read_state(path: Path) -> None:
+    """As train.py --resume does; what is accepted can be gone on with."""
+    RUN.load_state(path)
+    with contextlib.suppress(train.Diverged):
+        next(train.epochs(RUN, DATA, None), None)
+
+
+TRIALS = ("0" * 10, "1" * 10, "a" * 10)
+SEARCHED = {"hidden_size": (3, 5, 5), "learning_rate": (0.1, 0.1, 0.01), "flip": (True, False, True)}
+DEFINITION = {
+    "searched": list(SEARCHED),
+    "settings": {name: value for name, value in asdict(SETTINGS).items() if name not in (*SEARCHED, "seed")},
+    "seed": 0,
+    "data": {"name": "x", "fingerprint": "0"},
+    "halving": None,
+}
+
+
+def table_sample() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        table = results.Results(Path(folder), list(SEARCHED), [])
+        for i, trial in enumerate(TRIALS):
+            settings = asdict(SETTINGS) | {name: values[i] for name, values in SEARCHED.items()}
+            result = {"status": "ok", "reason": "", "history": RUN.history}
+            table.add(trial, 1, settings, {"status": "failed", "reason": "x"} if i == 2 else result)
+        return (Path(folder) / "results.csv").read_bytes()
+
+
+def read_search(path: Path) -> None:
+    """As search.py --resume does, in a folder in which the other file is sound; then a row more, and the ranking."""
+    with tempfile.TemporaryDirectory(prefix=path.name) as name:  # a line may name the folder alone
+        folder = Path(name)
+        for each, content in (("results.csv", TABLE), ("search.json", json.dumps(DEFINITION).encode())):
+            (folder / each).write_bytes(path.read_bytes() if path.name == each else content)
+        for trial in TRIALS:
+            (folder / f"{trial}.npz").touch()
+        found = results.open_results(folder, copy.deepcopy(DEFINITION), search.OPTIONS, True, False)
+        found.best()
+        found.add("b" * 10, 1, asdict(SETTINGS), {"status": "ok", "reason": "", "history": RUN.history})
+        lines = tables.table(found.ranked(), found.searched)
+        tables.as_text(lines), tables.as_markdown(lines), tables.notes(found.ranked())
+
+
+def read_drawn(path: Path) -> None:
+    """As visualize.py does; of the tables that it accepts it draws some."""
+    found = search_figures.read_search(path)
+    search_figures.best_trials(found)
+    if path.stat().st_size % 8 == 0:
+        with matplotlib.rc_context(visualize.style()):
+            for draw in search_figures.SEARCH_FIGURES.values():
+                with contextlib.suppress(visualize.LeftOut):
+                    figure, _ = draw(found)
+                    figure.savefig(io.BytesIO(), dpi=20)
+                plt.close("all")
+
+
+TABLE = table_sample()
+
 READERS = {
     "batch": Reader(batch_samples(), read_batch, "data_batch_1"),
     "classes": Reader(meta_samples(), read_meta, "batches.meta"),
-    "npz": Reader(npz_samples(), npz.read_npz, "net.npz"),
-    "headers": Reader(npz_samples(), npz.headers, "net.npz"),
+    "npz": Reader(npz_samples(), npz.read_npz, "net.npz", repack),
+    "headers": Reader(npz_samples(), npz.headers, "net.npz", repack),
     "archive": Reader(tar_samples(), unpack, "archive.part", pack_tar),
     "picture": Reader(picture_samples(), pictures.read_picture, "picture.png"),
+    "network": Reader([written(lambda path: RUN.best.save(path, RUN.info()))], read_network, "net.npz", repack),
+    "state": Reader([written(RUN.save_state)], read_state, "net.state.npz", repack),
+    "table": Reader([TABLE], read_search, "results.csv", change_cell),
+    "search": Reader([json.dumps(DEFINITION).encode()], read_search, "search.json", change_json),
+    "drawn": Reader([TABLE], read_drawn, "results.csv", change_cell),
 }
 
 
@@ -230,11 +391,7 @@ def mutation(seed: int, number: int, names: list[str]) -> tuple[str, bytes]:
     reader = READERS[name]
     sample = reader.samples[int(rng.integers(len(reader.samples)))]
     change = lambda content: mutate(content, reader.samples, rng)  # noqa: E731
-    if sample[:2] == b"PK" and rng.random() < 0.6:
-        return name, repack(sample, change)
-    if reader.pack and rng.random() < 0.6:
-        return name, reader.pack(change(reader.samples[0]))
-    return name, change(sample)
+    return name, reader.inside(sample, change) if reader.inside and rng.random() < 0.6 else change(sample)
 
 
 # ---- The run --------------------------------------------------------------------------------------------------------
