@@ -51,7 +51,7 @@ class Settings:
     )
     whiten_dims: int = setting(256, "principal components that whitening keeps, at most", low=1, high=PIXELS)
     whiten_eps: float = setting(
-        0.1, "added to a component's variance before whitening, in units of the mean variance of a component", low=0
+        0.1, "added to a component's variance before whitening, in units of their mean variance", low=0, high=1e6
     )
     init: str = setting(
         "he",
@@ -100,7 +100,7 @@ class Settings:
         aliases=("early-stopping",),
     )
     validation_share: float = setting(0.1, "share of the training split that is kept for validation", low=0, below=1)
-    seed: int = setting(0, "where all randomness starts: split, weights, order, augmentation, dropout", low=0)
+    seed: int = setting(0, "where all randomness starts: split, weights, batches, dropout", low=0, high=2**63)
 
     def __post_init__(self):
         check(self)

@@ -169,6 +169,8 @@ def output_folder(text: str) -> Path:
     """An argparse type: the path of a folder to write into, which need not be there yet."""
     try:
         path = user_path(text)
+        if not path.absolute().name:
+            raise UserError(f"{text}: is no place for results; name a folder in it")
         folder = next(each for each in (path.absolute(), *path.absolute().parents) if os.path.lexists(each))
         if not folder.is_dir():
             raise UserError(f"{folder}: is no folder, so nothing can be written into it; choose another place")

@@ -134,6 +134,9 @@ def test_names_of_files(tmp_path, monkeypatch):
     for text in ("file", "file/x"):
         with pytest.raises(argparse.ArgumentTypeError, match="is no folder"):
             cli.output_folder(text)
+    for text in ("/", "//", "///"):
+        with pytest.raises(argparse.ArgumentTypeError, match="name a folder in it"):
+            cli.output_folder(text)
     assert str(cli.output_folder("new/folder/")) == "new/folder"
     assert str(cli.shorter(tmp_path / "a" / "b")) == "a/b"
     assert cli.shorter("/") == cli.shorter("/").absolute()

@@ -481,7 +481,7 @@ def test_bad_input_is_refused_before_training(flags, message, idle, tmp_path):
         ("--resume --epochs 9", "--epochs 9 differs from the search in"),
         ("--resume --batchnorm false", "batchnorm differs from the search in"),
         ("--resume --seed 1", "--seed 1 differs from the search in"),
-        ("--resume --output-dir /", "--output-dir /: is no place for results"),
+        ("--resume --output-dir /", "argument --output-dir: /: is no place for results"),
         ("--resume --halving", "--halving: what is stopped depends on all the trials"),
     ],
 )
