@@ -99,3 +99,14 @@ def history(info: dict, columns: Iterable[str]) -> dict[str, list]:
     if len(set(map(len, found.values()))) > 1 or min(found.get("seconds", [1])) <= 0:
         raise npz.Fault("has a damaged history")
     return found
+
+
+def position(info: dict, columns: Iterable[str], steps: int) -> tuple[dict[str, list], int, dict]:
+    """Where a state's run stands: its history, see above, its step, at most `steps` an epoch, and its generator. Fault,
+    or another error, for what can't be."""
+    found, step, generator = history(info, columns), info["state"]["step"], info["state"]["generator"]
+    if type(step) is not int or not 0 <= step <= steps * len(found["seconds"]):
+        raise npz.Fault("has a step that doesn't fit its history")
+    if generator["state"]["inc"] % 2 == 0:
+        raise npz.Fault("has a generator that would repeat itself")
+    return found, step, generator

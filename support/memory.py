@@ -34,7 +34,7 @@ def of_training(settings, images: int, classes: int, threads: int) -> int:
     seen, made = window.places * (window.pixels + settings.inputs), H * (5 * window.places + 4 * window.q) // 2
     rows = min(settings.batch_size, images)
     rows = max(rows if together else min(rows, 8 * threads), (256 if whole else 8) * threads)  # or in validation
-    start = H * max(seen, 3 * 1024 * window.q) if settings.init == "patches" else 0
+    start = max(64 * seen, 3 * 1024 * window.q * H) if settings.init == "patches" else 0
     return weights + 4 * max(rows * (seen + made), start)
 
 
