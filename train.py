@@ -149,8 +149,7 @@ RECIPES["best"] = RECIPES["quick"] | {
     "stride": 3,
     "learning_rate": 2.0,
     "output_lr_scale": 0.000375,
-    "epochs": 50,
-    "dropout": 0.1,
+    "epochs": 44,
     "shift": 3,
     "label_smoothing": 0.1,
     "validation_share": 0.02,  # 0.1 while settings were chosen; then more images to learn from
