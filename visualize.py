@@ -24,12 +24,12 @@ import model
 import train
 from data import cifar10, synthetic
 from support import cli, image_figures, metrics, npz, page, weight_figures
-from support.checkpoints import default_checkpoint, trained_on
+from support.checkpoints import default_checkpoint, kept_epochs, trained_on
 from support.cli import UserError, clean, shorter
 from support.demo import write_demo
 from support.page import paragraph, table
-from support.pixels import active_share
-from support.plots import GREY, Figured, LeftOut, class_colours, drawable, grid, style
+from support.pixels import active_share, filter_weights
+from support.plots import GREY, Figured, LeftOut, bare, class_colours, drawable, grid, picture, style
 from support.search_figures import SEARCH_FIGURES, best_trials, read_search
 from support.settings import format_value
 from support.threads import slices
@@ -195,11 +195,51 @@ def augmentation(s: Subject) -> Figured:
     )
 
 
+def epochs(s: Subject, columns: int = 12, rows: int = 16) -> Figured:
+    paths = kept_epochs(s.path)
+    if len(paths) < 2:
+        raise LeftOut("the run kept no weights of its epochs, as train.py --keep-epochs does")
+    chosen = np.unique(np.linspace(0, len(paths) - 1, rows).round().astype(int))  # all, if they are as few
+    paths = {epoch: paths[epoch] for epoch in np.array([*paths])[chosen].tolist()}
+    weights, own = s.network.weights, s.network.window
+    size = np.abs(weights["gamma1"][0]) if s.network.batchnorm else s.norms
+    units = np.argsort(-size * np.linalg.norm(s.W2, axis=(0, 2)), kind="stable")[:columns]
+    seen = []
+    for path in paths.values():
+        try:
+            network = model.load(path)[0]
+        except npz.FileError as error:
+            raise LeftOut(str(error)) from None
+        if network.weights["W1"].shape != weights["W1"].shape or network.window.size != own.size:
+            raise LeftOut(f"{clean(shorter(path), 100)} is of another network")
+        seen.append(filter_weights(network, units))
+    largest = np.abs(seen).max(axis=(0, 1))
+    figure, axes = grid(len(paths), len(units), 0.27 * len(paths) + 0.5)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01)
+    for i, (epoch, line) in enumerate(zip(paths, axes, strict=True)):
+        for k, ax in enumerate(line):
+            bare(ax)
+            ax.imshow(picture(seen[i][:, k], largest[k]))
+        line[0].set_ylabel(epoch, rotation=0, ha="right", va="center")
+    for ax, unit in zip(axes[0], units, strict=True):
+        ax.set_title(unit, rotation=90, pad=3)
+    figure.supylabel("epoch", fontsize=8)
+    figure.suptitle("unit", fontsize=8)
+    some = f" Of {len(kept_epochs(s.path))} epochs it shows {len(paths)}." * (len(paths) < len(kept_epochs(s.path)))
+    what = "|gamma|" if s.network.batchnorm else "the norm of the column of W1"
+    return figure, (
+        f"How {len(units)} filters came to be: what each multiplies the pixels with after an epoch, on one scale a "
+        "filter: the greyer, the smaller. They are the hidden units with the largest influence in the end, "
+        f"{what} times the norm of the unit's weights in W2.{some}"
+    )
+
+
 FIGURES: dict[str, Callable] = {
     "curves": weight_figures.curves,
     "filters": weight_figures.filters,
     "output-weights": weight_figures.output_weights,
     "top-neurons": weight_figures.top_neurons,
+    "epochs": epochs,
     "weights": weight_figures.weights,
     "batchnorm": weight_figures.batchnorm,
     "features": weight_figures.features,
@@ -212,7 +252,7 @@ FIGURES: dict[str, Callable] = {
     "reliability": image_figures.reliability,
     "augmentation": augmentation,
 }
-NEED_NO_DATA = ("curves", "filters", "output-weights", "top-neurons", "weights", "batchnorm")
+NEED_NO_DATA = ("curves", "filters", "output-weights", "top-neurons", "epochs", "weights", "batchnorm")
 
 
 def demo(s: Subject, path: Path) -> None:

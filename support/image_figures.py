@@ -212,7 +212,7 @@ def reliability(s) -> Figured:
     ax = axes[0, 0]
     ax.plot([0, 1], [0, 1], color=ORANGE, ls="--", label="perfect calibration")
     ax.vlines(confidence[filled], *ends.T, color=BLUE, lw=1.5, label="95 % interval (Wilson)")
-    ax.plot(confidence[filled], accuracy[filled], "o", color=BLUE, ms=4, label="accuracy of a bin")
+    ax.plot(confidence[filled], accuracy[filled], "o", color=BLUE, ms=4, clip_on=False, label="accuracy of a bin")
     ax.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     ax.legend(loc="upper left", title=f"calibration error {s.measures.calibration_error:.1%}", alignment="left")
     middles = (np.arange(metrics.BINS) + 0.5) / metrics.BINS

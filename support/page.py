@@ -71,7 +71,7 @@ code {{ overflow-wrap: anywhere; font-size: .9em }}
 .scroll {{ overflow-x: auto }}
 table {{ border-collapse: collapse; font-size: .9em; font-variant-numeric: tabular-nums; width: 100% }}
 td, th {{ padding: .2em .5em .2em 0; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }}
-td + td {{ overflow-wrap: anywhere }}
+td + td {{ overflow-wrap: anywhere }} td span {{ white-space: nowrap }}
 .numbers td {{ white-space: nowrap }} .numbers td + td, .numbers th + th {{ text-align: right }}
 i {{ display: inline-block; width: .8em; height: .8em; margin-right: .5em }}
 </style>
@@ -101,7 +101,9 @@ def table(rows: list[list], numbers: bool = False, colours: list[str] | None = N
     lines = []
     for i, row in enumerate(rows):
         tag = "th" if i == 0 else "td"
-        cells = [cell(each).replace("_", "_<wbr>") if i == 0 else cell(each) for each in row]
+        flag = r"(?<!\S)--[a-z0-9-]+"  # in which no line is to end
+        cells = [re.sub(flag, r"<span>\g<0></span>", cell(each)) for each in row]
+        cells = [each.replace("_", "_<wbr>") for each in cells] if i == 0 else cells
         if colours and i:
             cells[0] = f'<i style="background:{colours[i - 1]}"></i>{cells[0]}'
         lines.append("<tr>" + "".join(f"<{tag}>{each}</{tag}>" for each in cells) + "</tr>")

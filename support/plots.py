@@ -134,12 +134,12 @@ def beside(ax, lines: list[str]) -> None:
 # ---- Pictures -------------------------------------------------------------------------------------------------------
 
 
-def picture(weights: np.ndarray) -> np.ndarray:
-    """Signed weights of the pixels of a window (3 n^2,) as an RGB picture (n, n, 3): 0 is mid-grey, the largest
-    |weight| 0 or 1 in its channel."""
+def picture(weights: np.ndarray, largest: float | None = None) -> np.ndarray:
+    """Signed weights of the pixels of a window (3 n^2,) as an RGB picture (n, n, 3): 0 is mid-grey, a weight of
+    `largest`, by default the largest |weight|, 0 or 1 in its channel."""
     n = math.isqrt(len(weights) // 3)
     square = weights.astype(np.float64).reshape(3, n, n).transpose(1, 2, 0)
-    largest = float(np.abs(square).max())
+    largest = float(np.abs(square).max()) if largest is None else largest
     return 0.5 + 0.5 * square / largest if 0 < largest < math.inf else np.full(square.shape, 0.5)
 
 

@@ -149,7 +149,7 @@ def output_weights(s) -> Figured:
 def top_neurons(s, top: int = 5) -> Figured:
     total, classes = s.W2.sum(axis=0), s.shown()
     figure = plt.figure(figsize=(WIDTH, 1.32 * -(-len(classes) // 2)))
-    panels = figure.subfigures(-(-len(classes) // 2), 2, squeeze=False, width_ratios=(1.18, 1))
+    panels = figure.subfigures(-(-len(classes) // 2), 2, squeeze=False, width_ratios=(1.08, 1))
     highest, chosen = max(total[:, classes].max() * 1.05, 1e-30), []
     for i, (c, panel) in enumerate(zip(classes, panels.flat, strict=False)):
         units = np.argsort(-total[:, c], kind="stable")[:top]
@@ -162,7 +162,7 @@ def top_neurons(s, top: int = 5) -> Figured:
         above.locator_params(axis="y", nbins=3)
         above.tick_params(axis="x", length=0)
         if i % 2:
-            above.set_yticklabels([])
+            above.tick_params(axis="y", labelcolor="none")  # not left out: all panels are to have one size
         else:
             above.set_ylabel("weight")
         for place, unit in enumerate(units):

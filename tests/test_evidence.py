@@ -1,13 +1,14 @@
 """Evidence: logits as exact sums over places and filters, the figure of it, and whether it means something."""
 
 import model
-from support import evidence, evidence_figure
+from support import evidence, evidence_figure, plots
 from support.cli import UserError
 from support.window import Window
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from matplotlib.text import Text
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (11, 3072), np.uint8)
@@ -148,9 +149,7 @@ def test_the_sum_in_a_line(votes, rest, text):
 
 def texts(figure):
     """Every text in a figure."""
-    import matplotlib.text
-
-    return [each.get_text() for each in figure.findobj(matplotlib.text.Text) if each.get_text()]
+    return [each.get_text() for each in figure.findobj(Text) if each.get_text()]
 
 
 def test_the_figure_says_the_sum_and_fits_a_column(tmp_path):
@@ -175,8 +174,11 @@ def test_two_classes_and_no_filter_and_names_that_the_font_lacks(tmp_path, recwa
     network.weights["W2"][...] = -1
     figure = evidence_figure.draw_evidence(network, IMAGES[0], ["猫 $x$", "ein sehr langer Name einer Klasse"])
     figure.savefig(tmp_path / "figure.png")
-    assert any("u732b" in text for text in texts(figure)) and not recwarn.list
-    assert evidence_figure.drawable("Käfer $1") == r"Käfer \$1"
+    for name in ("猫 $x$", "ein sehr langer Name einer Klasse"):
+        assert any(text.startswith(plots.drawable(name, 15)) for text in texts(figure))
+    assert not recwarn.list
+    assert plots.drawable("Käfer $1") == r"Käfer \$1"
+    assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 8
 
 
 def test_networks_of_extreme_weights(tmp_path, recwarn):

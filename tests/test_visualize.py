@@ -68,6 +68,7 @@ def nets(data, tmp_path_factory):
         for start in range(0, 960, 64):
             rows = slice(start, start + 64)
             network.train_batch(data.train_images[rows], data.train_labels[rows], model.SGD(0.02))
+            network.save(folder / f"{name}.epochs" / f"{start // 64 + 1:03d}.npz")
         settings = {"hidden_size": network.hidden_size, "batchnorm": network.batchnorm, "shift": 2}
         settings |= {} if network.whole else {"window": network.window.size, "stride": network.window.stride}
         network.save(folder / f"{name}.npz", info_of(data, **settings))
@@ -276,6 +277,33 @@ def test_activations_are_what_the_output_layer_takes(windows, data):
     assert f"{9 * 24:,} outputs" in caption
 
 
+@pytest.mark.parametrize("name", ["bn", "windows"])
+def test_epochs_are_the_filters_that_the_run_kept(nets, data, name, tmp_path):
+    path = nets / f"{name}.npz"
+    s = visualize.Subject(path, *model.load(path), None)
+    figure, caption = visualize.epochs(s, columns=4, rows=6)
+    weights = s.network.weights
+    size = abs(weights["gamma1"][0]) if "gamma1" in weights else np.linalg.norm(weights["W1"], axis=0)
+    units = np.argsort(-size * np.linalg.norm(s.W2, axis=(0, 2)))[:4]
+    assert [ax.get_title() for ax in figure.axes[:4]] == [str(unit) for unit in units]
+    epochs = [int(ax.get_ylabel()) for ax in figure.axes[::4]]
+    assert epochs == [1, 4, 7, 9, 12, 15]
+    assert "Of 15 epochs it shows 6." in caption
+    kept = [model.load(nets / f"{name}.epochs" / f"{epoch:03d}.npz")[0] for epoch in epochs]
+    seen = np.array([pixels.filter_weights(network, units[2:3])[:, 0] for network in kept])
+    for row in (0, 5):
+        expected = plots.picture(seen[row], abs(seen).max())
+        np.testing.assert_allclose(figure.axes[4 * row + 2].images[0].get_array(), expected, atol=1e-12)
+    for problem, other in (("kept no weights", tmp_path / "x.npz"), ("of another network", nets / "windows-bn.npz")):
+        with pytest.raises(LeftOut, match=problem):
+            visualize.epochs(replace(s, path=other))
+    (tmp_path / "y.epochs").mkdir()
+    for epoch in (1, 2):
+        (tmp_path / f"y.epochs/00{epoch}.npz").write_bytes(b"PK")
+    with pytest.raises(LeftOut, match="is not a readable"):
+        visualize.epochs(replace(s, path=tmp_path / "y.npz"))
+
+
 def test_augmentation_shows_what_training_sees(subject, data):
     figure, caption = visualize.augmentation(subject)
     first = figure.axes[0].images[0].get_array()
@@ -347,6 +375,17 @@ def test_valid_but_extreme_weights_are_drawn(data, value, window):
 # ---- Text ----
 
 
+@pytest.mark.parametrize("name", ["bn", "windows"])
+def test_all_text_is_legible_in_a_column(nets, data, name):
+    s = visualize.Subject(nets / f"{name}.npz", *model.load(nets / f"{name}.npz"), data)
+    for draw in visualize.FIGURES.values():
+        if draw is weight_figures.batchnorm and not s.network.batchnorm:
+            continue
+        figure, _ = draw(s)
+        assert figure.get_size_inches()[0] == 3.4
+        assert min(text.get_fontsize() for text in figure.findobj(matplotlib.text.Text)) >= 8
+
+
 def test_text_is_drawn_as_it_is():
     assert plots.drawable("a$b$\x1b[31m\n c") == r"a\$b\$?[31m c"
     assert len(plots.drawable("1" * 5000, 12)) == 12
@@ -368,7 +407,7 @@ def test_all_figures_and_a_report_of_one_file(capsys, nets, synthetic_dir):
     code, out, err = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "all", "--dpi", 40)
     assert (code, err) == (0, "")
     report = Path("all/report.html")
-    assert out == f"17 figures in all; open {report} to see them all\npage all/demo.html\n"
+    assert out == f"18 figures in all; open {report} to see them all\npage all/demo.html\n"
     files = {path.name for path in Path("all").iterdir()} - {"demo.html"}
     assert files == {"report.html", *(f"{name}.{kind}" for name in visualize.FIGURES for kind in ("png", "txt"))}
     text = report.read_text()
@@ -386,7 +425,7 @@ def test_all_figures_and_a_report_of_one_file(capsys, nets, synthetic_dir):
     info = model.load(nets / "bn.npz")[1]
     for row in (
         f"<td>data fingerprint</td><td>{info['data']['fingerprint']}</td>",
-        "<td>command</td><td>python train.py --shift 2</td>",
+        "<td>command</td><td>python train.py <span>--shift</span> 2</td>",
         "<td>training time, h:mm:ss</td><td>0:02:31</td>",
         "<td>machine</td><td>a computer, 2 cores</td>",
         "<td>hidden_size</td><td>40</td>",
