@@ -421,7 +421,7 @@ def main(argv: list[str] | None = None) -> int:
             results = run_search(args, folder, definition, trials, data)
             conclude(results, data, args.report_test)
     except KeyboardInterrupt:
-        again = cli.resumed("search.py", argv)
+        again = cli.resumed("search.py", folder / "search.json", argv)
         done = f"what is done is in {folder / 'results.csv'}"
         raise KeyboardInterrupt(f"stopped; {done}; go on with: {again}") from None
     return 0

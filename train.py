@@ -585,7 +585,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         run = train(settings, data, output, show=True, recipe=recipe, command=command, **options)
     except KeyboardInterrupt:
-        again = cli.resumed("train.py", argv)
+        again = cli.resumed("train.py", state_path(output), argv)
         raise KeyboardInterrupt(f"stopped; go on from the last whole epoch with: {again}") from None
     best = run.best_epoch
     accuracy, seconds = run.history["val_accuracy"][best - 1], sum(run.history["seconds"])

@@ -518,6 +518,9 @@ def main(argv: list[str] | None = None) -> int:
         compare(paths, args)
     elif searches:
         search = read_search(paths[0])
+        if holder := npz.holder(paths[0].parent):
+            folder = clean(shorter(paths[0].parent), 90)
+            print(f"{folder}: in use by {holder}; these are its trials until now, draw again later", file=sys.stderr)
         out = args.out or cli.ROOT / "figures" / paths[0].stem
         drawn, left_out = draw(search, figures, out, args)
         title = f"The best of {len(search.trials):,} trials"

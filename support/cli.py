@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
 LINE = 300  # characters; no line that reports an error is longer
 TEXT = 270  # characters of an error, which leave room for the script's name in the line
 MAX_THREADS = 1024
+_STARTED = time.time()
 DESTRUCTIVE = ("--overwrite", "--help", "--version")  # never suggested for a mistyped flag
 
 # ---- Errors in one line ---------------------------------------------------------------------------------------------
@@ -187,10 +189,13 @@ def shorter(path: str | os.PathLike) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def resumed(script: str, argv: Sequence[str] | None = None) -> str:
-    """The command line that goes on with a stopped run of `script`; argv is sys.argv's by default."""
-    typed = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--resume", "--overwrite")]
-    return f"python {script} {shlex.join([*typed, '--resume'])}"
+def resumed(script: str, state: Path, argv: Sequence[str] | None = None) -> str:
+    """The command line that goes on with a stopped run of `script`: the same one with --resume, if the run has written
+    its `state` by now, or else as it was typed. argv is sys.argv's by default."""
+    typed = list(sys.argv[1:] if argv is None else argv)
+    if state.is_file() and state.stat().st_mtime >= _STARTED:
+        typed = [word for word in typed if word not in ("--resume", "--overwrite")] + ["--resume"]
+    return shlex.join(["python", script, *typed])
 
 
 # ---- A script's whole work ------------------------------------------------------------------------------------------

@@ -244,6 +244,23 @@ def _is_open_at(number: int, path: Path) -> bool:
         return False
 
 
+def _holder(number: int) -> str:
+    """Who holds a lock, as its file says."""
+    return clean(os.read(number, 300).decode("utf-8", "replace"), 120) or "another process"
+
+
+def holder(path: str | os.PathLike) -> str | None:
+    """Who holds the lock on `path`: what it does, process, host, since when. None if nobody does."""
+    try:
+        number = os.open(_beside(Path(os.path.realpath(path)), ".lock"), os.O_RDWR)
+    except OSError:  # there is none
+        return None
+    try:
+        return None if _try_lock(number) else _holder(number)
+    finally:
+        os.close(number)
+
+
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, what: str, wait: bool = False) -> Iterator[None]:
     """Hold the lock on `path`, a file or folder that need not be there, by the file PATH.lock beside it.
@@ -261,7 +278,7 @@ def locked(path: str | os.PathLike, what: str, wait: bool = False) -> Iterator[N
         number = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _try_lock(number):
-                holder = clean(os.read(number, 300).decode("utf-8", "replace"), 120) or "another process"
+                holder = _holder(number)
                 if wait:
                     print(clean(f"waiting for {holder}, which holds {shorter(lock)}"), file=sys.stderr)
                     _wait_for_lock(number)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from support import npz
 
+# What makes a run diverge.
+STEPS = ("learning_rate", "bn_lr_scale", "output_lr_scale", "lambda_reg", "hidden_lambda_scale")
+
 
 def parameters(network) -> str:
     """A table of a network's arrays: names, shapes, parameters. Those that training doesn't move have none."""
@@ -61,10 +64,13 @@ def table_row(run, epoch: int) -> str:
 def diverged(run, rate: float, where: str, output: Path | None) -> str:
     """The line that a run ends with when its loss is no longer a number. output: where its best weights are."""
     kept = f"the best weights until then are in {output}" if run.epoch and output else "no weights were saved"
-    cause = "images or weights" if rate < 1e-3 else f"a learning rate of {rate:.3g}"
+    settings, usual = run.settings, type(run.settings)()
+    # What is above its default the most; the first of equals.
+    above = {name: getattr(settings, name) / getattr(usual, name) for name in STEPS}
+    name = max(above, key=above.get)
     return (
-        f"loss not finite in epoch {run.epoch + 1}, {where}, most likely from {cause} too high: "
-        f"lower --learning-rate (now {run.settings.learning_rate:g}); {kept}"
+        f"loss not finite in epoch {run.epoch + 1}, {where}, most likely as --{name.replace('_', '-')} "
+        f"{getattr(settings, name):g} is too high (the learning rate was {rate:.3g} then): lower it; {kept}"
     )
 
 

@@ -142,10 +142,16 @@ def test_names_of_files(tmp_path, monkeypatch):
     assert cli.shorter("/") == cli.shorter("/").absolute()
 
 
-def test_resumed(monkeypatch):
-    assert cli.resumed("train.py", ["--output", "a b", "--overwrite"]) == "python train.py --output 'a b' --resume"
+def test_resumed(monkeypatch, tmp_path):
+    state, argv = tmp_path / "state", ["--output", "a b", "--overwrite"]
+    assert cli.resumed("train.py", state, argv) == "python train.py --output 'a b' --overwrite"
+    state.touch()
+    assert cli.resumed("train.py", state, argv) == "python train.py --output 'a b' --resume"
     monkeypatch.setattr(sys, "argv", ["x", "--resume", "--seed", "1"])
-    assert cli.resumed("search.py") == "python search.py --seed 1 --resume"
+    assert cli.resumed("search.py", state) == "python search.py --seed 1 --resume"
+    os.utime(state, (0, 0))  # another run's
+    assert cli.resumed("search.py", state) == "python search.py --resume --seed 1"
+    assert cli.resumed("train.py", state, argv) == "python train.py --output 'a b' --overwrite"
 
 
 # ---- A script's whole work ------------------------------------------------------------------------------------------

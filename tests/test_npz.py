@@ -447,6 +447,17 @@ def test_who_holds_a_lock_is_named():
     assert os.listdir() == []
 
 
+def test_a_holder_can_be_asked_for():
+    assert npz.holder("x.npz") is None
+    with npz.locked("x.npz", "a test"):
+        assert npz.holder("x.npz").startswith(f"a test, process {os.getpid()} on ")
+    with open("x.npz.lock", "w") as file:  # left by a kill
+        file.write("a test, process 1")
+    assert npz.holder("x.npz") is None
+    with npz.locked("x.npz", "another"):
+        pass
+
+
 def test_links_are_locked_as_what_they_name():
     os.symlink("x.npz", "link")
     with npz.locked("x.npz", "a test"), pytest.raises(npz.FileError), npz.locked("link", "another"):

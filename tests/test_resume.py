@@ -5,6 +5,7 @@ import os
 import pty
 import random
 import resource
+import shlex
 import signal
 import struct
 import subprocess
@@ -164,6 +165,29 @@ def test_a_stopped_training_says_how_to_go_on_and_going_on_works(number, code, s
     assert result[1].splitlines()[-3].split()[0] == str(done + 1)
 
 
+@pytest.mark.parametrize("moment", [0, 1])
+def test_what_stops_in_the_first_epoch_can_be_pasted(moment, go, tmp_path, monkeypatch):
+    """... before anything is written, and in the second epoch; with --overwrite beside another run's files."""
+    assert go(*SMALL)[0] == 0
+    for name in ("net.npz", "net.csv", "net.state.npz"):
+        os.utime(tmp_path / name, (0, 0))
+
+    def stopped(run, *args):
+        if run.epoch == moment:
+            raise KeyboardInterrupt
+        epoch(run, *args)
+
+    epoch = train.train_epoch
+    monkeypatch.setattr(train, "train_epoch", stopped)
+    code, _, line = go(*SMALL, "--overwrite", "--seed", 5)
+    assert code == 130
+    again = shlex.split(line.partition("with: python train.py ")[2])
+    assert again[-1] == ("--resume" if moment else "5")
+    monkeypatch.setattr(train, "train_epoch", epoch)
+    assert go(*again)[0] == 0
+    assert model.load(tmp_path / "net.npz")[1]["settings"]["seed"] == 5
+
+
 def test_resuming_a_finished_run_can_add_epochs(go):
     assert go(*SMALL)[0] == 0
     code, out, _ = go(*SMALL, "--resume", "--epochs", 3)
@@ -287,6 +311,9 @@ STATES = {
     "words of a generator": state(generator="PCG64"),
     "no settings": lambda arrays, info: info.pop("settings"),
     "settings of another kind": info(settings=7),
+    "generator that repeats itself": state(generator=PCG64 | {"state": {"state": 0, "inc": 0}}),
+    "long accuracy": history(val_accuracy=[1e300, 0.5]),
+    "long loss": history(train_loss=[1e300, 0.5]),
     "long settings": lambda arrays, info: info["settings"].update(seed="\x1b[31m" * 1000),
     "missing setting": lambda arrays, info: info["settings"].pop("seed"),
     "no data": info(data={}),
@@ -321,24 +348,24 @@ def test_a_broken_state_file_is_one_line(go, tmp_path):
 # ---- Bad luck -------------------------------------------------------------------------------------------------------
 
 DIVERGING = {
-    "--learning-rate 1e10": "--learning-rate (now 1e+10)",
-    "--learning-rate 1e30 --no-batchnorm": "epoch 1, step",
-    "--learning-rate 1e300": "--learning-rate",
-    "--bn-lr-scale 1e38": "epoch 1",
-    "--bn-lr-scale 1e308": "epoch 1",
-    "--lambda-reg 2147483648": "epoch 1",
-    "--lambda-reg 1e300": "epoch 1",
-    "--output-lr-scale 1e308": "epoch 1",
-    "--window 16 --stride 16 --learning-rate 1e38": "epoch 1",
-    "--window 16 --stride 16 --init patches --output-lr-scale 1e38 --no-batchnorm": "epoch 1",
-    "--window 16 --stride 16 --init patches --lambda-reg 1e300 --no-batchnorm": "epoch 1",
+    "--learning-rate 1e10": "--learning-rate 1e+10 is too high",
+    "--learning-rate 1e30 --no-batchnorm": "--learning-rate 1e+30 is too high",
+    "--learning-rate 1e300": "--learning-rate 1e+300 is too high",
+    "--bn-lr-scale 1e38": "--bn-lr-scale 1e+38 is too high",
+    "--bn-lr-scale 1e308": "--bn-lr-scale 1e+308 is too high",
+    "--lambda-reg 2147483648": "--lambda-reg 2.14748e+09 is too high",
+    "--lambda-reg 1e300": "--lambda-reg 1e+300 is too high",
+    "--output-lr-scale 1e308": "--output-lr-scale 1e+308 is too high",
+    "--window 16 --stride 16 --learning-rate 1e38": "--learning-rate 1e+38 is too high",
+    "--window 16 --stride 16 --init patches --output-lr-scale 1e38 --no-batchnorm": "--output-lr-scale 1e+38 is too",
+    "--window 16 --stride 16 --init patches --lambda-reg 1e300 --no-batchnorm": "--lambda-reg 1e+300 is too high",
 }
 
 
 @pytest.mark.parametrize("flags", DIVERGING)
 def test_a_run_that_diverges_ends_in_one_line(flags, go, tmp_path, recwarn):
     result = go(*SMALL, "--hidden-size", 8, "--epochs", 1, *flags.split())
-    fails(result, "loss not finite in epoch 1", DIVERGING[flags], "no weights were saved")
+    fails(result, "loss not finite in epoch 1, ", DIVERGING[flags], "lower it; no weights were saved")
     assert not (tmp_path / "net.npz").exists()
     assert not recwarn.list
 

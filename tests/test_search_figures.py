@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import visualize
-from support import plots, search_figures
+from support import npz, plots, search_figures
 from support.plots import LeftOut
 
 import matplotlib
@@ -39,6 +39,18 @@ def results(path, rows):
         lines.append(f"t{i},{hidden},{rate},0.01,{i % 2},{i},{status},{accuracy},1.2,3,5,{seconds},,x.npz,{reason}")
     path.write_text("\n".join([CSV, *lines]) + "\n")
     return path
+
+
+def test_who_is_searching_is_said_in_one_line(capsys, tmp_path):
+    (tmp_path / "out").mkdir()
+    path = results(tmp_path / "out" / "results.csv", [(512, 0.01, 0.5, 10), (1024, 0.01, 0.6, 20)])
+    flags = ("--only", "search-grid", "--dpi", 20, "--out", "figures")
+    with npz.locked(tmp_path / "out", "a search"):
+        code, _, error = call(capsys, path, *flags)
+    assert code == 0 and error.count("\n") == 1
+    assert error.startswith("out: in use by a search, process ") and "these are its trials until now" in error
+    (tmp_path / "out.lock").touch()  # left by a kill
+    assert call(capsys, path, *flags)[::2] == (0, "")
 
 
 def test_a_search_is_drawn_over_its_settings_and_against_cost(capsys, tmp_path):

@@ -157,7 +157,7 @@ def test_like_starts_from_a_checkpoints_settings(go, tmp_path):
     np.savez(tmp_path / "report.npz", **make().weights)
     fails(go("--like", "report.npz"), "report.npz: doesn't say with which settings it was trained", "--like")
     npz.write_npz(tmp_path / "odd.npz", {}, {"settings": {"hidden_size": "many"}})
-    fails(go("--like", "odd.npz"), "--hidden-size many must be of type int")
+    fails(go("--like", "odd.npz"), "odd.npz: has a wrong setting: --hidden-size many must be of type int")
     npz.write_npz(tmp_path / "odd.npz", {}, {"settings": {"colour": 1}})
     fails(go("--like", "odd.npz"), "odd.npz: is damaged", "--like")
     fails(go("--like", "none.npz"), "none.npz: no such checkpoint")
@@ -293,6 +293,9 @@ REFUSED = {
     "--epochs 0": ["--epochs 0"],
     "--patience -1": ["--patience -1"],
     "--seed -1": ["--seed -1"],
+    "--seed 10000000000000000000": ["--seed 10000000000000000000 must be at most"],
+    "--preprocess whiten --whiten-eps 1e308": ["--whiten-eps 1e+308 must be at most"],
+    "--output-dir /": ["--output-dir", "is no place for results; name a folder in it"],
     "--shift 17": ["--shift 17 must be at most 16"],
     "--threads 0": ["--threads", "'0' is no integer from 1 to"],
     "--schedule linear": ["--schedule", "'cosine'"],
