@@ -23,7 +23,7 @@ def machine() -> float:
 
 
 def of_training(settings, images: int, classes: int, threads: int) -> int:
-    """The bytes that a training takes at its peak besides its images, or up to a third more than that. settings:
+    """The bytes that a training takes at its peak besides its images, to about a third. settings:
     train.Settings. images: in the training split."""
     window, H = settings.seen(), settings.hidden_size
     whole, together = window.size == 32, window.size == 32 or settings.batchnorm
@@ -31,10 +31,10 @@ def of_training(settings, images: int, classes: int, threads: int) -> int:
     copies = 2 * (2 + (settings.ema > 0)) + 1 + (0 if whole else 1 if together else 8)
     weights = 4 * copies * H * (settings.inputs + window.q * classes)
     # What is seen of an image, and what all units make of it: of a batch or as many of its images as go together.
-    seen, made = window.places * (window.pixels + settings.inputs), H * (5 * window.places + 4 * window.q) // 2
+    seen, made = window.places * window.pixels, H * (5 * window.places + 4 * window.q) // 2
     rows = min(settings.batch_size, images)
     rows = max(rows if together else min(rows, 8 * threads), (256 if whole else 8) * threads)  # or in validation
-    start = max(64 * seen, 3 * 1024 * window.q * H) if settings.init == "patches" else 0
+    start = max(64 * seen, 2 * min(images, 1024) * window.q * H) if settings.init == "patches" else 0
     return weights + 4 * max(rows * (seen + made), start)
 
 

@@ -39,23 +39,23 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 @pytest.mark.parametrize(
     ("given", "recipe"),
     [
-        ({"hidden_size": 3000, "ema": 0.9, "epochs": 9}, "report"),
-        ({"hidden_size": 700, "init": "patches"}, "quick"),
-        ({"hidden_size": 100, "batchnorm": True, "batch_size": 512}, "quick"),
+        ({"hidden_size": 4000, "ema": 0.9, "epochs": 9}, "report"),
+        ({"hidden_size": 5000, "init": "patches"}, "quick"),
+        ({"hidden_size": 300, "batchnorm": True, "batch_size": 512}, "quick"),
     ],
 )
 def test_the_estimate_is_what_is_taken(given, recipe):
     code = PEAK.format(root=str(ROOT), given=given, recipe=recipe)
     taken = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60).stdout)
     told = memory.of_training(resolve(given, recipe), 540, 10, 1)
-    assert 0.9 * taken < told < 1.6 * taken
+    assert 0.75 * taken < told < 1.5 * taken
 
 
 def test_too_much_is_refused_by_the_flag(small_machine):
     memory.refuse([Settings()], 45_000, 10, 1)
     for given, recipe, flag in (
         ({"hidden_size": 1_000_000}, "report", "--hidden-size 1000000 needs about"),
-        ({"hidden_size": 40_000}, "quick", "--hidden-size 40000 needs about 8 GB"),
+        ({"hidden_size": 40_000}, "quick", "--hidden-size 40000 needs about 3 GB"),
         ({"batch_size": 1_000_000, "hidden_size": 8192}, "report", "--batch-size 1000000 needs about"),
     ):
         with pytest.raises(train.SettingError) as caught:
