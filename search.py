@@ -407,7 +407,7 @@ def main(argv: list[str] | None = None) -> int:
     if not args.dask:
         size, jobs = (len(data.train_labels), len(data.class_names)), args.jobs or default_threads()
         memory.refuse([trial.settings for trial in trials], *size, args.threads or 1, jobs)
-    folder = cli.shorter(args.output_dir or cli.ROOT / "checkpoints" / f"search-{data.name}")
+    folder = cli.shorter(args.output_dir or cli.ROOT / "checkpoints" / f"search-{data.title}")
     names = sorted(trial.name for trial in trials)
     definition = {
         "searched": searched,

@@ -224,7 +224,7 @@ def test(
         threads = f"{args.threads} thread{'s' * (args.threads > 1)}"
         print(f"speed        {speed:,.0f} images/s on {threads}\n\n{figures_table(columns)}\n")
         print(f"per class{aside}\n{class_table(settled, names)}\n\nmost frequent confusions{aside}")
-        print(confusion_lines(settled, names))
+        print(confusion_lines(settled, names) or "      none: every image is called right")
     written = []
     if args.json:
         write_json(args.json, data, rows)

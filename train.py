@@ -576,8 +576,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.output and args.output.suffix != ".npz":
         parser.error(f"--output {args.output}: a checkpoint's name ends in .npz")
     data = cifar10.load_from(args)
-    recipe = args.like.stem if args.like else args.recipe
-    name = f"{data.name}-{recipe}-seed{settings.seed}.npz"
+    recipe = args.like.stem.removeprefix(f"{data.title}-") if args.like else args.recipe
+    name = f"{data.title}-{recipe}-seed{settings.seed}.npz"
     output = cli.shorter(args.output or cli.user_path((args.output_dir or cli.ROOT / "checkpoints") / name))
     typed = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--resume", "--overwrite")]
     command = f"python train.py {shlex.join(typed)}".strip()

@@ -104,6 +104,12 @@ class Dataset:
     fingerprint: str  # SHA-256 over shapes, images and labels of both splits, 64 hex digits
     folder: Path | None = None  # where it was read
 
+    @property
+    def title(self) -> str:
+        """What files are named after: the name, or of own pictures the name of their folder."""
+        own = self.name == "pictures" and self.folder
+        return clean(self.folder.resolve().name, 40) if own else self.name
+
     def __repr__(self) -> str:
         return (
             f"Dataset({self.name}: {len(self.train_labels):,} training and {len(self.test_labels):,} test images, "

@@ -81,7 +81,9 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         except MemoryError:
             raise Fault("needs more memory than there is") from None
         except Exception as error:  # a damaged file makes Pillow raise nearly anything
-            raise Fault(f"no picture that can be read ({clean(error, 80)})") from None
+            unknown = type(error).__name__ == "UnidentifiedImageError"  # whose text is an address in memory
+            reason = "its format is unknown" if unknown else clean(error, 80)
+            raise Fault(f"no picture that can be read ({reason})") from None
 
 
 def _decode(source: BinaryIO) -> np.ndarray:

@@ -97,8 +97,6 @@ def confusion(s) -> Figured:
     names, colours = [s.name(c) for c in classes], [s.colours[c] for c in classes]
     name_classes(ax.xaxis, names, colours)
     name_classes(ax.yaxis, names, colours)
-    if count > 10:
-        ax.tick_params(axis="x", rotation=90)
     ax.set(xlabel="predicted class", ylabel="true class")
     ax.spines[:].set_visible(False)
     figure.colorbar(image, ax=ax, label="mistakes: share of the true class (%)", location="bottom", aspect=30, pad=0.02)
@@ -122,7 +120,7 @@ def recalls(s, share: np.ndarray, classes: list[int]) -> Figured:
     name_classes(ax.yaxis, [s.name(c) for c in classes], [s.colours[c] for c in classes])
     ax.set(xlabel="recall (%)", xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5))
     ax.axhline(len(classes) / 2 - 0.5, color=GREY, lw=0.8, ls=":")
-    ax.set_title("most often taken for", loc="right", x=1.75)
+    ax.annotate("taken for", (1.04, -1), xycoords=ax.get_yaxis_transform(), va="center")
     return figure, (
         f"How many of each class's test images are called right, in per cent, and which class most of its others are "
         f"taken for: of {len(share)} classes the {len(classes) // 2} with the lowest recall, and the "

@@ -116,7 +116,8 @@ def name_classes(axis, names: list[str], colours: list[str], places=None) -> Non
     """Class names along an axis, each with a square of its colour."""
     horizontal = axis.axis_name == "x"
     places = np.arange(len(names)) if places is None else places
-    options = {"rotation": 45, "va": "center_baseline"} if horizontal else {"rotation": 0, "va": "center"}
+    slope = 45 if len(names) <= 10 else 90  # upright where they stand closer than a line's height
+    options = {"rotation": slope, "va": "center_baseline"} if horizontal else {"rotation": 0, "va": "center"}
     axis.set_ticks(places, names, ha="right", rotation_mode="anchor", **options)
     axis.set_tick_params(length=0, pad=9)
     ax, shift = axis.axes, (0, -5) if horizontal else (-5, 0)  # points
