@@ -40,7 +40,7 @@ print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
     ("given", "recipe"),
     [
         ({"hidden_size": 4000, "ema": 0.9, "epochs": 9}, "report"),
-        ({"hidden_size": 5000, "init": "patches"}, "quick"),
+        ({"hidden_size": 5000, "stride": 6}, "quick"),
         ({"hidden_size": 300, "batchnorm": True, "batch_size": 512}, "quick"),
     ],
 )
