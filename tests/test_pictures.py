@@ -155,6 +155,7 @@ def test_a_folder_becomes_a_data_set(capsys):
 
     make(capsys, "mine", "--out", "same")
     assert cifar10.load(data_dir="same").fingerprint == data.fingerprint
+    assert cifar10.load(data_dir="same").title == "same"  # what a run's files are named after
     make(capsys, "mine", "--out", "other", "--seed", 1, "--test-share", 0.5)
     assert len(cifar10.load(data_dir="other").test_labels) in (20, 21)
     code, out, err = make(capsys, "mine", "--out", "same")
