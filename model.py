@@ -16,6 +16,7 @@ pooled. `see` and `pool` are linear, so it still is 3072 -> n H -> C with one Re
 The file reads in the order in which data meets it: equations in pairs of forward and backward, update, network, file.
 """
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -489,8 +490,11 @@ def load(path: str | Path, threads: int = 1, dtype=np.float32) -> tuple[Network,
         window = Window(**seen, mean=arrays.pop("mean", None), P=arrays.pop("P", None))
         if arrays["W1"].shape[0] != window.inputs or arrays["W2"].shape[0] != window.q * arrays["W1"].shape[1]:
             raise npz.Fault(f"has W1 {arrays['W1'].shape} and W2 {arrays['W2'].shape}, which don't fit {window}")
+        H, n = arrays["W1"].shape[1], window.places
+        if n * H > max(10**6, 128 * os.path.getsize(path)):  # uncompressed, that is the most: W1 (1, H), W2 (H, 2)
+            raise npz.Fault(f"has {H:,} units at {n} places, which no file of its size holds")
         options = {"batchnorm": bool(architecture["batchnorm"]), "dropout": float(architecture["dropout"])}
         options |= {"classes": arrays["W2"].shape[1], "dtype": dtype, "threads": threads}
-        network = Network(arrays["W1"].shape[1], window, **options)
+        network = Network(H, window, **options)
         network.load_weights(arrays)
     return network, info

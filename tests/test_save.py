@@ -78,6 +78,19 @@ def test_what_plain_writes_is_read_as_the_reports_file(tmp_path):
     np.testing.assert_allclose(again.logits(images), network.logits(images), rtol=1e-9, atol=1e-9)
 
 
+def test_a_small_file_holds_no_large_network(tmp_path):
+    network = make(make_window(1, 1, 1), 1000)  # 1024 places: 1,024,000 activations of an image
+    network.save(tmp_path / "sound.npz", storage=np.float16)
+    assert model.load(tmp_path / "sound.npz")[0].hidden_size == 1000
+    network.load_weights({name: np.zeros_like(array) for name, array in network.weights.items()})
+    network.save(tmp_path / "zeros.npz")
+    with np.load(tmp_path / "zeros.npz") as file:
+        np.savez_compressed(tmp_path / "bomb.npz", **file)
+    with pytest.raises(npz.FileError) as caught:
+        model.load(tmp_path / "bomb.npz")
+    line_of(caught, "bomb.npz: has 1,000 units at 1024 places, which no file of its size holds; restore the file")
+
+
 # ---- What can happen to a file --------------------------------------------------------------------------------------
 
 
