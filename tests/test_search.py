@@ -503,7 +503,7 @@ def test_a_folder_that_cannot_be(idle, tmp_path):
 
 
 def test_help_teaches(run):
-    text = run("search.py", "--help").stdout
+    text = " ".join(run("search.py", "--help").stdout.split())
     for part in (
         "--hidden-size N [N ...]",
         "the report's grid: 512 1024",
