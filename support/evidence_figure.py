@@ -36,13 +36,13 @@ def draw_evidence(network, image: np.ndarray, names: Sequence[str], label: int |
     names = [drawable(name, 15) for name in names]
     heights = (1.4, 2.15, 1.05 if network.whole else 1.75)
     with matplotlib.rc_context(style()):
-        figure = Figure((WIDTH, sum(heights)), layout="constrained", dpi=300)
+        figure = Figure((WIDTH, sum(heights)), layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.05)
         top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights)
         left, right = top.subplots(1, 2, width_ratios=(1, 1.35))
         _draw_picture(left, network, image, filters)
         if label is not None:
-            left.set_title(f"label: {names[label]}")
+            left.set_title(f"label: {names[label]}", pad=8)  # a frame's number may stand on the edge
         _draw_probabilities(right, y[likeliest], [names[c] for c in likeliest])
         _draw_maps(middle, network, maps[likeliest], rest[likeliest], [names[c] for c in likeliest], limit)
         _draw_filters(bottom, network, image, filters, names[likeliest[0]])
