@@ -25,7 +25,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 TABLE, FIGURE = cli.ROOT / "docs" / "minutes.csv", cli.ROOT / "docs" / "minutes.png"
-LINES = {"the report, 58.1 %": 58.12, "untied weights, 75.0 %": 75.0}
+LINES = {"the report, 58.1 %": 58.12, "weights of its own for each place, 75.1 %": 75.1}
 BATCH = 250  # images in inference
 
 
@@ -38,7 +38,7 @@ def draw() -> None:
         for (label, level), style in zip(LINES.items(), (":", "--"), strict=True):
             axes.axhline(level, color=plots.GREY, linestyle=style, linewidth=0.8)
             axes.annotate(label, (0.6, level), (0, 2), textcoords="offset points", color=plots.GREY)
-        for who, colour in {"ours": plots.BLUE, "PyTorch": plots.ORANGE, "the report's": "black"}.items():
+        for who, colour in {"ours": plots.BLUE, "PyTorch": plots.ORANGE}.items():
             if points := sorted(row[1:] for row in rows if row[0] == who):
                 axes.plot(*zip(*points, strict=True), "o-", color=colour, label=who, markersize=4)
         axes.set(xscale="log", xlim=(0.55, 80), xlabel="minutes of training on two cores", ylabel="test accuracy (%)")

@@ -77,3 +77,22 @@ def test_a_missing_folder_is_one_line(run, tmp_path):
     assert result.returncode == 2
     assert "nowhere" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_what_a_minute_buys_is_drawn_of_the_table(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.setattr("sys.argv", ["minutes.py"])
+    import minutes
+
+    monkeypatch.setattr(minutes, "FIGURE", tmp_path / "minutes.png")
+    assert minutes.main() == 0
+    assert capsys.readouterr().out.startswith("figure ")
+    assert minutes.FIGURE.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+def test_a_recipe_in_pytorch_prints_its_row(run, synthetic_dir):
+    flags = "--pytorch", "quick", "--minutes", 0.02, "--threads", 1, "--data-dir", synthetic_dir
+    result = run("benchmarks/minutes.py", *flags)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith("PyTorch,0.02,")
