@@ -51,8 +51,11 @@ def draw() -> None:
 
 def torch_training(recipe: str, minutes: float, data: cifar10.Dataset, threads: int) -> tuple[float, float, float]:
     """Train for so many minutes: the epochs that these were, validation accuracy and test accuracy in 0..1."""
-    import torch
-    from torch.nn.functional import conv2d, cross_entropy, dropout
+    try:
+        import torch
+        from torch.nn.functional import conv2d, cross_entropy, dropout
+    except ImportError:
+        raise cli.UserError("--pytorch: PyTorch is not installed; python -m pip install torch") from None
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -113,6 +116,8 @@ def main() -> int:
     cli.add_threads(parser)
     cifar10.add_arguments(parser)
     args = parser.parse_args()
+    if not 0 < args.minutes < math.inf:
+        parser.error(f"--minutes {args.minutes:g}: must be above 0")
     if not args.pytorch:
         draw()
         print(f"figure {cli.shorter(FIGURE)}")

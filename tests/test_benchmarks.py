@@ -96,3 +96,11 @@ def test_a_recipe_in_pytorch_prints_its_row(run, synthetic_dir):
     result = run("benchmarks/minutes.py", *flags)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1].startswith("PyTorch,0.02,")
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
+def test_minutes_that_cannot_be_are_one_line(run, minutes):
+    result = run("benchmarks/minutes.py", "--pytorch", "quick", f"--minutes={minutes}")
+    assert result.returncode == 2
+    assert "--minutes" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
