@@ -80,6 +80,30 @@ def linear_backward(dz: Array, cache):
     return Product(X, dz), dz.sum(axis=0, keepdims=True)
 
 
+def mirror_forward(X: Array, W: Array, b: Array, window: Window):
+    """(1) of images and of their mirror images: X (m n, k + 1) -> z (m 2 n, H), an image's n rows, then its mirrored n.
+
+    In a mirrored patch the odd columns of X, which come first, change their sign. So both are sums of the same two
+    products, which together cost no more than one: z = (X_even W_even + b) +- X_odd W_odd.
+    """
+    odd = window.odd
+    of_even, of_odd = X[:, odd:] @ np.vstack([W[odd:], b]), X[:, :odd] @ W[:odd]
+    of_even, of_odd = (each.reshape(-1, window.places, W.shape[1]) for each in (of_even, of_odd))
+    z = np.empty((len(of_odd), 2, *of_odd.shape[1:]), X.dtype)
+    np.add(of_even, of_odd, out=z[:, 0])
+    np.subtract(of_even, of_odd, out=z[:, 1])
+    return z.reshape(-1, W.shape[1]), (X, window)
+
+
+def mirror_backward(dz: Array, cache):
+    """dL/dW and dL/db of the above: X_even^T (dz + dz mirrored), X_odd^T (dz - dz mirrored), and sums of the first."""
+    X, window = cache
+    dz, mirrored = dz.reshape(-1, 2, window.places, dz.shape[1]).transpose(1, 0, 2, 3)
+    of_even, of_odd = (both.reshape(len(X), -1) for both in (dz + mirrored, dz - mirrored))
+    dW_even, db = np.split(X[:, window.odd :].T @ of_even, [-1])
+    return np.vstack([X[:, : window.odd].T @ of_odd, dW_even]), db
+
+
 def batchnorm_forward(z1: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, train: bool):
     """z1^ = gamma (z1 - mean) / sqrt(var + eps) + beta (3) (Ioffe & Szegedy 2015): z1 (rows, H), the others (1, H).
 
@@ -132,10 +156,10 @@ def relu_backward(da1: Array, active: Array):
 
 
 def pool_forward(a1: Array, window: Window):
-    """s = R a1, the means over the places of each region: a1 (m n, H) -> s (m, q, H)."""
+    """s = R a1, the means over the places of each region: a1 (m n, H), mirrored ones (m 2 n, H) -> s (m, q, H)."""
     if window.places == 1:
         return a1[:, None], window
-    return window.R @ a1.reshape(-1, window.places, a1.shape[1]), window
+    return window.R @ a1.reshape(-1, len(window.region), a1.shape[1]), window
 
 
 def pool_backward(ds: Array, window: Window):
@@ -254,6 +278,8 @@ class Network:
         self.hidden_size, self.classes, self.batchnorm, self.dropout = hidden_size, classes, batchnorm, dropout
         self.dtype, self.threads, self.rng = np.dtype(dtype), Threads(threads), np.random.default_rng(seed)
         window = window or Window()
+        if window.mirror and window.P is None:
+            raise ValueError("mirrored units need a map, such as Window.whitening makes")
         self.window, self.whole = replace(window, **npz.cast(window.map, dtype)), window.size == 32
         self.blocks = unit_blocks(hidden_size, self.whole)
         self.weights = {name: array.astype(dtype) for name, array in self._initial().items()}
@@ -283,6 +309,11 @@ class Network:
         """A table of the arrays: names, shapes, parameters."""
         return progress.parameters(self)
 
+    def _first(self, X: Array, units: slice = slice(None)):
+        """(1) for some of the units: z1 (m n, units), and the cache of the pair's other half."""
+        W1, b1 = (self.weights[name][:, units] for name in ("W1", "b1"))
+        return mirror_forward(X, W1, b1, self.window) if self.window.mirror else linear_forward(X, W1, b1)
+
     def forward(self, images: Array, train: bool = False, keep: Array | None = None):
         """Logits z2 (m, C), and the cache that `backward` takes. train: BN takes the batch's statistics, and its
         running ones follow them. keep: dropout's mask (m, H), None for no dropout."""
@@ -290,7 +321,7 @@ class Network:
         s = np.empty((len(images), self.window.q, self.hidden_size), self.dtype)
 
         def hidden(units: slice):
-            z1, linear = linear_forward(X, w["W1"][:, units], w["b1"][:, units])  # (1)
+            z1, linear = self._first(X, units)  # (1)
             norm = None
             if self.batchnorm:
                 z1, norm = batchnorm_forward(z1, *(w[name][:, units] for name in BATCHNORM), train)  # (3)
@@ -321,7 +352,8 @@ class Network:
             dz1 = relu_backward(da1, active)  # (13)
             if self.batchnorm:
                 dz1, gradients["gamma1"][:, units], gradients["beta1"][:, units] = batchnorm_backward(dz1, norm)
-            dW1, gradients["b1"][:, units] = linear_backward(dz1, linear)  # (14), (15)
+            first_backward = mirror_backward if self.window.mirror else linear_backward
+            dW1, gradients["b1"][:, units] = first_backward(dz1, linear)  # (14), (15)
             if whole:
                 dz1_whole[:, units] = dz1
             else:
@@ -412,8 +444,8 @@ class Network:
         return np.concatenate(z2) if z2 else np.empty((0, self.classes), self.dtype)
 
     def hidden(self, images: Array) -> Array:
-        """a1 (N, n, H) in inference mode: (1), (3) and (4)."""
-        z1, _ = linear_forward(see(images, self.window, self.dtype), self.weights["W1"], self.weights["b1"])
+        """a1 (N, n, H), with mirrored units (N, 2 n, H), in inference mode: (1), (3) and (4)."""
+        z1, _ = self._first(see(images, self.window, self.dtype))
         return relu_forward(self.normalized(z1))[0].reshape(len(images), -1, self.hidden_size)
 
     def normalized(self, z1: Array) -> Array:
@@ -439,11 +471,11 @@ class Network:
         with np.errstate(over="ignore", invalid="ignore"):
             return float(cross_entropy_forward(z2, labels)[0].mean()), float((z2.argmax(axis=1) == labels).mean())
 
-    def copy(self, weights: dict[str, Array] | None = None) -> "Network":
+    def copy(self, weights: dict[str, Array] | None = None, window: Window | None = None) -> "Network":
         """A network with the same weights and statistics, or with those of as many other units, and no velocity."""
         weights = weights or self.weights
         options = {"classes": self.classes, "batchnorm": self.batchnorm, "dropout": self.dropout, "dtype": self.dtype}
-        network = Network(weights["b1"].shape[1], self.window, threads=self.threads.count, **options)
+        network = Network(weights["b1"].shape[1], window or self.window, threads=self.threads.count, **options)
         network.load_weights(weights)
         return network
 
@@ -462,7 +494,7 @@ class Network:
 
     def fold_mirror(self) -> "Network":
         """2 H units whose logits are the mean of this network's on an image and its mirror image: see unfold.py."""
-        return self.copy(unfold.mirrored(self.weights, self.window))
+        return self.copy(unfold.mirrored(self.weights, self.window), replace(self.window, mirror=False))
 
     def save(self, path: str | Path, info: dict | None = None, storage=None) -> None:
         """Write a checkpoint: the weights, the window, and `info` (settings, data, history: whatever JSON holds).
@@ -472,7 +504,7 @@ class Network:
         """
         window = self.window
         arrays = npz.cast(self.weights | window.map, storage or self.dtype)
-        seen = {"size": window.size, "stride": window.stride, "regions": window.regions}
+        seen = {name: getattr(window, name) for name in ("size", "stride", "regions", "mirror")}
         architecture = {"window": seen, "batchnorm": self.batchnorm, "dropout": self.dropout}
         npz.write_npz(path, arrays, {"architecture": architecture} | (info or {}))
 
@@ -487,6 +519,7 @@ def load(path: str | Path, threads: int = 1, dtype=np.float32) -> tuple[Network,
         if missing := [name for name in ("W1", "b1", "W2", "b2") if name not in arrays or arrays[name].ndim != 2]:
             raise npz.Fault(f"has no array {missing[0]} of two dimensions")
         seen = {name: int(value) for name, value in architecture["window"].items()}
+        seen["mirror"] = bool(seen.get("mirror"))
         window = Window(**seen, mean=arrays.pop("mean", None), P=arrays.pop("P", None))
         if arrays["W1"].shape[0] != window.inputs or arrays["W2"].shape[0] != window.q * arrays["W1"].shape[1]:
             raise npz.Fault(f"has W1 {arrays['W1'].shape} and W2 {arrays['W2'].shape}, which don't fit {window}")

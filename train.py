@@ -44,6 +44,9 @@ class Settings:
     window: int = setting(32, "pixels in a row of the window that a unit sees; 32: the whole image", low=1, high=32)
     stride: int = setting(1, "pixels between two places of the window", low=1, high=31)
     regions: int = setting(1, "N x N regions of places, in each of which a unit's activations are averaged", low=1)
+    mirror: bool = setting(
+        False, "each unit stands at each place mirrored, too, so that an image and its mirror image are one to it"
+    )
     preprocess: str = setting(
         "none",
         "pixels in [0, 1] as they are, standardized per channel, or patches whitened by principal components",
@@ -108,12 +111,14 @@ class Settings:
             self.seen()
         except ValueError as error:
             raise SettingError("window", self.window, f"can't be: {error}") from None
+        if self.mirror and not (self.window < 32 and self.preprocess == "whiten"):
+            raise SettingError("mirror", self.mirror, "needs --window below 32 and --preprocess whiten")
         if self.batchnorm and self.batch_size < 2:
             raise SettingError("batch_size", self.batch_size, "must be at least 2, or give --no-batchnorm")
 
     def seen(self) -> Window:
         """The window, without its map. stride and regions have no effect where it is the whole image."""
-        return Window(self.window, self.stride, self.regions) if self.window < 32 else Window()
+        return Window(self.window, self.stride, self.regions, mirror=self.mirror) if self.window < 32 else Window()
 
     @property
     def inputs(self) -> int:
@@ -161,6 +166,7 @@ NEEDS = {
     "regions": (lambda s: s.window < 32, "give --window below 32"),
     "whiten_dims": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
     "whiten_eps": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
+    "flip": (lambda s: not s.mirror, "give --no-mirror"),
     "lr_decay": (lambda s: s.schedule == "report", "give --schedule report"),
     "step_decay": (lambda s: s.schedule == "report" and s.epochs > 10, "give --schedule report and --epochs above 10"),
     "bn_lr_scale": (lambda s: s.batchnorm, "give --batchnorm"),

@@ -74,8 +74,11 @@ def torch_training(recipe: str, minutes: float, data: cifar10.Dataset, threads: 
         pixels = torch.tensor(images, dtype=torch.float32).mul(1 / 255).view(-1, 3, 32, 32)
         filters = P @ W1
         bias = (b1 - mean @ filters).ravel()
+        if window.mirror:
+            filters, bias = torch.cat([filters, filters[window.flip]], 1), torch.cat([bias, bias])
         a1 = conv2d(pixels, filters.T.reshape(-1, 3, size, size), bias, window.stride).relu_()
-        s = (a1.flatten(2) @ R.T.to(torch.float32)).transpose(1, 2)  # (m, q, H)
+        a1 = a1.flatten(2).unflatten(1, (-1, W1.shape[1])).transpose(1, 2).flatten(2)  # (m, H, n), mirrored (m, H, 2 n)
+        s = (a1 @ R.T.to(torch.float32)).transpose(1, 2)  # (m, q, H)
         s = s * dropout(torch.ones(len(s), 1, s.shape[2]), p) if p else s
         return ((s.flatten(1) - centre) / std) @ V + c
 

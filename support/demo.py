@@ -32,6 +32,7 @@ def write_demo(
     """
     if len(names) != network.classes or not len(examples) or (captions and len(captions) != len(examples)):
         raise ValueError("a page needs a name for each class, an example, and captions for all of them or none")
+    network = network.fold_mirror() if network.window.mirror else network
     fits = [bits for bits in (FLOAT, *FEWER) if _bytes(network, bits) <= LIMIT - ROOM]
     if not fits:
         size = f"{_bytes(network, FEWER[-1]) / 1e6:,.1f} MB, even with W1 in {FEWER[-1]} bits"

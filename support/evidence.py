@@ -32,6 +32,8 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
         votes[c, place] = sum_h a1[place, h] W2[r h, c] / (places of r), r the place's region,  rest[c] = b2[c].
 
+    Mirrored units vote for the place that they stand at.
+
     The whole image. There is but one place, and the sum goes on to the pixels. A unit is on or off, a1 = on z1^ with
     on = 1 or 0; z1 = x W1 + b1, into which a map multiplies as in `unfold.plain`; and (3) in inference is a line,
     z1^ = scale z1 + shift. So, with 32 x 32 votes, which sum over the three channels,
@@ -54,12 +56,12 @@ def _place_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     window, C = network.window, network.classes
     W2 = network.weights["W2"].reshape(window.q, -1, C) * window.share[:, :, None]
     a1 = network.hidden(images)  # (N, n, H)
-    found = np.empty((len(images), C, window.places), network.dtype)
+    found = np.empty((len(images), C, len(window.region)), network.dtype)
     for region in range(window.q):
         places = window.region == region
         found[:, :, places] = (a1[:, places] @ W2[region]).transpose(0, 2, 1)
     rest = np.repeat(network.weights["b2"], len(images), axis=0)
-    return found.reshape(len(images), C, window.side, window.side), rest
+    return found.reshape(len(images), C, -1, window.side, window.side).sum(axis=2), rest
 
 
 def _pixel_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +94,7 @@ def strongest(network, image: np.ndarray, c: int, top: int = 5) -> list[Filter]:
     adds = (s * network.weights["W2"].reshape(window.q, -1, network.classes)[:, :, c]).sum(axis=0)
     places = a1.argmax(axis=0)
     return [
-        Filter(int(h), float(adds[h]), tuple(map(int, divmod(places[h], window.side))), float(a1[places[h], h]))
+        Filter(int(h), float(adds[h]), divmod(int(places[h]) % window.places, window.side), float(a1[places[h], h]))
         for h in np.argsort(-adds, kind="stable")[:top]
         if adds[h] > 0
     ]

@@ -31,7 +31,7 @@ def of_training(settings, images: int, classes: int, threads: int) -> int:
     copies = 2 * (2 + (settings.ema > 0)) + 1 + (0 if whole else 1 if together else 8)
     weights = 4 * copies * H * (settings.inputs + window.q * classes)
     # What is seen of an image, and what all units make of it: of a batch or as many of its images as go together.
-    seen, made = window.places * window.pixels, H * (5 * window.places + 4 * window.q) // 2
+    seen, made = window.places * window.pixels, H * (5 * len(window.region) + 4 * window.q) // 2
     rows = min(settings.batch_size, images)
     rows = max(rows if together else min(rows, 8 * threads), (256 if whole else 8) * threads)  # or in validation
     start = max(64 * seen, 2 * min(images, 1024) * window.q * H) if settings.init == "patches" else 0

@@ -77,15 +77,16 @@ OUTPUTS = ("logits", "probabilities")
 
 
 def network_bytes(network) -> int:
-    """What a network's constants take as float32."""
+    """What a network's constants take as float32; mirrored units are written out."""
     arrays = [*network.weights.values(), *([] if network.window.P is None else [network.window.P])]
-    return 4 * sum(array.size for array in arrays)
+    return 4 * (1 + network.window.mirror) * sum(array.size for array in arrays)
 
 
 def add_layers(graph: Graph, network) -> None:
     """From pixels in [0, 1] (N, 3072) to logits. Each array of the network is one constant, computed in float64."""
     from model import BATCHNORM, BN_EPS  # here, as support stands below model
 
+    network = network.fold_mirror() if network.window.mirror else network
     window, H = network.window, network.hidden_size
     w = {name: array.astype(np.float64) for name, array in network.weights.items()}
 

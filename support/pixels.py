@@ -17,36 +17,39 @@ def filter_weights(network, units) -> np.ndarray:
 
 
 def fold(network, weights: np.ndarray) -> np.ndarray:
-    """The sum over places and units of weights (n, H) times the unit's filter where that place lies in the image:
-    (3072,), float64."""
-    patches = np.zeros((network.window.places, network.window.pixels))
+    """The sum over places and units of weights (n, H), with mirrored units (2 n, H), times the unit's filter where that
+    place lies in the image: (3072,), float64."""
+    patches = np.zeros((len(weights), network.window.pixels))
     for units in slices(network.hidden_size, 1024):
         patches += weights[:, units] @ filter_weights(network, units).T
+    if network.window.mirror:
+        patches = patches[: len(patches) // 2] + patches[len(patches) // 2 :, network.window.flip]
     pixels = network.window.patches(np.arange(PIXELS)[None])  # (n, 3 size^2): which pixel each number is
     return np.bincount(pixels.ravel(), patches.ravel(), PIXELS)
 
 
 def place_weights(network, c: int) -> np.ndarray:
-    """What a unit's activation at a place is multiplied with in the logit of class c, (n, H): its region's weight in
-    W2, by the places of the region, over which the pool takes the mean."""
+    """What a unit's activation at a place is multiplied with in the logit of class c, (n, H) or with mirrored units
+    (2 n, H): its region's weight in W2, by the places of the region, over which the pool takes the mean."""
     window = network.window
     W2 = network.weights["W2"].reshape(window.q, -1, network.classes)[:, :, c] * window.share.astype(float)
     return W2[window.region]
 
 
 def active_share(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For how many of the images (N, 3072) each unit is above zero at each place, (n, H) in 0..1; and for each image
-    the share of units and places that are, (N,)."""
+    """For how many of the images (N, 3072) each unit is above zero at each place, (n, H), with mirrored units (2 n, H)
+    in 0..1; and for each image the share of units and places that are, (N,)."""
+    rows_of_image = len(network.window.region)
 
     def count(rows: slice) -> tuple[np.ndarray, list[float]]:
-        total, lit = np.zeros((network.window.places, network.hidden_size), np.int32), []
+        total, lit = np.zeros((rows_of_image, network.hidden_size), np.int32), []
         for few in slices(rows.stop - rows.start, FEW):
             on = network.hidden(images[rows][few]) > 0
             total += on.sum(axis=0, dtype=np.int32)
             lit += on.mean(axis=(1, 2)).tolist()
         return total, lit
 
-    total, lit = np.zeros((network.window.places, network.hidden_size), np.int32), []
+    total, lit = np.zeros((rows_of_image, network.hidden_size), np.int32), []
     for rows in slices(len(images), 32 * FEW):
         quarters = [slice(rows.start + part.start, rows.start + part.stop) for part in slices(len(images[rows]), 64)]
         for part, its_lit in network.threads.each(count, quarters):

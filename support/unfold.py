@@ -3,12 +3,14 @@
 Both are exact, as everything before the ReLU and behind it is linear. weights and window: a network's, see model.py.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 
 def plain_shape(weights: dict[str, np.ndarray], window) -> tuple[int, int]:
-    """How many hidden units `plain` has, n H, and how many bytes."""
-    units = window.places * weights["b1"].shape[1]
+    """How many hidden units `plain` has, n H, or with mirrored ones 2 n H, and how many bytes."""
+    units = len(window.region) * weights["b1"].shape[1]
     rows = 3072 + len(weights) - 3 + weights["b2"].shape[1]  # a column of W1, an entry of each (1, n H), a row of W2
     return units, rows * units * weights["W1"].itemsize
 
@@ -20,6 +22,8 @@ def plain(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
     The map multiplies out: ((x - mean) P) W1 + b1 = x (P W1) + (b1 - mean P W1). Outside its window a unit's column of
     W1 is zero. Its row of W2 at a place is its region's, divided by the region's places.
     """
+    if window.mirror:
+        weights, window = mirrored(weights, window), replace(window, mirror=False)
     W1, b1, units = weights["W1"], weights["b1"], weights["b1"].shape[1]
     if window.P is not None:
         W1 = window.P[:, None] * W1 if window.P.ndim == 1 else window.P @ W1
@@ -35,13 +39,14 @@ def plain(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
 
 
 def mirrored(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
-    """The weights of 2 H units whose logits are the mean of the network's on an image and on its mirror image.
+    """The weights of 2 H units whose logits are the mean of the network's on an image and on its mirror image. Those of
+    a network with mirrored units are its own logits, and the 2 H units stand for themselves.
 
     A mirrored patch under W1 is the patch under a mirrored W1. In the coordinates of a map, mirroring is the matrix M
     with P M = mirrored P, and the mirrored W1 is M W1; the regions of W2's rows are mirrored, too. ValueError where the
     map sees other parts of a mirrored patch than of the patch, so that there is no M.
     """
-    flip = np.arange(window.pixels).reshape(3, window.size, window.size)[:, :, ::-1].ravel()
+    flip = window.flip
     W1, b1 = weights["W1"], weights["b1"]
     if window.P is None:
         other = W1[flip]

@@ -18,6 +18,10 @@ class Window:
     The places are pooled in regions x regions regions. A unit sees a patch, 3 size^2 pixels in [0, 1], as X = patch, or
     X = (patch - mean) P, with mean (3 size^2,) and P (3 size^2, k) or, for a factor a pixel, (3 size^2,). ValueError
     for what can't be.
+
+    mirror: each unit stands at each place twice, as it is and mirrored. Then P must keep left and right apart: each of
+    its columns is odd, which in a mirrored patch changes the sign of what it measures, or even, and the odd ones come
+    first, as `whitening` makes them.
     """
 
     size: int = 32
@@ -25,6 +29,7 @@ class Window:
     regions: int = 1
     mean: np.ndarray | None = None
     P: np.ndarray | None = None
+    mirror: bool = False
 
     def __post_init__(self):
         if not (1 <= self.size <= 32 and self.stride >= 1 and (32 - self.size) % self.stride == 0):
@@ -40,6 +45,12 @@ class Window:
         )
         if not fits:
             raise ValueError(f"mean {self.mean.shape} and P {self.P.shape} don't fit patches of {self.pixels}")
+        if self.mirror and self.size == 32:
+            raise ValueError("mirrored units need a window below 32 pixels")
+        if self.mirror and self.P is not None:
+            flip, signs = self.flip, np.repeat([-1, 1], [self.odd, self.inputs - self.odd])
+            if self.P.ndim == 1 or (self.P[flip] != self.P * signs).any() or (self.mean[flip] != self.mean).any():
+                raise ValueError("mirrored units need a map whose columns are odd, then even, under mirroring")
 
     @property
     def pixels(self) -> int:
@@ -66,24 +77,36 @@ class Window:
         return self.pixels if self.P is None or self.P.ndim == 1 else self.P.shape[1]
 
     @property
+    def flip(self) -> np.ndarray:
+        """The pixels of a patch in the order of the mirrored patch, (3 size^2,)."""
+        return np.arange(self.pixels).reshape(3, self.size, self.size)[:, :, ::-1].ravel()
+
+    @cached_property
+    def odd(self) -> int:
+        """How many columns of P are odd."""
+        return int((self.P[self.flip] == -self.P).all(axis=0).sum())
+
+    @property
     def map(self) -> dict[str, np.ndarray]:
         """The map's arrays by name; {} where units see pixels as they are."""
         return {} if self.P is None else {"mean": self.mean, "P": self.P}
 
     @cached_property
     def region(self) -> np.ndarray:
-        """The region of each place, (n,): the one that its middle lies in."""
+        """The region of each place, (n,): the one that its middle lies in. With mirror (2 n,): then follow the regions
+        of the mirrored units, which are those where they would stand in the mirrored image."""
         row = (2 * np.arange(self.side) + 1) * self.regions // (2 * self.side)
-        return (self.regions * row[:, None] + row).ravel()
+        region = self.regions * row[:, None] + row
+        return np.concatenate([region, region[:, ::-1]] if self.mirror else [region]).ravel()
 
     @cached_property
     def share(self) -> np.ndarray:
-        """1 / the places of each region, (q, 1) float32."""
+        """1 / the places of each region, (q, 1) float32; mirrored units count their own."""
         return np.float32(1) / np.bincount(self.region)[:, None].astype(np.float32)
 
     @cached_property
     def R(self) -> np.ndarray:
-        """Pooling as a matrix, (q, n): each place's share of each region."""
+        """Pooling as a matrix, (q, n), with mirror (q, 2 n): each place's share of each region."""
         return np.where(self.region == np.arange(self.q)[:, None], self.share, 0)
 
     @cached_property
@@ -109,7 +132,8 @@ class Window:
     def __str__(self):
         if self.size == 32:
             return "the whole image"
-        return f"{self.size}x{self.size} windows in steps of {self.stride}, {self.regions}x{self.regions} regions"
+        seen = f"{self.size}x{self.size} windows in steps of {self.stride}, {self.regions}x{self.regions} regions"
+        return f"{seen}, mirrored ones, too" if self.mirror else seen
 
     # ---- Maps, fitted to images (N, 3072) uint8 ---------------------------------------------------------------------
 
@@ -125,7 +149,7 @@ class Window:
         """The window that whitens its patches: the columns of P, (3 size^2, dims), are the leading principal components
         of the patches at all places, each divided by sqrt(variance + eps v), v the mean variance of all components.
 
-        Mirror images count as well, so that no side is preferred, and a mirror image can be folded into a network.
+        Mirror images count as well, so that no side is preferred, and a column is odd or even. The odd ones come first.
         """
         some = images[:: max(1, len(images) // -(-WHITENING_PATCHES // self.places))]
 
@@ -135,11 +159,30 @@ class Window:
 
         parts = threads.each(moments, slices(len(some), max(16, 8192 // self.places)))
         total, product = (sum(each) for each in zip(*parts, strict=True))
-        mirrored = np.arange(self.pixels).reshape(3, self.size, self.size)[:, :, ::-1].ravel()
-        count = len(some) * self.places
-        mean = (total + total[mirrored]) / (2 * count)
-        covariance = (product + product[np.ix_(mirrored, mirrored)]) / (2 * count) - np.outer(mean, mean)
-        variances, components = eigh((covariance / 255**2).astype(np.float32))
-        variances, components = np.maximum(variances[::-1], 1e-8), components[:, ::-1]
+        flip, count = self.flip, len(some) * self.places
+        mean = (total + total[flip]) / (2 * count)
+        C = ((product + product[np.ix_(flip, flip)]) / (2 * count) - np.outer(mean, mean)) / 255**2
+        variances, components = mirror_components(C, flip)
         P = components / np.sqrt(variances + eps * variances.mean())
-        return replace(self, mean=mean / 255, P=P[:, :dims])
+        return replace(self, mean=mean / 255, P=P[:, np.sort(np.argsort(-variances, kind="stable")[:dims])])
+
+
+def mirror_components(C: np.ndarray, flip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Principal components, (d, d) in columns, and their variances (d,), of a covariance C (d, d) that is the same with
+    its pixels mirrored, C[i, j] = C[flip[i], flip[j]].
+
+    Then a component is odd or even under mirroring. Each kind is found by itself, from a covariance of half the size,
+    C[i, j] - C[i, flip[j]] or C[i, j] + C[i, flip[j]] for i and j in the left half, so that it is so to the last bit.
+    """
+    pixels, variances, components = np.arange(len(C)), [], []
+    for sign, left in ((-1, pixels[pixels < flip]), (1, pixels[pixels <= flip])):
+        right = flip[left]
+        weight = np.where(left == right, 0.5, np.sqrt(0.5))[:, None]  # a pixel in the middle is its own mirror image
+        half = 2 * weight * weight.T * (C[np.ix_(left, left)] + sign * C[np.ix_(left, right)])
+        its_variances, vectors = eigh(half.astype(np.float32))
+        its_components = np.zeros((len(C), len(left)))
+        its_components[left] = weight * vectors
+        its_components[right] += sign * weight * vectors
+        variances.append(its_variances)
+        components.append(its_components)
+    return np.maximum(np.concatenate(variances), 1e-8), np.hstack(components)

@@ -31,16 +31,21 @@ def images():
 def network(kind, images, tmp_path):
     """A network of this kind with random weights, which tells images apart, as a float16 checkpoint has it."""
     rng = np.random.default_rng(0)
-    window = Window(8, 4, 3) if kind in ("whitened", "standardized") else Window()
+    windows = {"whitened": Window(8, 4, 3), "standardized": Window(8, 4, 3), "mirrored": Window(8, 4, 3, mirror=True)}
+    window = windows.get(kind, Window())
     hidden = 1024 if kind == "report" else 37
-    if kind == "whitened":
+    if kind in ("whitened", "mirrored"):
         window = window.whitening(images, 95, 0.1, model.Threads())
     elif kind == "standardized":
         window = window.standardizing(images)
     elif kind == "whole whitened":
         P = rng.normal(0, 0.02, (3072, 60)).astype(np.float32)  # as well as whitening's, which takes long to compute
         window = Window(mean=images.mean(axis=0, dtype=np.float32) / 255, P=P)
-    options = {"batchnorm": kind != "whitened", "dropout": 0.0, "classes": 12 if kind == "standardized" else 10}
+    options = {
+        "batchnorm": kind not in ("whitened", "mirrored"),
+        "dropout": 0.0,
+        "classes": 12 if kind == "standardized" else 10,
+    }
     net = model.Network(hidden, window, seed=rng, **options)
     net.weights["b1"][...] = rng.normal(0, 0.2, net.weights["b1"].shape)
     net.weights["b2"][...] = rng.normal(0, 0.2, net.weights["b2"].shape)
@@ -60,7 +65,7 @@ def network(kind, images, tmp_path):
     return model.load(path)[0]
 
 
-KINDS = ("whitened", "standardized", "whole whitened", "report")
+KINDS = ("whitened", "mirrored", "standardized", "whole whitened", "report")
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +149,9 @@ def test_page_gives_the_networks_probabilities_votes_and_filters(kind, browser, 
     maps, _ = evidence.votes(net, images[:3])
     got = np.array([each[0] for each in found]).reshape(maps.shape)
     assert np.abs(got - maps).max() < 0.01 * np.abs(maps).max()
+    written_out = net.fold_mirror() if net.window.mirror else net  # as the page has it
     for image, (_, units) in zip(images, found, strict=False):
-        best = evidence.strongest(net, image, 2, 5)
+        best = evidence.strongest(written_out, image, 2, 5)
         np.testing.assert_allclose([each["adds"] for each in units], [each.adds for each in best], rtol=0.01)
 
     filter_2 = browser.execute_script("return Array.from(filter(2))")

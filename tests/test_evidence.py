@@ -22,6 +22,9 @@ def window_of(size, stride, regions, map_kind):
     half = rng.random((200, 3, size, size))
     patches = np.concatenate([half, half[..., ::-1]]).reshape(400, pixels)
     mean = patches.mean(axis=0)
+    if map_kind == "mirror":
+        some = rng.integers(0, 256, (30, 3072), np.uint8)
+        return Window(size, stride, regions, mirror=True).whitening(some, 20, 0.1, model.Threads())
     if map_kind == "standardize":
         return Window(size, stride, regions, mean, 1 / patches.std(axis=0))
     if size == 32:
@@ -40,7 +43,7 @@ def network_of(window, batchnorm=True, dtype=np.float64, classes=10, hidden=13):
 
 
 WINDOWS = [(32, 1, 1, None), (32, 1, 1, "standardize"), (32, 1, 1, "whiten"), (8, 2, 3, None), (8, 2, 3, "whiten")]
-WINDOWS += [(8, 4, 3, "standardize"), (16, 16, 2, None), (6, 1, 1, "whiten")]
+WINDOWS += [(8, 4, 3, "standardize"), (16, 16, 2, None), (6, 1, 1, "whiten"), (8, 2, 3, "mirror")]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -24,12 +24,17 @@ def batch(m, seed=2):
     return rng.random((m, 3072)), rng.integers(0, 10, m)
 
 
-def make_window(size=32, stride=1, regions=1, dims=None):
-    """A window with a random map to `dims` numbers, or with dims = 0 a factor for each pixel."""
+def make_window(size=32, stride=1, regions=1, dims=None, mirror=False):
+    """A window with a random map to `dims` numbers, or with dims = 0 a factor for each pixel. mirror: two thirds of the
+    columns are even, and units stand at their places mirrored, too."""
     mean, P = normal(3 * size**2, seed=1), None
     if dims is not None:
         P = normal(3 * size**2, dims, seed=2) / size if dims else np.abs(mean) + 0.5
-    return Window(size, stride, regions, mean if dims is not None else None, P)
+    if mirror:
+        flip = Window(size).flip
+        mean, sign = mean + mean[flip], np.where(np.arange(dims) < dims // 3, -1, 1)
+        P = P + P[flip] * sign
+    return Window(size, stride, regions, mean if dims is not None else None, P, mirror)
 
 
 def make(window=None, hidden_size=7, dtype=np.float64, **options):
@@ -73,6 +78,21 @@ def test_linear(ones):
     assert np.array_equal(dW[1:3], (X.T @ dz)[1:3]) or error(dW[1:3], (X.T @ dz)[1:3]) < 1e-15
 
 
+def test_mirror():
+    window, W, b = make_window(24, 8, 1, dims=7, mirror=True), normal(7, 3), normal(1, 3, seed=1)
+    images, dz = batch(2)[0], normal(2 * 2 * window.places, 3, seed=3)
+    mirrored = images.reshape(2, 3, 32, 32)[..., ::-1].reshape(2, 3072)
+    X, its_mirror = (model.see(each, window, np.float64) for each in (images, mirrored))
+    z, cache = model.mirror_forward(X, W, b, window)
+    z, expected = z.reshape(2, 2, 2, 2, 3), (X[:, :7] @ W + b).reshape(2, 2, 2, 3)  # places in rows and columns
+    np.testing.assert_allclose(z[:, 0], expected, rtol=1e-12, atol=1e-12)
+    expected = (its_mirror[:, :7] @ W + b).reshape(2, 2, 2, 3)[:, :, ::-1]  # a place of the mirror image is opposite
+    np.testing.assert_allclose(z[:, 1], expected, rtol=1e-12, atol=1e-12)
+    dW, db = model.mirror_backward(dz, cache)
+    assert error(dW, numeric(lambda W: model.mirror_forward(X, W, b, window)[0], W, dz)) < TOLERANCE
+    assert error(db, numeric(lambda b: model.mirror_forward(X, W, b, window)[0], b, dz)) < TOLERANCE
+
+
 def test_batchnorm_in_training():
     z, gamma, beta, dout = normal(6, 3), normal(1, 3, seed=1), normal(1, 3, seed=2), normal(6, 3, seed=3)
     mean, var = normal(1, 3, seed=4), normal(1, 3, seed=5) ** 2
@@ -110,13 +130,15 @@ def test_relu():
     assert error(found, numeric(lambda z: model.relu_forward(z.copy())[0], z, dout)) < TOLERANCE
 
 
+@pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize(("stride", "regions"), [(8, 1), (8, 2), (8, 3), (12, 3), (24, 1)])
-def test_pool(stride, regions):
-    window = Window(8, stride, regions)
-    a1, ds = normal(2 * window.places, 3), normal(2, window.q, 3, seed=1)
+def test_pool(stride, regions, mirror):
+    window = Window(8, stride, regions, mirror=mirror)
+    rows = window.places * (1 + mirror)
+    a1, ds = normal(2 * rows, 3), normal(2, window.q, 3, seed=1)
     s, cache = model.pool_forward(a1, window)
     for image, region in np.ndindex(2, window.q):
-        places = np.flatnonzero(window.region == region) + image * window.places
+        places = np.flatnonzero(window.region == region) + image * rows
         np.testing.assert_allclose(s[image, region], a1[places].mean(axis=0), rtol=1e-6)  # share is float32
     assert error(model.pool_backward(ds, cache), numeric(lambda a: model.pool_forward(a, window)[0], a1, ds)) < 1e-7
 
@@ -217,6 +239,10 @@ NETWORKS = {
     "windows, BN": {"size": 8, "stride": 8, "dims": 9, "regions": 2, "batchnorm": True},
     "windows, dropout": {"size": 8, "stride": 8, "dims": 9, "regions": 3, "dropout": 0.5},
     "windows, BN, dropout": {"size": 8, "stride": 8, "regions": 3, "batchnorm": True, "dropout": 0.5},
+    "windows, mirrored": {"size": 8, "stride": 8, "dims": 9, "regions": 2, "mirror": True},
+    "windows, mirrored, BN, dropout": {
+        **{"size": 8, "stride": 6, "dims": 9, "regions": 3, "mirror": True, "batchnorm": True, "dropout": 0.5}
+    },
     "overlapping windows": {"size": 24, "stride": 4, "dims": 30, "regions": 3},
     "two classes": {"size": 16, "stride": 16, "classes": 2},
     "a hundred classes": {"size": 16, "stride": 16, "classes": 100, "dropout": 0.5},
@@ -227,7 +253,7 @@ NETWORKS = {
 def test_gradients_agree_with_central_differences(kind, monkeypatch):
     options = dict(NETWORKS[kind])
     window = make_window(
-        **{name: options.pop(name) for name in ("size", "stride", "regions", "dims") if name in options}
+        **{name: options.pop(name) for name in ("size", "stride", "regions", "dims", "mirror") if name in options}
     )
     monkeypatch.setattr(threads, "UNIT_BLOCK", 3)
     monkeypatch.setattr(threads, "WINDOW_UNIT_BLOCK", 3)
@@ -243,7 +269,9 @@ def test_gradients_of_a_single_image(monkeypatch):
     check_gradients(make(dropout=0.25), 1, 0.0, monkeypatch)
 
 
-@pytest.mark.parametrize("window", [Window(), make_window(16, 16, 2, dims=6)], ids=str)
+@pytest.mark.parametrize(
+    "window", [Window(), make_window(16, 16, 2, dims=6), make_window(16, 16, 2, dims=6, mirror=True)], ids=str
+)
 def test_how_a_batch_is_cut_changes_nothing_but_rounding(window, monkeypatch):
     images, labels = batch(20)
     found = []

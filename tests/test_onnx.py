@@ -47,6 +47,7 @@ ARCHITECTURES = {
     "windows with BN": (Window(6, 2, 1), "standardize", True),
     "windows apart": (Window(16, 16, 2), None, False),
     "folded": (Window(8, 4, 3), "whiten", False),
+    "mirrored": (Window(8, 4, 3, mirror=True), "whiten", True),
 }
 
 

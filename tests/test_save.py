@@ -19,6 +19,7 @@ ARCHITECTURES = {
     "whole, standardized": (make_window(dims=0), {}),
     "windows": (Window(8, 8, 2), {"dropout": 0.5}),
     "windows, whitened": (make_window(8, 6, 3, dims=9), {}),
+    "windows, mirrored": (make_window(8, 6, 3, dims=9, mirror=True), {}),
     "windows, standardized, BN": (make_window(8, 8, 2, dims=0), {"batchnorm": True}),
     "two classes": (make_window(8, 8, 2, dims=9), {"classes": 2}),
     "a hundred classes": (Window(), {"classes": 100}),

@@ -55,6 +55,10 @@ def whitened(size=8, stride=4, regions=3, dims=30):
     return Window(size, stride, regions, rng.random(3 * size**2), P)
 
 
+def mirrored(data):
+    return Window(8, 4, 3, mirror=True).whitening(data.train_images, 30, 0.1, model.Threads())
+
+
 @pytest.fixture(scope="module")
 def nets(data, tmp_path_factory):
     """A folder with a checkpoint with BN, ones with windows, without and with BN, and one with the report's arrays."""
@@ -62,6 +66,7 @@ def nets(data, tmp_path_factory):
     networks = {
         "bn": model.Network(40, seed=0),
         "windows": model.Network(24, whitened(), batchnorm=False, dropout=0.0, seed=1),
+        "mirrored": model.Network(24, mirrored(data), batchnorm=False, dropout=0.0, seed=1),
         "windows-bn": model.Network(6, Window(16, 8, 1), seed=2),
     }
     for name, network in networks.items():
@@ -97,13 +102,13 @@ def elsewhere(tmp_path, monkeypatch):
 # ---- What units see, in pixels ----
 
 
-@pytest.mark.parametrize("name", ["bn", "windows", "windows-bn"])
+@pytest.mark.parametrize("name", ["bn", "windows", "mirrored", "windows-bn"])
 def test_input_gradient_is_that_of_finite_differences(nets, data, name):
     network = model.load(nets / f"{name}.npz", dtype=np.float64)[0]
     c, rng = 3, np.random.default_rng(0)
     images = data.test_images[data.test_labels == c]
     share, lit = pixels.active_share(network, images)
-    assert share.shape == (network.window.places, network.hidden_size)
+    assert share.shape == (len(network.window.region), network.hidden_size)
     assert lit.mean() == pytest.approx(share.mean())
     found = pixels.mean_gradient(network, share, c)
     assert found.shape == (3072,)
@@ -116,7 +121,7 @@ def test_input_gradient_is_that_of_finite_differences(nets, data, name):
         assert (logits[0] - logits[1]) / 2e-6 == pytest.approx(found[pixel], rel=1e-4, abs=1e-8)
 
 
-@pytest.mark.parametrize("name", ["bn", "windows"])
+@pytest.mark.parametrize("name", ["bn", "windows", "mirrored"])
 def test_filters_and_class_pictures_are_those_of_the_plain_network(nets, name):
     network = model.load(nets / f"{name}.npz", dtype=np.float64)[0]
     plain, window = network.plain(), network.window
@@ -243,7 +248,7 @@ def test_activations_are_what_the_output_layer_takes(windows, data):
     assert f"{9 * 24:,} outputs" in caption
 
 
-@pytest.mark.parametrize("name", ["bn", "windows"])
+@pytest.mark.parametrize("name", ["bn", "windows", "mirrored"])
 def test_epochs_are_the_filters_that_the_run_kept(nets, data, name, tmp_path):
     path = nets / f"{name}.npz"
     s = visualize.Subject(path, *model.load(path), None)
@@ -341,7 +346,7 @@ def test_valid_but_extreme_weights_are_drawn(data, value, window):
 # ---- Text ----
 
 
-@pytest.mark.parametrize("name", ["bn", "windows"])
+@pytest.mark.parametrize("name", ["bn", "windows", "mirrored"])
 def test_all_text_is_legible_in_a_column(nets, data, name):
     s = visualize.Subject(nets / f"{name}.npz", *model.load(nets / f"{name}.npz"), data)
     for draw in visualize.FIGURES.values():

@@ -1,11 +1,12 @@
 """support/window.py and support/unfold.py: what units see, regions, and a network written out in other arrays."""
 
 import itertools
+from dataclasses import replace
 
 import model
 from model import Network
 from support import unfold
-from support.window import Window
+from support.window import Window, mirror_components
 
 import numpy as np
 import pytest
@@ -123,6 +124,59 @@ def test_see_is_the_map_of_the_patches(size, dims):
 
 
 # ---- The same network in other arrays -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+@pytest.mark.parametrize(("stride", "regions"), [(8, 1), (8, 2), (6, 3)])
+def test_mirrored_units_see_an_image_and_its_mirror_image_alike(stride, regions, batchnorm):
+    network, (images, _) = make(make_window(8, stride, regions, 9, mirror=True), 5, batchnorm=batchnorm), batch(4)
+    z2 = network.logits(images)
+    assert error(network.logits(mirrored(images)), z2) < 1e-12
+    one_sided = network.copy(window=replace(network.window, mirror=False))
+    assert error((one_sided.logits(images) + one_sided.logits(mirrored(images))) / 2, z2) < 1e-12
+    assert np.ptp(z2, axis=0).min() > 1e-3  # it does tell images apart
+    written_out = network.fold_mirror()
+    assert (written_out.hidden_size, written_out.window.mirror) == (10, False)
+    assert error(written_out.logits(images), z2) < 1e-12
+    plain, units = network.plain(), 2 * 5 * network.window.places
+    assert unfold.plain_shape(network.weights, network.window)[0] == units == plain["W1"].shape[1]
+    same = Network(units, batchnorm=batchnorm, dropout=0, dtype=np.float64)
+    same.load_weights(plain)
+    assert error(same.logits(images), z2) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("window", "complaint"),
+    [
+        (lambda: Window(mirror=True), "a window below 32 pixels"),
+        (lambda: replace(make_window(8, 8, 2, 9), mirror=True), "odd, then even"),
+        (lambda: replace(make_window(8, 8, 2, 0), mirror=True), "odd, then even"),
+        (lambda: replace(symmetric_window(8, 8, 2, "whiten"), mirror=True), "odd, then even"),
+        (lambda: turned(make_window(8, 8, 2, 9, mirror=True)), "odd, then even"),
+        (lambda: Network(3, Window(8, 8, 2, mirror=True)), "need a map"),
+    ],
+)
+def test_mirrored_units_that_cannot_be_are_refused(window, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        window()
+
+
+def turned(window):
+    return replace(window, P=window.P[:, ::-1])
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_components_of_a_symmetric_covariance(size):
+    flip, rng = mirror_of(size), np.random.default_rng(0)
+    patches = rng.normal(size=(100, 3 * size**2)) @ rng.normal(size=(3 * size**2, 3 * size**2))
+    C = np.cov(np.concatenate([patches, patches[:, flip]]).T).reshape(len(flip), len(flip))
+    variances, components = mirror_components(C, flip)
+    np.testing.assert_allclose(np.sort(variances), np.linalg.eigvalsh(C), rtol=1e-3)
+    np.testing.assert_allclose(components.T @ components, np.eye(len(C)), atol=1e-5)
+    np.testing.assert_allclose(components.T @ C @ components, np.diag(variances), atol=1e-4 * variances.max())
+    odd = 3 * size * (size // 2)
+    assert np.array_equal(components[flip, :odd], -components[:, :odd])
+    assert np.array_equal(components[flip, odd:], components[:, odd:])
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
