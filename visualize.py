@@ -23,6 +23,7 @@ from pathlib import Path
 import model
 import train
 from data import cifar10, synthetic
+from data.augmentation import augment
 from support import cli, image_figures, metrics, npz, page, weight_figures
 from support.checkpoints import default_checkpoint, kept_epochs, trained_on
 from support.cli import UserError, clean, shorter
@@ -171,8 +172,10 @@ def augmentation(s: Subject) -> Figured:
     settings = s.info.get("settings")
     if not isinstance(settings, dict):
         raise LeftOut("the file doesn't say how the training images were augmented")
-    flip, shift = settings.get("flip", False) is True, settings.get("shift", 0)
-    if type(shift) is not int or not 0 <= shift <= 16 or not (flip or shift):
+    flip, shift, jitter = (settings.get(name, 0) for name in ("flip", "shift", "jitter"))
+    flip = flip is True and settings.get("mirror") is not True
+    known = type(shift) is int and 0 <= shift <= 16 and type(jitter) in (int, float) and 0 <= jitter <= 1
+    if not known or not (flip or shift or jitter):
         raise LeftOut("training images were not augmented")
     if s.data is None:
         raise LeftOut(s.no_data)
@@ -184,11 +187,12 @@ def augmentation(s: Subject) -> Figured:
         image_figures.titled(line[0], images[row], "original" if row == rows[0] else "", "black")
         line[0].set_ylabel(s.name(s.data.train_labels[row]))
         for k, ax in enumerate(line[1:]):
-            drawn = train.augment(images[row : row + 1].copy(), flip, shift, rng)[0]
+            drawn = augment(images[row : row + 1].copy(), rng, flip, shift, jitter)[0]
             image_figures.titled(ax, drawn, f"draw {k + 1}" if row == rows[0] else "")
     figure.supxlabel(s.note, fontsize=8)
     ways = ["mirrored with probability 1/2"] * flip
     ways += [f"moved by up to {shift} pixels in each direction, the border mirrored into the gap"] * bool(shift)
+    ways += ["with other contrast, brightness and colours"] * bool(jitter)
     return figure, (
         "Training images (left, framed), and four draws of what an epoch may show in place of each: "
         f"{' and '.join(ways)}."

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import model
 import train
+from data.augmentation import augment
 from support import cli, npz
 from support.settings import SettingError
 from support.window import Window
@@ -350,7 +351,8 @@ def test_settings_that_cannot_be_are_refused_by_name(flags, go, tmp_path):
 
 
 def test_every_setting_that_may_have_no_effect_is_tried_above():
-    assert all(any(f"--{name.replace('_', '-')} " in flags for flags in REFUSED) for name in train.NEEDS)
+    tried = {word.removeprefix("--no-").removeprefix("--") for flags in REFUSED for word in flags.split()}
+    assert {name.replace("_", "-") for name in train.NEEDS} <= tried
 
 
 @pytest.mark.parametrize(
@@ -440,7 +442,7 @@ def test_augmentation_flips_and_shifts_each_image_by_itself(flip, shift):
     image = np.random.default_rng(1).integers(0, 256, (32, 32), dtype=np.uint8)
     images = np.tile(image.ravel(), (400, 3))
     padded, seen = np.pad(image, shift, mode="reflect"), []
-    results = train.augment(images.copy(), flip, shift, np.random.default_rng(0))
+    results = augment(images.copy(), np.random.default_rng(0), flip, shift)
     assert (results.shape, results.dtype) == (images.shape, images.dtype)
     for result in results.reshape(-1, 3, 32, 32):
         assert np.array_equal(result[0], result[2])
@@ -456,13 +458,31 @@ def test_augmentation_flips_and_shifts_each_image_by_itself(flip, shift):
     assert len(set(seen)) == (2 * shift + 1) ** 2 * (1 + flip)
     if flip:
         assert 150 < sum(flipped for _, _, flipped in seen) < 250
-    again = train.augment(images.copy(), flip, shift, np.random.default_rng(0))
+    again = augment(images.copy(), np.random.default_rng(0), flip, shift)
     assert np.array_equal(results, again)
 
 
 def test_without_augmentation_images_stay():
     images = np.random.default_rng(1).integers(0, 256, (5, 3072), dtype=np.uint8)
-    assert np.array_equal(train.augment(images.copy(), False, 0, np.random.default_rng(0)), images)
+    assert np.array_equal(augment(images.copy(), np.random.default_rng(0)), images)
+
+
+def test_jitter_changes_each_channel_of_each_image_by_itself():
+    images = np.tile(np.random.default_rng(1).integers(80, 176, (1, 3072), dtype=np.uint8), (500, 1))
+    results = augment(images.copy(), np.random.default_rng(0), jitter=0.1)
+    assert (results.shape, results.dtype) == (images.shape, np.uint8)
+    lines = np.array(
+        [
+            np.polyfit(before / 127.5 - 1, after / 127.5 - 1, 1)
+            for before, after in zip(images.reshape(-1, 1024), results.reshape(-1, 1024), strict=True)
+        ]
+    ).reshape(500, 3, 2)  # gain and offset of every channel
+    np.testing.assert_allclose(lines.mean(axis=(0, 1)), [1, 0], atol=0.02)
+    np.testing.assert_allclose(lines.std(axis=(0, 1)), [0.12, 0.06], rtol=0.15)  # of 1 and 2/3 together
+    np.testing.assert_allclose(lines.mean(axis=1).std(axis=0), [0.107, 0.054], rtol=0.15)
+    np.testing.assert_allclose((lines - lines.mean(axis=1, keepdims=True)).std(axis=(0, 1)), [0.054, 0.027], rtol=0.15)
+    bright = augment(np.full((500, 3072), 250, np.uint8), np.random.default_rng(0), jitter=0.5)
+    assert {0, 255} <= set(bright.ravel().tolist())  # cut, not wrapped around
 
 
 # ---- What the units see ---------------------------------------------------------------------------------------------
