@@ -11,7 +11,8 @@
 
 The numbers are those of the course report that the project comes from, which has no (2) and (5). Its network sees the
 whole image: k = 3072, n = q = 1. With a smaller window the units are copied to every place of it, a convolution, and
-pooled. `see` and `pool` are linear, so it still is 3072 -> n H -> C with one ReLU layer: `Network.plain` writes it out.
+pooled; with mirrored units they stand there a second time, as seen in a mirror, and an image has 2 n rows in z1 and a1.
+`see` and `pool` are linear, so it still is 3072 -> n H -> C with one ReLU layer: `Network.plain` writes it out.
 
 The file reads in the order in which data meets it: equations in pairs of forward and backward, update, network, file.
 """
@@ -81,10 +82,10 @@ def linear_backward(dz: Array, cache):
 
 
 def mirror_forward(X: Array, W: Array, b: Array, window: Window):
-    """(1) of images and of their mirror images: X (m n, k + 1) -> z (m 2 n, H), an image's n rows, then its mirrored n.
+    """(1) with mirrored units: X (m n, k + 1) -> z (m 2 n, H), an image's n rows, then what they are in a mirror.
 
-    In a mirrored patch the odd columns of X, which come first, change their sign. So both are sums of the same two
-    products, which together cost no more than one: z = (X_even W_even + b) +- X_odd W_odd.
+    A mirror changes the sign of X's odd columns, which come first, and of no other. So both are made of the same two
+    products, which together cost no more than X W: z = (X_even W_even + b) +- X_odd W_odd.
     """
     odd = window.odd
     of_even, of_odd = X[:, odd:] @ np.vstack([W[odd:], b]), X[:, :odd] @ W[:odd]
@@ -96,7 +97,8 @@ def mirror_forward(X: Array, W: Array, b: Array, window: Window):
 
 
 def mirror_backward(dz: Array, cache):
-    """dL/dW and dL/db of the above: X_even^T (dz + dz mirrored), X_odd^T (dz - dz mirrored), and sums of the first."""
+    """dL/dW_even = X_even^T (dz + mirrored dz), dL/dW_odd = X_odd^T (dz - mirrored dz), dL/db, the sum of dz + mirrored
+    dz."""
     X, window = cache
     dz, mirrored = dz.reshape(-1, 2, window.places, dz.shape[1]).transpose(1, 0, 2, 3)
     of_even, of_odd = (both.reshape(len(X), -1) for both in (dz + mirrored, dz - mirrored))

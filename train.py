@@ -115,14 +115,17 @@ class Settings:
             self.seen()
         except ValueError as error:
             raise SettingError("window", self.window, f"can't be: {error}") from None
-        if self.mirror and not (self.window < 32 and self.preprocess == "whiten"):
-            raise SettingError("mirror", self.mirror, "needs --window below 32 and --preprocess whiten")
         if self.batchnorm and self.batch_size < 2:
             raise SettingError("batch_size", self.batch_size, "must be at least 2, or give --no-batchnorm")
 
     def seen(self) -> Window:
         """The window, without its map. stride and regions have no effect where it is the whole image."""
-        return Window(self.window, self.stride, self.regions, mirror=self.mirror) if self.window < 32 else Window()
+        return Window(self.window, self.stride, self.regions, mirror=self.mirrors) if self.window < 32 else Window()
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether units stand mirrored, too."""
+        return self.mirror and self.window < 32 and self.preprocess == "whiten"
 
     @property
     def inputs(self) -> int:
@@ -171,7 +174,8 @@ NEEDS = {
     "regions": (lambda s: s.window < 32, "give --window below 32"),
     "whiten_dims": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
     "whiten_eps": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
-    "flip": (lambda s: not s.mirror, "give --no-mirror"),
+    "mirror": (lambda s: s.window < 32 and s.preprocess == "whiten", "give --window below 32 and --preprocess whiten"),
+    "flip": (lambda s: not s.mirrors, "give --no-mirror"),
     "lr_decay": (lambda s: s.schedule == "report", "give --schedule report"),
     "step_decay": (lambda s: s.schedule == "report" and s.epochs > 10, "give --schedule report and --epochs above 10"),
     "bn_lr_scale": (lambda s: s.batchnorm, "give --batchnorm"),
@@ -235,7 +239,7 @@ def batches(images, labels, rows, settings: Settings, rng: np.random.Generator) 
         batch = rows[start : start + settings.batch_size]
         if settings.batchnorm and len(batch) == 1 < len(rows):
             continue  # BN has no statistics of one image; another one is left over in the next epoch
-        flip = settings.flip and not settings.mirror
+        flip = settings.flip and not settings.mirrors
         yield augment(images[batch], rng, flip, settings.shift, settings.jitter), labels[batch]
 
 

@@ -53,7 +53,7 @@ def batches(case: Case) -> Iterator[tuple]:
             yield square.reshape(-1, PIXELS), labels[rows]
 
 
-def ours(case: Case) -> Callable:
+def ours(case: Case, mirror: bool = False) -> Callable:
     import model
     from support.window import Window
 
@@ -62,7 +62,8 @@ def ours(case: Case) -> Callable:
     stream, window, options = batches(case), None, {"dropout": DROPOUT}
     if case.windows:
         P = np.random.default_rng(0).standard_normal((3 * SIZE**2, DIMS)) / SIZE
-        window = Window(SIZE, STRIDE, REGIONS, mean=np.full(len(P), 0.5), P=P)
+        P += P[Window(SIZE).flip] * np.repeat([-1, 1], [DIMS // 2, DIMS - DIMS // 2])  # odd columns, then even ones
+        window = Window(SIZE, STRIDE, REGIONS, mean=np.full(len(P), 0.5), P=P, mirror=mirror)
         options = {"batchnorm": False, "dropout": 0}
     net = model.Network(case.hidden, window, classes=CLASSES, threads=case.threads, **options)
     if case.windows:
@@ -205,6 +206,7 @@ def sklearn_step(case: Case) -> Callable:
 
 CONTENDERS = {
     "ours": ("ours", ours),
+    "mirrored": ("ours with mirrored units, twice as many", partial(ours, mirror=True)),
     "floor": ("floor: the two products, on our threads", floor),
     "floor-blas": ("floor: the two products, on BLAS's threads", floor_blas),
     "traffic": ("W1 and its velocity, read and written once", traffic),
@@ -214,4 +216,4 @@ CONTENDERS = {
     "sklearn": ("scikit-learn, no BN, no dropout", sklearn_step),
 }
 PEERS = ("torch", "torch-fused", "torch-compile", "sklearn")
-WHOLE_ONLY = ("traffic", "sklearn")  # not for windows
+WHOLE_ONLY, WINDOWS_ONLY = ("traffic", "sklearn"), ("mirrored",)

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import timing
-from contenders import CONTENDERS, PEERS, SIZE, STRIDE, WHOLE_ONLY, Case
+from contenders import CONTENDERS, PEERS, SIZE, STRIDE, WHOLE_ONLY, WINDOWS_ONLY, Case
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for imports within functions, see contenders.py
 
@@ -62,7 +62,7 @@ def counted(threads: int) -> str:
 
 def compare(case: Case, peers: list[str], rounds: int, steps: int) -> bool:
     """Print a case's table and the two ratios that count; whether ours and the floor are in it."""
-    left_out = {*PEERS} - {*peers} | ({*WHOLE_ONLY} if case.windows else set())
+    left_out = {*PEERS} - {*peers} | {*(WHOLE_ONLY if case.windows else WINDOWS_ONLY)}
     starts = {
         name: partial(timing.Worker, timing.serve, make, case, threads=case.threads)
         for name, (_, make) in CONTENDERS.items()

@@ -144,9 +144,9 @@ def test_quick_learns_from_windows(go, tmp_path):
     network, info = model.load(tmp_path / "net.npz")
     assert (network.window.size, network.window.stride, network.window.regions) == (8, 6, 3)
     assert network.window.P.shape == (192, 20)
-    assert "8 units at 25 places (8x8 windows in steps of 6, 3x3 regions)" in out
+    assert "8 units at 25 places (8x8 windows in steps of 6, 3x3 regions, mirrored ones, too)" in out
     assert info["history"]["train_loss"][-1] < info["history"]["train_loss"][0] < 2.31
-    network.fold_mirror()  # the map is symmetric enough
+    assert network.window.mirror and not network.fold_mirror().window.mirror
 
 
 def test_like_starts_from_a_checkpoints_settings(go, tmp_path):
@@ -336,8 +336,8 @@ REFUSED = {
     "--recipe quick --step_decay 0.3": ["--step-decay 0.3 has no effect here"],
     "--no-batchnorm --bn-lr-scale 2": ["--bn-lr-scale 2.0 has no effect here", "--batchnorm"],
     "--recipe quick --mirror --no-flip": ["--no-flip has no effect here: leave it out, or give --no-mirror"],
-    "--mirror": ["--mirror needs --window below 32 and --preprocess whiten"],
-    "--recipe quick --mirror --preprocess standardize": ["--mirror needs", "--preprocess whiten"],
+    "--mirror": ["--mirror has no effect here: leave it out, or give --window below 32 and --preprocess whiten"],
+    "--recipe quick --mirror --preprocess standardize": ["--mirror has no effect", "--preprocess whiten"],
     "--lambda-reg 0 --hidden-lambda-scale 2": ["--hidden-lambda-scale 2.0 has no effect here", "--lambda-reg above 0"],
     "--no-batchnorm --bn-lr-scale 0": ["--bn-lr-scale 0.0 has no effect here"],
     "--epochs 2 --patience 5": ["--patience 5 has no effect here", "give more --epochs"],
@@ -386,12 +386,13 @@ def test_recipes_are_settings_that_single_flags_override(recipe):
 
 def test_effective_settings_are_those_that_do_something():
     report = train.effective(Settings())
-    assert set(asdict(Settings())) - set(report) == {"stride", "regions", "whiten_dims", "whiten_eps"}
+    assert set(asdict(Settings())) - set(report) == {"stride", "regions", "mirror", "whiten_dims", "whiten_eps"}
     quick = train.effective(asdict(train.resolve({}, "quick")))
-    assert not {"lr_decay", "step_decay", "bn_lr_scale"} & set(quick)
+    assert not {"lr_decay", "step_decay", "bn_lr_scale", "flip"} & set(quick)
     assert {"stride", "regions", "whiten_dims", "whiten_eps", "window"} <= set(quick)
     assert "step_decay" not in train.effective(Settings(epochs=10))
-    assert train.resolve({"window": 32}, "quick").seen().places == 1  # quick's stride and regions do nothing then
+    assert train.resolve({"window": 32}, "quick").seen().places == 1  # quick's stride, regions, mirror do nothing then
+    assert "flip" in train.effective(train.resolve({"preprocess": "standardize"}, "quick"))
 
 
 def test_help_shows_every_setting_with_its_defaults(run):
