@@ -3,7 +3,7 @@
     X  = see(images)         (m n, k)         what the units see at each of n places; the whole image is n = 1
     z1 = X W1 + b1           (m n, H)   (1)   H hidden units, the same at every place
     z1^ = BN(z1)             (m n, H)   (3)   batch normalisation, optional
-    a1 = ReLU(z1^)           (m n, H)   (4)
+    a1 = ReLU(z1^)           (m n, H)   (4)   at most `cap`, where there is one
     s  = pool(a1)            (m, q H)         means over the places of each of q regions; n = 1: a1 itself
     s  = s * mask / (1 - p)  (m, q H)   (6)   inverted dropout, optional
     z2 = s W2 + b2           (m, C)     (7)   logits of C classes
@@ -12,7 +12,8 @@
 The numbers are those of the course report that the project comes from, which has no (2) and (5). Its network sees the
 whole image: k = 3072, n = q = 1. With a smaller window the units are copied to every place of it, a convolution, and
 pooled; with mirrored units they stand there a second time, as seen in a mirror, and an image has 2 n rows in z1 and a1.
-`see` and `pool` are linear, so it still is 3072 -> n H -> C with one ReLU layer: `Network.plain` writes it out.
+A unit with a cap is two ReLU units, min(ReLU(z), cap) = ReLU(z) - ReLU(z - cap). `see` and `pool` are linear, so it still
+is 3072 -> hidden -> C with one ReLU layer: `Network.plain` writes it out.
 
 The file reads in the order in which data meets it: equations in pairs of forward and backward, update, network, file.
 """
@@ -144,16 +145,18 @@ def batchnorm_backward(dout: Array, cache):
     return dout, dgamma, dbeta
 
 
-def relu_forward(z1: Array):
-    """a1 = ReLU(z1) (4), in place. (Multiplying by z1 > 0 is faster than np.maximum, and the mask is needed anyway.)"""
+def relu_forward(z1: Array, cap: float = 0.0):
+    """a1 = ReLU(z1) (4), in place; with a cap > 0 no more than that, as in ReLU6 (Krizhevsky 2010)."""
     active = z1 > 0
-    z1 *= active
+    if cap:
+        active &= z1 < cap
+    np.clip(z1, 0, cap or np.inf, out=z1)  # np.maximum takes three times as long
     return z1, active
 
 
 def relu_backward(da1: Array, active: Array):
-    """dL/dz1 = dL/da1 * ReLU'(z1) (13), in place."""
-    da1 *= active
+    """dL/dz1 = dL/da1 * ReLU'(z1) (13), in place: 0 where z1 is below 0 or above the cap."""
+    da1 *= active.astype(da1.dtype)  # faster than to multiply by booleans
     return da1
 
 
@@ -254,7 +257,7 @@ class Network:
     """3072 -> hidden units -> logits.
 
     Arguments: hidden_size H; window, what the units see; classes C; batchnorm and dropout (the drop probability,
-    0 <= p < 0.998, to the nearest 1/256) as in the report. seed: an int, or the numpy Generator that draws the weights
+    0 <= p < 0.998, to the nearest 1/256) as in the report; cap, the most that a unit gives, 0 for no limit. seed: an int, or the numpy Generator that draws the weights
     and, in training, dropout's masks; it is the attribute `rng` then. ValueError for what can't be.
 
     Images are (N, 3072), uint8 in 0..255 or floats in [0, 1]; labels are (N,) integers in 0..C-1. `weights` holds
@@ -269,16 +272,19 @@ class Network:
         classes: int = 10,
         batchnorm: bool = True,
         dropout: float = 0.5,
+        cap: float = 0.0,
         seed: int | np.random.Generator = 0,
         dtype=np.float32,
         threads: int = 1,
     ):
         if not (0 <= dropout < 1 and round(256 * dropout) < 256):
             raise ValueError(f"dropout must be at least 0 and below 0.998, not {dropout}")
+        if not 0 <= cap < np.inf:
+            raise ValueError(f"cap must be a number of at least 0, not {cap}")
         if not (1 <= hidden_size <= MAX_UNITS and 2 <= classes <= MAX_CLASSES):
             raise ValueError(f"{hidden_size} units or {classes} classes: at most {MAX_UNITS:,} and 2 to {MAX_CLASSES}")
         self.hidden_size, self.classes, self.batchnorm, self.dropout = hidden_size, classes, batchnorm, dropout
-        self.dtype, self.threads, self.rng = np.dtype(dtype), Threads(threads), np.random.default_rng(seed)
+        self.cap, self.dtype, self.threads, self.rng = cap, np.dtype(dtype), Threads(threads), np.random.default_rng(seed)
         window = window or Window()
         if window.mirror and window.P is None:
             raise ValueError("mirrored units need a map, such as Window.whitening makes")
@@ -305,6 +311,7 @@ class Network:
         seen = "" if self.whole else f" at {self.window.places} places ({self.window})"
         parameters = sum(array.size for array in self.velocity.values())
         parts = "batch normalisation, " * self.batchnorm + f"dropout {self.dropout:g}, " * (self.dropout > 0)
+        parts += f"activations up to {self.cap:g}, " * (self.cap > 0)
         return f"{PIXELS} -> {self.hidden_size:,} units{seen} -> {self.classes}; {parts}{parameters:,} parameters"
 
     def summary(self) -> str:
@@ -327,7 +334,7 @@ class Network:
             norm = None
             if self.batchnorm:
                 z1, norm = batchnorm_forward(z1, *(w[name][:, units] for name in BATCHNORM), train)  # (3)
-            a1, active = relu_forward(z1)  # (4)
+            a1, active = relu_forward(z1, self.cap)  # (4)
             s[:, :, units], _ = pool_forward(a1, self.window)
             return linear, norm, active
 
@@ -448,7 +455,7 @@ class Network:
     def hidden(self, images: Array) -> Array:
         """a1 (N, n, H), with mirrored units (N, 2 n, H), in inference mode: (1), (3) and (4)."""
         z1, _ = self._first(see(images, self.window, self.dtype))
-        return relu_forward(self.normalized(z1))[0].reshape(len(images), -1, self.hidden_size)
+        return relu_forward(self.normalized(z1), self.cap)[0].reshape(len(images), -1, self.hidden_size)
 
     def normalized(self, z1: Array) -> Array:
         """z1^ (3) in inference mode, (rows, H); z1 itself without batch normalisation."""
@@ -476,7 +483,7 @@ class Network:
     def copy(self, weights: dict[str, Array] | None = None, window: Window | None = None) -> "Network":
         """A network with the same weights and statistics, or with those of as many other units, and no velocity."""
         weights = weights or self.weights
-        options = {"classes": self.classes, "batchnorm": self.batchnorm, "dropout": self.dropout, "dtype": self.dtype}
+        options = {name: getattr(self, name) for name in ("classes", "batchnorm", "dropout", "cap", "dtype")}
         network = Network(weights["b1"].shape[1], window or self.window, threads=self.threads.count, **options)
         network.load_weights(weights)
         return network
@@ -492,7 +499,7 @@ class Network:
 
     def plain(self) -> dict[str, Array]:
         """The same function as one dense layer in the report's arrays, W1 (3072, n H), ...: see unfold.py."""
-        return unfold.plain(self.weights, self.window)
+        return unfold.plain(self.weights, self.window, self.cap)
 
     def fold_mirror(self) -> "Network":
         """2 H units whose logits are the mean of this network's on an image and its mirror image: see unfold.py."""
@@ -507,7 +514,7 @@ class Network:
         window = self.window
         arrays = npz.cast(self.weights | window.map, storage or self.dtype)
         seen = {name: getattr(window, name) for name in ("size", "stride", "regions", "mirror")}
-        architecture = {"window": seen, "batchnorm": self.batchnorm, "dropout": self.dropout}
+        architecture = {"window": seen, "batchnorm": self.batchnorm, "dropout": self.dropout, "cap": self.cap}
         npz.write_npz(path, arrays, {"architecture": architecture} | (info or {}))
 
 
@@ -529,7 +536,7 @@ def load(path: str | Path, threads: int = 1, dtype=np.float32) -> tuple[Network,
         if n * H > max(10**6, 128 * os.path.getsize(path)):  # uncompressed, that is the most: W1 (1, H), W2 (H, 2)
             raise npz.Fault(f"has {H:,} units at {n} places, which no file of its size holds")
         options = {"batchnorm": bool(architecture["batchnorm"]), "dropout": float(architecture["dropout"])}
-        options |= {"classes": arrays["W2"].shape[1], "dtype": dtype, "threads": threads}
+        options |= {"cap": float(architecture.get("cap", 0)), "classes": arrays["W2"].shape[1], "dtype": dtype, "threads": threads}
         network = Network(H, window, **options)
         network.load_weights(arrays)
     return network, info

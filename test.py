@@ -367,7 +367,7 @@ def prepare(args: argparse.Namespace, networks: list[Network]) -> Network | None
     if args.export and args.export.suffix == ".onnx":
         check_onnx(args.export, networks[0])
     elif args.export:
-        units, size = unfold.plain_shape(networks[0].weights, networks[0].window)
+        units, size = unfold.plain_shape(networks[0].weights, networks[0].window, networks[0].cap)
         if size > npz.MAX_BYTES:
             raise UserError(
                 f"--export {args.export}: the report's arrays of this network, with {units:,} units, would take "

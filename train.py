@@ -45,9 +45,7 @@ class Settings:
     window: int = setting(32, "pixels in a row of the window that a unit sees; 32: the whole image", low=1, high=32)
     stride: int = setting(1, "pixels between two places of the window", low=1, high=31)
     regions: int = setting(1, "N x N regions of places, in each of which a unit's activations are averaged", low=1)
-    mirror: bool = setting(
-        False, "each unit stands at each place mirrored, too, so that an image and its mirror image are one to it"
-    )
+    mirror: bool = setting(False, "each unit stands at each place mirrored, too: left and right are alike")
     preprocess: str = setting(
         "none",
         "pixels in [0, 1] as they are, standardized per channel, or patches whitened by principal components",
@@ -64,6 +62,7 @@ class Settings:
         choices=("he", "patches"),
     )
     batchnorm: bool = setting(True, "batch normalisation before the ReLU", aliases=("use-batchnorm",))
+    cap: float = setting(0.0, "the most that a hidden unit gives, as ReLU6 does with 6; 0: no limit", low=0, high=1e6)
     dropout: float = setting(
         0.5,
         "probability that a hidden unit is dropped, kept to the nearest 1/256",
@@ -73,9 +72,7 @@ class Settings:
     )
     flip: bool = setting(True, "mirror every other training image, at random")
     shift: int = setting(0, "move training images by up to this many pixels in each direction", low=0, high=16)
-    jitter: float = setting(
-        0.0, "change training images' contrast, brightness and colours, by this much", low=0, high=1
-    )
+    jitter: float = setting(0.0, "change training images' contrast, brightness, colours by this much", low=0, high=1)
     epochs: int = setting(100, "passes over the training images, at most", low=1, high=10**6)
     batch_size: int = setting(128, "images in a mini-batch", low=1, high=10**6)
     learning_rate: float = setting(
@@ -214,7 +211,8 @@ def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None =
 
 def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Generator) -> None:
     """First weights by example (Coates, Lee & Ng 2011): each column of W1 is a random patch of the images (N, 3072), as
-    the units see it, with norm sqrt(2); b1 is -1, so that a unit fires for what is like its patch; W2 is 0."""
+    the units see it, with norm sqrt(2), so that a unit fires for what is like its patch; b1 is -2 to 0, at random, so that
+    units set in at different likenesses; W2 is 0."""
     window, H = network.window, network.hidden_size
     rows, places = rng.integers(0, len(images), H), rng.integers(0, window.places, H)
     patches = np.empty((H, window.inputs), network.dtype)
@@ -224,7 +222,7 @@ def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Gene
         patches[units] = X[np.arange(len(X)), places[units]]
     patches *= np.sqrt(2) / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-6)
     network.weights["W1"][...] = patches.T
-    network.weights["b1"][...] = -1
+    network.weights["b1"][...] = rng.uniform(-2, 0, H)
     network.weights["W2"][...] = 0
     network.standardize(images[:1024])
 
@@ -294,6 +292,7 @@ class Run:
             classes=len(data.class_names),
             batchnorm=settings.batchnorm,
             dropout=settings.dropout,
+            cap=settings.cap,
             seed=self.rng,
             threads=threads,
         )

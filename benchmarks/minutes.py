@@ -76,7 +76,7 @@ def torch_training(recipe: str, minutes: float, data: cifar10.Dataset, threads: 
         bias = (b1 - mean @ filters).ravel()
         if window.mirror:
             filters, bias = torch.cat([filters, filters[window.flip]], 1), torch.cat([bias, bias])
-        a1 = conv2d(pixels, filters.T.reshape(-1, 3, size, size), bias, window.stride).relu_()
+        a1 = conv2d(pixels, filters.T.reshape(-1, 3, size, size), bias, window.stride).clamp_(0, settings.cap or None)
         a1 = a1.flatten(2).unflatten(1, (-1, W1.shape[1])).transpose(1, 2).flatten(2)  # (m, H, n), mirrored (m, H, 2 n)
         s = (a1 @ R.T.to(torch.float32)).transpose(1, 2)  # (m, q, H)
         s = s * dropout(torch.ones(len(s), 1, s.shape[2]), p) if p else s

@@ -1,7 +1,8 @@
 // The network of model.py once more, in plain JavaScript: one image goes forward, and its votes come back.
 //
 //   X  = see(image)                     (n, k)   what the units see at each of n places; the whole image is n = 1
-//   a1 = ReLU(scale (X W1) + shift)     (n, H)   (1), (3), (4): b1 and batch normalisation are in scale and shift
+//   a1 = ReLU(scale (X W1) + shift)     (n, H)   (1), (3), (4), with a cap no more than that: b1 and batch normalisation
+//                                                are in scale and shift
 //   s  = pool(a1)                       (q, H)   means over the places of each of q regions
 //   z2 = s W2 + b2                      (C)      (7)
 //   y  = softmax(z2)                    (C)      (8)
@@ -40,7 +41,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const { W1, W2, b2, scale, shift, mean, P, examples } = Object.fromEntries(
   Object.entries(data.arrays).map(([name, array]) => [name, decoded(array)]),
 );
-const { names, window: { size, stride, side, regions } } = data;
+const { names, cap, window: { size, stride, side, regions } } = data;
 const [H, k] = data.arrays.W1.shape, C = names.length;
 const n = side * side, q = regions * regions, whole = size === 32, inputs = 3 * size * size;
 
@@ -127,7 +128,7 @@ function pool(a1) {
   for (let place = 0; place < n; place++) {
     const from = place * H, to = region[place] * H, share = 1 / placesIn[region[place]];
     for (let h = 0; h < H; h++) {
-      const a = Math.max(0, scale[h] * a1[from + h] + shift[h]);
+      const a = Math.min(Math.max(0, scale[h] * a1[from + h] + shift[h]), cap || Infinity);
       a1[from + h] = a;
       s[to + h] += share * a;
     }
@@ -185,7 +186,7 @@ function gradient(a1, c) {
   const dX = new Float32Array(k);
   for (let h = 0; h < H; h++) {
     const factor = scale[h] * W2[h * C + c];
-    if (a1[h]) for (let p = 0; p < k; p++) dX[p] += factor * W1[h * k + p];
+    if (a1[h] && a1[h] !== cap) for (let p = 0; p < k; p++) dX[p] += factor * W1[h * k + p];
   }
   return P ? throughMap(dX) : dX;
 }

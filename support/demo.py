@@ -61,6 +61,7 @@ def _page(network, names: Sequence[str], examples: np.ndarray, captions: Sequenc
     content = {
         "names": [str(name) for name in names],
         "network": repr(network),
+        "cap": float(np.float32(network.cap)),  # as the page computes
         "window": {"size": window.size, "stride": window.stride, "side": window.side, "regions": window.regions},
         "arrays": encoded | {"W1": _encoded(arrays["W1"], bits), "examples": _encoded(examples)},
         "captions": [str(caption) for caption in captions],

@@ -36,7 +36,8 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The whole image. There is but one place, and the sum goes on to the pixels. A unit is on or off, a1 = on z1^ with
     on = 1 or 0; z1 = x W1 + b1, into which a map multiplies as in `unfold.plain`; and (3) in inference is a line,
-    z1^ = scale z1 + shift. So, with 32 x 32 votes, which sum over the three channels,
+    z1^ = scale z1 + shift. One at its cap is off, too, and what it adds to the logit is in the rest. So, with 32 x 32
+    votes, which sum over the three channels,
 
         dz2[c]/dx[p] = sum_h W1[p, h] scale[h] on[h] W2[h, c],  votes[c, pixel] = sum_channels x[p] dz2[c]/dx[p],
         rest[c] = b2[c] + sum_h (scale[h] b1[h] + shift[h]) on[h] W2[h, c].
@@ -68,13 +69,19 @@ def _pixel_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     window, C, m = network.window, network.classes, len(images)
     weights = network.weights if window.P is None else unfold.plain(network.weights, window)
     x = images.astype(network.dtype) / (255 if images.dtype == np.uint8 else 1)
-    on = network.hidden(images)[:, 0] > 0  # (m, H)
+    a1 = network.hidden(images)[:, 0]  # (m, H)
+    on = relu_slope(a1, network.cap)
     scale, shift = batchnorm_line(network)
     dz1 = (on[:, :, None] * (scale[:, None] * weights["W2"])).astype(network.dtype)  # (m, H, C), dz2/dz1
     gradient = weights["W1"] @ dz1.transpose(1, 0, 2).reshape(-1, m * C)  # (3072, m C)
     found = np.einsum("pkmc,mpk->mck", gradient.reshape(3, 1024, m, C), x.reshape(m, 3, 1024))
-    rest = weights["b2"] + (on * (scale * weights["b1"] + shift)) @ weights["W2"]
+    rest = weights["b2"] + np.where(on, scale * weights["b1"] + shift, a1) @ weights["W2"]
     return found.reshape(m, C, 32, 32), rest.astype(network.dtype)
+
+
+def relu_slope(a1: np.ndarray, cap: float) -> np.ndarray:
+    """ReLU' (13) as a bool, where activations (4) follow z1^: above 0, and below the cap if there is one."""
+    return (a1 > 0) & (a1 < (cap or np.inf))
 
 
 def batchnorm_line(network) -> tuple[np.ndarray, np.ndarray]:

@@ -116,6 +116,8 @@ def add_layers(graph: Graph, network) -> None:
     if network.batchnorm:  # (3)
         add("BatchNormalization", *(w[name][0] for name in BATCHNORM), epsilon=BN_EPS)
     add("Relu")  # (4)
+    if network.cap:
+        add("Min", np.array([network.cap]))
     if size:  # pool: (N, H, places) R^T, then region by region
         add("Reshape", np.array([0, H, window.places]))
         add("MatMul", window.R.T)

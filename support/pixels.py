@@ -1,6 +1,6 @@
 """What hidden units see and do, in pixels: filters, class pictures and mean gradients of a `model.Network`."""
 
-from support.evidence import batchnorm_line
+from support.evidence import batchnorm_line, relu_slope
 from support.threads import slices
 
 import numpy as np
@@ -37,14 +37,14 @@ def place_weights(network, c: int) -> np.ndarray:
 
 
 def active_share(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For how many of the images (N, 3072) each unit is above zero at each place, (n, H), with mirrored units (2 n, H)
-    in 0..1; and for each image the share of units and places that are, (N,)."""
+    """For how many of the images (N, 3072) each unit is active, above zero and below the cap, at each place, (n, H),
+    with mirrored units (2 n, H), in 0..1; and for each image the share of units and places that are, (N,)."""
     rows_of_image = len(network.window.region)
 
     def count(rows: slice) -> tuple[np.ndarray, list[float]]:
         total, lit = np.zeros((rows_of_image, network.hidden_size), np.int32), []
         for few in slices(rows.stop - rows.start, FEW):
-            on = network.hidden(images[rows][few]) > 0
+            on = relu_slope(network.hidden(images[rows][few]), network.cap)
             total += on.sum(axis=0, dtype=np.int32)
             lit += on.mean(axis=(1, 2)).tolist()
         return total, lit
@@ -62,15 +62,16 @@ def mean_gradient(network, share: np.ndarray, c: int) -> np.ndarray:
     """The gradient of logit c with respect to the pixels (in [0, 1]), averaged over the images whose `active_share`
     (n, H) is given: (3072,).
 
-    In inference mode dz2_c/dz1 is 1[z1^ > 0] times `place_weights` times the slope of (3). Only 1[z1^ > 0] depends on
-    the image, so that the mean over images is that of the 1[...], and folding is linear.
+    In inference mode dz2_c/dz1 is ReLU'(z1^), 0 or 1, times `place_weights` times the slope of (3). Only ReLU'
+    depends on the image, so that the mean over images is that of ReLU', and folding is linear.
     """
     slope, _ = batchnorm_line(network)
     return fold(network, share * slope * place_weights(network, c))
 
 
 def class_picture(network, c: int) -> np.ndarray:
-    """The report's picture of a class, W1 W2[:, c], (3072,): as if every unit were above zero at every place."""
+    """The report's picture of a class, W1 W2[:, c], (3072,): as if every unit were above zero, and below its
+    cap, at every place."""
     return fold(network, place_weights(network, c))
 
 

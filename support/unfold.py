@@ -8,20 +8,23 @@ from dataclasses import replace
 import numpy as np
 
 
-def plain_shape(weights: dict[str, np.ndarray], window) -> tuple[int, int]:
-    """How many hidden units `plain` has, n H, or with mirrored ones 2 n H, and how many bytes."""
-    units = len(window.region) * weights["b1"].shape[1]
+def plain_shape(weights: dict[str, np.ndarray], window, cap: float = 0.0) -> tuple[int, int]:
+    """How many hidden units `plain` has, n H, twice as many with mirrored ones, twice as many with a cap; and how many
+    bytes."""
+    units = len(window.region) * weights["b1"].shape[1] * (2 if cap else 1)
     rows = 3072 + len(weights) - 3 + weights["b2"].shape[1]  # a column of W1, an entry of each (1, n H), a row of W2
     return units, rows * units * weights["W1"].itemsize
 
 
-def plain(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
+def plain(weights: dict[str, np.ndarray], window, cap: float = 0.0) -> dict[str, np.ndarray]:
     """The same function in the report's arrays: W1 (3072, n H), b1 (1, n H), W2 (n H, C), b2 (1, C) and, with BN,
     gamma1, beta1, running_mean1, running_var1, each (1, n H); place by place.
 
     The map multiplies out: ((x - mean) P) W1 + b1 = x (P W1) + (b1 - mean P W1). Outside its window a unit's column of
     W1 is zero. Its row of W2 at a place is its region's, divided by the region's places.
     """
+    if cap:
+        weights = uncapped(weights, window, cap)
     if window.mirror:
         weights, window = mirrored(weights, window), replace(window, mirror=False)
     W1, b1, units = weights["W1"], weights["b1"], weights["b1"].shape[1]
@@ -36,6 +39,15 @@ def plain(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
     written = {"W1": full.reshape(3072, -1), "b1": b1, "W2": W2, "b2": weights["b2"].copy()}
     tiled = {name: np.tile(written.get(name, weights[name]), window.places) for name in weights}
     return {name: tiled[name] if name in ("b1",) or name not in written else written[name] for name in weights}
+
+
+def uncapped(weights: dict[str, np.ndarray], window, cap: float) -> dict[str, np.ndarray]:
+    """The weights of 2 H units without a cap: min(ReLU(z), cap) = ReLU(z) - ReLU(z - cap)."""
+    twice = {name: np.tile(array, 2) for name, array in weights.items()}
+    twice["beta1" if "beta1" in weights else "b1"][:, weights["b1"].size :] -= cap
+    W2 = weights["W2"].reshape(window.q, weights["b1"].size, -1)
+    W2 = np.concatenate([W2, -W2], axis=1).reshape(-1, W2.shape[2])
+    return twice | {"W2": W2, "b2": weights["b2"]}
 
 
 def mirrored(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:

@@ -44,6 +44,7 @@ def network(kind, images, tmp_path):
     options = {
         "batchnorm": kind not in ("whitened", "mirrored"),
         "dropout": 0.0,
+        "cap": 0.5 if kind in ("mirrored", "capped") else 0.0,
         "classes": 12 if kind == "standardized" else 10,
     }
     net = model.Network(hidden, window, seed=rng, **options)
@@ -65,7 +66,7 @@ def network(kind, images, tmp_path):
     return model.load(path)[0]
 
 
-KINDS = ("whitened", "mirrored", "standardized", "whole whitened", "report")
+KINDS = ("whitened", "mirrored", "standardized", "whole whitened", "report", "capped")
 
 
 @pytest.fixture(scope="module")

@@ -48,14 +48,17 @@ WINDOWS += [(8, 4, 3, "standardize"), (16, 16, 2, None), (6, 1, 1, "whiten"), (8
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("batchnorm", [True, False])
+@pytest.mark.parametrize("cap", [0, 0.3])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_votes_and_rest_sum_to_the_logits(window, batchnorm, dtype):
+def test_votes_and_rest_sum_to_the_logits(window, cap, batchnorm, dtype):
     network = network_of(window_of(*window), batchnorm, dtype)
+    network.cap = cap
     z2 = network.logits(IMAGES)
     votes, rest = evidence.votes(network, IMAGES)
     side = 32 if window[0] == 32 else (32 - window[0]) // window[1] + 1
     assert votes.shape == (11, 10, side, side) and rest.shape == (11, 10) and votes.dtype == rest.dtype == dtype
-    bound = 1e-4 * np.abs(z2).max() if dtype == np.float32 else 1e-10
+    terms = np.abs(votes).sum(axis=(2, 3)).max() + np.abs(rest).max()  # rounding is relative to these
+    bound = (4e-6 if dtype == np.float32 else 1e-13) * terms
     np.testing.assert_allclose(votes.sum(axis=(2, 3)) + rest, z2, rtol=0, atol=bound)
     if window[0] < 32:
         np.testing.assert_array_equal(rest, np.repeat(network.weights["b2"], 11, axis=0))

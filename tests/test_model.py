@@ -121,13 +121,22 @@ def test_batchnorm_in_inference():
     assert np.array_equal(running, (mean, var))
 
 
-def test_relu():
+@pytest.mark.parametrize("cap", [0, 0.625])
+def test_relu(cap):
     z, dout = normal(6, 5), normal(6, 5, seed=1)
-    z += 0.1 * np.sign(z)  # away from the kink
-    a1, cache = model.relu_forward(z.copy())
-    assert np.array_equal(a1, np.maximum(z, 0))
+    z[(np.abs(z) < 1e-3) | (np.abs(z - cap) < 1e-3)] += 0.01  # away from the kinks
+    a1, cache = model.relu_forward(z.copy(), cap)
+    assert np.array_equal(a1, np.minimum(np.maximum(z, 0), cap or np.inf))
+    assert cap == 0 or 0 < (a1 == cap).sum() < (a1 > 0).sum()
     found = model.relu_backward(dout.copy(), cache)
-    assert error(found, numeric(lambda z: model.relu_forward(z.copy())[0], z, dout)) < TOLERANCE
+    assert error(found, numeric(lambda z: model.relu_forward(z.copy(), cap)[0], z, dout)) < TOLERANCE
+
+
+@pytest.mark.parametrize("cap", [0, 0.625])
+def test_relu_hides_no_number_that_is_not_finite(cap):
+    a1, active = model.relu_forward(np.array([np.nan, np.inf, -np.inf], np.float32), cap)
+    np.testing.assert_array_equal(a1, [np.nan, cap or np.inf, 0])
+    assert a1.dtype == np.float32 and not active[0]
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -183,13 +192,17 @@ def test_cross_entropy_of_extreme_logits_is_finite():
 
 
 def check_gradients(network, m, smoothing, monkeypatch):
-    """Compare a few entries of each gradient with central differences, none of which crosses a kink of the ReLU."""
+    """Compare a few entries of each gradient with central differences, none of which crosses a kink of the ReLU.
+
+    Of a network with a cap some units are above it.
+    """
     images, labels = batch(m)
     labels %= network.classes
     relu, active = model.relu_forward, []
 
-    def watched(z1):
-        a1, mask = relu(z1)
+    def watched(z1, cap):
+        a1, mask = relu(z1, cap)
+        assert (mask < (a1 > 0)).any() == (cap > 0)
         active.append(mask.tobytes())
         return a1, mask
 
@@ -243,6 +256,8 @@ NETWORKS = {
     "windows, mirrored, BN, dropout": {
         **{"size": 8, "stride": 6, "dims": 9, "regions": 3, "mirror": True, "batchnorm": True, "dropout": 0.5}
     },
+    "whole, BN, capped": {"batchnorm": True, "cap": 0.5},
+    "windows, mirrored, capped": {"size": 8, "stride": 8, "dims": 9, "regions": 2, "mirror": True, "cap": 0.2},
     "overlapping windows": {"size": 24, "stride": 4, "dims": 30, "regions": 3},
     "two classes": {"size": 16, "stride": 16, "classes": 2},
     "a hundred classes": {"size": 16, "stride": 16, "classes": 100, "dropout": 0.5},

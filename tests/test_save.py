@@ -20,6 +20,7 @@ ARCHITECTURES = {
     "windows": (Window(8, 8, 2), {"dropout": 0.5}),
     "windows, whitened": (make_window(8, 6, 3, dims=9), {}),
     "windows, mirrored": (make_window(8, 6, 3, dims=9, mirror=True), {}),
+    "windows, capped": (make_window(8, 6, 3, dims=9), {"cap": 0.25}),
     "windows, standardized, BN": (make_window(8, 8, 2, dims=0), {"batchnorm": True}),
     "two classes": (make_window(8, 8, 2, dims=9), {"classes": 2}),
     "a hundred classes": (Window(), {"classes": 100}),
@@ -35,7 +36,7 @@ def test_a_checkpoint_comes_back_whole(kind, tmp_path):
     assert info == {"history": {"val_loss": [1.5]}, "settings": {"seed": 3}}
     assert str(again) == str(network)
     assert (again.dropout, again.batchnorm, again.classes) == (network.dropout, network.batchnorm, network.classes)
-    assert again.threads.count == 2
+    assert (again.cap, again.threads.count) == (network.cap, 2)
     assert all(np.array_equal(again.weights[name], array) for name, array in network.weights.items())
     assert np.array_equal(again.logits(images), network.logits(images))
     with np.load(path, allow_pickle=False) as file:

@@ -179,6 +179,21 @@ def test_components_of_a_symmetric_covariance(size):
     assert np.array_equal(components[flip, odd:], components[:, odd:])
 
 
+@pytest.mark.parametrize("cap", [0, 0.3])
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_units_with_a_cap_are_written_out_as_two_without(batchnorm, cap):
+    network, (images, _) = make(make_window(8, 8, 2, 9, mirror=True), 5, batchnorm=batchnorm, cap=cap), batch(4)
+    hidden = network.hidden(images)
+    assert (hidden == cap).mean() > 0.1 and hidden.max() <= (cap or np.inf)
+    units = 5 * 2 * 16 * (2 if cap else 1)
+    plain = network.plain()
+    size = pytest.approx(sum(array.nbytes for array in plain.values()), rel=1e-3)
+    assert unfold.plain_shape(network.weights, network.window, cap) == (units, size)
+    same = Network(units, batchnorm=batchnorm, dropout=0, dtype=np.float64)
+    same.load_weights(plain)
+    assert error(same.logits(images), network.logits(images)) < 1e-9
+
+
 @pytest.mark.parametrize("batchnorm", [False, True])
 @pytest.mark.parametrize("dims", [None, 0, 9])
 @pytest.mark.parametrize(("size", "stride", "regions"), [(32, 1, 1), (8, 8, 1), (8, 8, 2), (24, 4, 3)])
