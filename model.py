@@ -12,8 +12,8 @@
 The numbers are those of the course report that the project comes from, which has no (2) and (5). Its network sees the
 whole image: k = 3072, n = q = 1. With a smaller window the units are copied to every place of it, a convolution, and
 pooled; with mirrored units they stand there a second time, as seen in a mirror, and an image has 2 n rows in z1 and a1.
-A unit with a cap is two ReLU units, min(ReLU(z), cap) = ReLU(z) - ReLU(z - cap). `see` and `pool` are linear, so it still
-is 3072 -> hidden -> C with one ReLU layer: `Network.plain` writes it out.
+A unit with a cap is two ReLU units, min(ReLU(z), cap) = ReLU(z) - ReLU(z - cap). `see` and `pool` are linear. So it
+still is 3072 -> hidden units -> C with one ReLU layer: `Network.plain` writes it out.
 
 The file reads in the order in which data meets it: equations in pairs of forward and backward, update, network, file.
 """
@@ -257,8 +257,9 @@ class Network:
     """3072 -> hidden units -> logits.
 
     Arguments: hidden_size H; window, what the units see; classes C; batchnorm and dropout (the drop probability,
-    0 <= p < 0.998, to the nearest 1/256) as in the report; cap, the most that a unit gives, 0 for no limit. seed: an int, or the numpy Generator that draws the weights
-    and, in training, dropout's masks; it is the attribute `rng` then. ValueError for what can't be.
+    0 <= p < 0.998, to the nearest 1/256) as in the report; cap, the most that a unit gives, 0 for no limit. seed: an
+    int, or the numpy Generator that draws the weights and, in training, dropout's masks; it is the attribute `rng`
+    then. ValueError for what can't be.
 
     Images are (N, 3072), uint8 in 0..255 or floats in [0, 1]; labels are (N,) integers in 0..C-1. `weights` holds
     W1 (k, H), b1 (1, H), W2 (q H, C), b2 (1, C) and, with BN, gamma1, beta1, running_mean1, running_var1, each (1, H).
@@ -284,7 +285,8 @@ class Network:
         if not (1 <= hidden_size <= MAX_UNITS and 2 <= classes <= MAX_CLASSES):
             raise ValueError(f"{hidden_size} units or {classes} classes: at most {MAX_UNITS:,} and 2 to {MAX_CLASSES}")
         self.hidden_size, self.classes, self.batchnorm, self.dropout = hidden_size, classes, batchnorm, dropout
-        self.cap, self.dtype, self.threads, self.rng = cap, np.dtype(dtype), Threads(threads), np.random.default_rng(seed)
+        self.cap, self.dtype = cap, np.dtype(dtype)
+        self.threads, self.rng = Threads(threads), np.random.default_rng(seed)
         window = window or Window()
         if window.mirror and window.P is None:
             raise ValueError("mirrored units need a map, such as Window.whitening makes")
@@ -535,8 +537,8 @@ def load(path: str | Path, threads: int = 1, dtype=np.float32) -> tuple[Network,
         H, n = arrays["W1"].shape[1], window.places
         if n * H > max(10**6, 128 * os.path.getsize(path)):  # uncompressed, that is the most: W1 (1, H), W2 (H, 2)
             raise npz.Fault(f"has {H:,} units at {n} places, which no file of its size holds")
-        options = {"batchnorm": bool(architecture["batchnorm"]), "dropout": float(architecture["dropout"])}
-        options |= {"cap": float(architecture.get("cap", 0)), "classes": arrays["W2"].shape[1], "dtype": dtype, "threads": threads}
-        network = Network(H, window, **options)
+        options = {name: float(architecture.get(name, 0)) for name in ("dropout", "cap")}
+        options |= {"batchnorm": bool(architecture["batchnorm"]), "classes": arrays["W2"].shape[1]}
+        network = Network(H, window, **options, dtype=dtype, threads=threads)
         network.load_weights(arrays)
     return network, info

@@ -141,6 +141,7 @@ RECIPES["quick"] = {
     "whiten_dims": 95,
     "init": "patches",
     "batchnorm": False,
+    "cap": 1.0,
     "dropout": 0.0,
     "shift": 2,
     "epochs": 12,
@@ -211,8 +212,8 @@ def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None =
 
 def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Generator) -> None:
     """First weights by example (Coates, Lee & Ng 2011): each column of W1 is a random patch of the images (N, 3072), as
-    the units see it, with norm sqrt(2), so that a unit fires for what is like its patch; b1 is -2 to 0, at random, so that
-    units set in at different likenesses; W2 is 0."""
+    the units see it, with norm sqrt(2), so that a unit fires for what is like it; b1 is -2 to 0, at random, so that
+    some fire early and some late; W2 is 0."""
     window, H = network.window, network.hidden_size
     rows, places = rng.integers(0, len(images), H), rng.integers(0, window.places, H)
     patches = np.empty((H, window.inputs), network.dtype)
