@@ -159,9 +159,10 @@ RECIPES["best"] = RECIPES["quick"] | {
     "hidden_size": 4096,
     "learning_rate": 2.0,
     "output_lr_scale": 0.000375,
-    "epochs": 36,
+    "epochs": 40,
     "shift": 3,
     "jitter": 0.15,
+    "lambda_reg": 3e-3,
     "label_smoothing": 0.1,
     "validation_share": 0.02,  # 0.1 while settings were chosen; then more images to learn from
 }
