@@ -52,9 +52,7 @@ class Settings:
         choices=("none", "standardize", "whiten"),
     )
     whiten_dims: int = setting(256, "principal components that whitening keeps, at most", low=1, high=PIXELS)
-    whiten_eps: float = setting(
-        0.1, "added to a component's variance before whitening, in units of their mean variance", low=0, high=1e6
-    )
+    whiten_eps: float = setting(0.1, "added to components' variances, in units of their mean", low=0, high=1e6)
     init: str = setting(
         "he",
         "first weights: normal (He et al. 2015); or patches: each filter a random patch of a training image, and W2, "
