@@ -64,7 +64,7 @@ def ours(case: Case, mirror: bool = False) -> Callable:
         P = np.random.default_rng(0).standard_normal((3 * SIZE**2, DIMS)) / SIZE
         P += P[Window(SIZE).flip] * np.repeat([-1, 1], [DIMS // 2, DIMS - DIMS // 2])  # odd columns, then even ones
         window = Window(SIZE, STRIDE, REGIONS, mean=np.full(len(P), 0.5), P=P, mirror=mirror)
-        options = {"batchnorm": False, "dropout": 0}
+        options = {"batchnorm": False, "dropout": 0, "cap": float(mirror)}
     net = model.Network(case.hidden, window, classes=CLASSES, threads=case.threads, **options)
     if case.windows:
         net.standardize(next(stream)[0])
@@ -206,7 +206,7 @@ def sklearn_step(case: Case) -> Callable:
 
 CONTENDERS = {
     "ours": ("ours", ours),
-    "mirrored": ("ours with mirrored units, twice as many", partial(ours, mirror=True)),
+    "mirrored": ("ours with mirrored units, twice as many, and a cap", partial(ours, mirror=True)),
     "floor": ("floor: the two products, on our threads", floor),
     "floor-blas": ("floor: the two products, on BLAS's threads", floor_blas),
     "traffic": ("W1 and its velocity, read and written once", traffic),
