@@ -83,7 +83,8 @@ def linear_backward(dz: Array, cache):
 
 
 def mirror_forward(X: Array, W: Array, b: Array, window: Window):
-    """(1) with mirrored units: X (m n, k + 1) -> z (m 2 n, H), an image's n rows, then what they are in a mirror.
+    """(1) with mirrored units: X (m n, k + 1), W (k, H), b (1, H) -> z (m 2 n, H), an image's n rows, then the mirrored
+    units' n.
 
     A mirror changes the sign of X's odd columns, which come first, and of no other. So both are made of the same two
     products, which together cost no more than X W: z = (X_even W_even + b) +- X_odd W_odd.
@@ -98,8 +99,8 @@ def mirror_forward(X: Array, W: Array, b: Array, window: Window):
 
 
 def mirror_backward(dz: Array, cache):
-    """dL/dW_even = X_even^T (dz + mirrored dz), dL/dW_odd = X_odd^T (dz - mirrored dz), dL/db, the sum of dz + mirrored
-    dz."""
+    """dz (m 2 n, H) -> dL/dW (k, H), with dL/dW_even = X_even^T (dz + mirrored dz), dL/dW_odd = X_odd^T (dz - mirrored
+    dz), and dL/db (1, H), the sum of dz + mirrored dz."""
     X, window = cache
     dz, mirrored = dz.reshape(-1, 2, window.places, dz.shape[1]).transpose(1, 0, 2, 3)
     of_even, of_odd = (both.reshape(len(X), -1) for both in (dz + mirrored, dz - mirrored))
@@ -168,7 +169,8 @@ def pool_forward(a1: Array, window: Window):
 
 
 def pool_backward(ds: Array, window: Window):
-    """dL/da1 = R^T dL/ds: a place takes its region's gradient in its share; ds (m, q, H) -> (m n, H)."""
+    """dL/da1 = R^T dL/ds: a place takes its region's gradient in its share; ds (m, q, H) -> (m n, H), with
+    mirrored units (m 2 n, H)."""
     if window.places == 1:
         return ds[:, 0]
     return np.take(ds * window.share, window.region, axis=1).reshape(-1, ds.shape[2])
@@ -285,7 +287,7 @@ class Network:
         if not (1 <= hidden_size <= MAX_UNITS and 2 <= classes <= MAX_CLASSES):
             raise ValueError(f"{hidden_size} units or {classes} classes: at most {MAX_UNITS:,} and 2 to {MAX_CLASSES}")
         self.hidden_size, self.classes, self.batchnorm, self.dropout = hidden_size, classes, batchnorm, dropout
-        self.cap, self.dtype = cap, np.dtype(dtype)
+        self.cap, self.dtype = float(cap), np.dtype(dtype)
         self.threads, self.rng = Threads(threads), np.random.default_rng(seed)
         window = window or Window()
         if window.mirror and window.P is None:
@@ -321,7 +323,7 @@ class Network:
         return progress.parameters(self)
 
     def _first(self, X: Array, units: slice = slice(None)):
-        """(1) for some of the units: z1 (m n, units), and the cache of the pair's other half."""
+        """(1) for some of the units: z1 (m n, units), mirrored ones (m 2 n, units), and what the way back needs."""
         W1, b1 = (self.weights[name][:, units] for name in ("W1", "b1"))
         return mirror_forward(X, W1, b1, self.window) if self.window.mirror else linear_forward(X, W1, b1)
 
@@ -500,7 +502,7 @@ class Network:
             self.weights[name][...] = array
 
     def plain(self) -> dict[str, Array]:
-        """The same function as one dense layer in the report's arrays, W1 (3072, n H), ...: see unfold.py."""
+        """The same function as one dense layer in the report's arrays, W1 (3072, n H) or more units: see unfold.py."""
         return unfold.plain(self.weights, self.window, self.cap)
 
     def fold_mirror(self) -> "Network":
@@ -537,7 +539,7 @@ def load(path: str | Path, threads: int = 1, dtype=np.float32) -> tuple[Network,
         H, n = arrays["W1"].shape[1], window.places
         if n * H > max(10**6, 128 * os.path.getsize(path)):  # uncompressed, that is the most: W1 (1, H), W2 (H, 2)
             raise npz.Fault(f"has {H:,} units at {n} places, which no file of its size holds")
-        options = {name: float(architecture.get(name, 0)) for name in ("dropout", "cap")}
+        options = {"dropout": float(architecture["dropout"]), "cap": float(architecture.get("cap", 0))}
         options |= {"batchnorm": bool(architecture["batchnorm"]), "classes": arrays["W2"].shape[1]}
         network = Network(H, window, **options, dtype=dtype, threads=threads)
         network.load_weights(arrays)

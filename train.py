@@ -70,7 +70,7 @@ class Settings:
     )
     flip: bool = setting(True, "mirror every other training image, at random")
     shift: int = setting(0, "move training images by up to this many pixels in each direction", low=0, high=16)
-    jitter: float = setting(0.0, "change training images' contrast, brightness, colours by this much", low=0, high=1)
+    jitter: float = setting(0.0, "deviation of random changes of contrast, brightness and colours", low=0, high=1)
     epochs: int = setting(100, "passes over the training images, at most", low=1, high=10**6)
     batch_size: int = setting(128, "images in a mini-batch", low=1, high=10**6)
     learning_rate: float = setting(
@@ -88,9 +88,7 @@ class Settings:
     lambda_reg: float = setting(0.01, "L2: lambda/2 (|W1|^2 + |W2|^2) is added to the loss", low=0)
     hidden_lambda_scale: float = setting(1.0, "multiplier of lambda for W1", low=0)
     output_lr_scale: float = setting(1.0, "learning-rate multiplier of W2 and b2", low=0)
-    bn_lr_scale: float = setting(
-        128.0, "learning-rate multiplier of BN's gamma and beta; 128 is what the report's code amounts to", low=0
-    )
+    bn_lr_scale: float = setting(128.0, "learning-rate multiplier of gamma and beta; 128: as the report's code", low=0)
     label_smoothing: float = setting(0.0, "share of each label that is spread over all classes", low=0, below=1)
     ema: float = setting(
         0.0, "average the weights over the steps with this decay, and validate and keep the average", low=0, below=1
@@ -233,11 +231,11 @@ def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Gene
 def batches(images, labels, rows, settings: Settings, rng: np.random.Generator) -> Iterator[tuple]:
     """One epoch: the given rows in random order, as augmented uint8 mini-batches (m, 3072) with their labels (m,)."""
     rows = rng.permutation(rows)
+    flip = settings.flip and not settings.mirrors
     for start in range(0, len(rows), settings.batch_size):
         batch = rows[start : start + settings.batch_size]
         if settings.batchnorm and len(batch) == 1 < len(rows):
             continue  # BN has no statistics of one image; another one is left over in the next epoch
-        flip = settings.flip and not settings.mirrors
         yield augment(images[batch], rng, flip, settings.shift, settings.jitter), labels[batch]
 
 
@@ -356,6 +354,8 @@ class Run:
         arrays, info = npz.read_npz(path, "state")
         with npz.error_context(path, "start again with --overwrite"):
             theirs, mine = info["settings"], asdict(self.settings)
+            if theirs.keys() != mine.keys():
+                raise npz.Fault("is of another version of train.py")
             for name in mine:
                 if name not in ("epochs", "patience") and mine[name] != theirs[name]:
                     raise SettingError(name, mine[name], f"differs from the run in {path}, which has {theirs[name]}")

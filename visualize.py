@@ -138,15 +138,14 @@ class Subject:
         return f" Of {self.network.classes} classes it shows the {limit // 2} with the lowest recall and the highest."
 
     @cached_property
-    def firing(self) -> tuple[dict[int, np.ndarray], np.ndarray]:
-        """On test images of the classes `shown`: the share of each class's at which a unit is above zero at a place,
-        (n, H); and for each image the share of all units and places that are, (N,)."""
-        shares, lit = {}, []
+    def firing(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], np.ndarray]:
+        """`active_share` of the test images of each class `shown`; the last one for all of them, (N,)."""
+        above, between, lit = {}, {}, []
         for c in self.shown():
             own = self.images[self.labels == c][: self.per_class]
-            shares[c], each = active_share(self.network, own)
+            above[c], between[c], each = active_share(self.network, own)
             lit.append(each)
-        return shares, np.concatenate(lit)
+        return above, between, np.concatenate(lit)
 
     @property
     def note(self) -> str:
@@ -173,7 +172,7 @@ def augmentation(s: Subject) -> Figured:
     if not isinstance(settings, dict):
         raise LeftOut("the file doesn't say how the training images were augmented")
     flip, shift, jitter = (settings.get(name, 0) for name in ("flip", "shift", "jitter"))
-    flip = flip is True and settings.get("mirror") is not True
+    flip = flip is True and not s.network.window.mirror  # it would change nothing
     known = type(shift) is int and 0 <= shift <= 16 and type(jitter) in (int, float) and 0 <= jitter <= 1
     if not known or not (flip or shift or jitter):
         raise LeftOut("training images were not augmented")
@@ -194,8 +193,7 @@ def augmentation(s: Subject) -> Figured:
     ways += [f"moved by up to {shift} pixels in each direction, the border mirrored into the gap"] * bool(shift)
     ways += ["with other contrast, brightness and colours"] * bool(jitter)
     return figure, (
-        "Training images (left, framed), and four draws of what an epoch may show in place of each: "
-        f"{' and '.join(ways)}."
+        f"Training images (left, framed), and four draws of what an epoch may show in place of each: {'; '.join(ways)}."
     )
 
 

@@ -259,7 +259,7 @@ def class_pictures(s: Subject, whole: metrics.Measures) -> None:
     scores = (s.images.astype(np.float32) @ templates.T - known.mean(axis=0)) / known.std(axis=0)
     line("test accuracy of the pictures as templates", f"{(scores.argmax(axis=1) == s.labels).mean():.0%}")
     line("  of the network", f"{whole.accuracy:.0%}")
-    shares = [active_share(s.network, s.images[s.labels == c])[0] for c in range(s.classes)]
+    shares = [active_share(s.network, s.images[s.labels == c])[1] for c in range(s.classes)]
     gradients = [mean_gradient(s.network, share, c) for c, share in enumerate(shares)]
     line(
         "cosine of a picture with the mean input gradient",

@@ -32,12 +32,12 @@ def write_demo(
     """
     if len(names) != network.classes or not len(examples) or (captions and len(captions) != len(examples)):
         raise ValueError("a page needs a name for each class, an example, and captions for all of them or none")
-    network = network.fold_mirror() if network.window.mirror else network
+    described, network = repr(network), network.fold_mirror() if network.window.mirror else network
     fits = [bits for bits in (FLOAT, *FEWER) if _bytes(network, bits) <= LIMIT - ROOM]
     if not fits:
         size = f"{_bytes(network, FEWER[-1]) / 1e6:,.1f} MB, even with W1 in {FEWER[-1]} bits"
         raise ValueError(f"its weights would take {size}, and the page is to stay below {LIMIT / 1e6:.0f} MB")
-    page = _page(network, names, examples, captions, fits[0])
+    page = _page(network, described, names, examples, captions, fits[0])
     if len(page) > LIMIT:
         raise ValueError(f"the page would take {len(page) / 1e6:,.1f} MB, over {LIMIT / 1e6:.0f}; give fewer examples")
     with npz.write_whole(path) as file:
@@ -51,7 +51,8 @@ def _bytes(network, bits: int) -> float:
     return (network.weights["W1"].size * bits + sum(array.size for array in others) * FLOAT) / 6
 
 
-def _page(network, names: Sequence[str], examples: np.ndarray, captions: Sequence[str], bits: int) -> bytes:
+def _page(network, described: str, names: Sequence[str], examples: np.ndarray, captions: Sequence[str], bits: int):
+    """The page's bytes. described: what it says of the network, in a line."""
     arrays, rounded = _rounded(network, bits)
     error = float(np.abs(rounded.predict_proba(examples) - network.predict_proba(examples)).max())
     if not error <= TOLERANCE:  # also where it is not a number
@@ -60,7 +61,7 @@ def _page(network, names: Sequence[str], examples: np.ndarray, captions: Sequenc
     encoded = {name: _encoded(array) for name, array in arrays.items() if name != "W1"}
     content = {
         "names": [str(name) for name in names],
-        "network": repr(network),
+        "network": described,
         "cap": float(np.float32(network.cap)),  # as the page computes
         "window": {"size": window.size, "stride": window.stride, "side": window.side, "regions": window.regions},
         "arrays": encoded | {"W1": _encoded(arrays["W1"], bits), "examples": _encoded(examples)},

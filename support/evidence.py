@@ -18,6 +18,7 @@ class Filter:
     adds: float
     place: tuple[int, int]  # row and column of the window's places; (0, 0) where it is the whole image
     activation: float  # a1 there
+    mirrored: bool = False  # whether it stands there as seen in a mirror
 
 
 def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -32,15 +33,15 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
         votes[c, place] = sum_h a1[place, h] W2[r h, c] / (places of r), r the place's region,  rest[c] = b2[c].
 
-    Mirrored units vote for the place that they stand at.
+    Mirrored units vote for the place that they stand at, and count among the places of r.
 
     The whole image. There is but one place, and the sum goes on to the pixels. A unit is on or off, a1 = on z1^ with
     on = 1 or 0; z1 = x W1 + b1, into which a map multiplies as in `unfold.plain`; and (3) in inference is a line,
-    z1^ = scale z1 + shift. One at its cap is off, too, and what it adds to the logit is in the rest. So, with 32 x 32
-    votes, which sum over the three channels,
+    z1^ = scale z1 + shift; a unit at its cap doesn't follow that, and is off. So, with 32 x 32 votes, which sum over
+    the three channels,
 
         dz2[c]/dx[p] = sum_h W1[p, h] scale[h] on[h] W2[h, c],  votes[c, pixel] = sum_channels x[p] dz2[c]/dx[p],
-        rest[c] = b2[c] + sum_h (scale[h] b1[h] + shift[h]) on[h] W2[h, c].
+        rest[c] = b2[c] + sum_h (scale[h] b1[h] + shift[h]) on[h] W2[h, c] + sum_{h at its cap} cap W2[h, c].
 
     That is gradient times input (Shrikumar et al. 2016), here without approximation. A black pixel has no vote.
     """
@@ -56,7 +57,7 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _place_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     window, C = network.window, network.classes
     W2 = network.weights["W2"].reshape(window.q, -1, C) * window.share[:, :, None]
-    a1 = network.hidden(images)  # (N, n, H)
+    a1 = network.hidden(images)  # (N, n, H), mirrored (N, 2 n, H)
     found = np.empty((len(images), C, len(window.region)), network.dtype)
     for region in range(window.q):
         places = window.region == region
@@ -99,12 +100,12 @@ def strongest(network, image: np.ndarray, c: int, top: int = 5) -> list[Filter]:
     a1 = network.hidden(image[None])[0]  # (n, H)
     s = a1 if network.whole else window.R @ a1
     adds = (s * network.weights["W2"].reshape(window.q, -1, network.classes)[:, :, c]).sum(axis=0)
-    places = a1.argmax(axis=0)
-    return [
-        Filter(int(h), float(adds[h]), divmod(int(places[h]) % window.places, window.side), float(a1[places[h], h]))
-        for h in np.argsort(-adds, kind="stable")[:top]
-        if adds[h] > 0
-    ]
+    found = []
+    for h in np.argsort(-adds, kind="stable")[:top]:
+        mirrored, place = divmod(int(a1[:, h].argmax()), window.places)
+        place = divmod(place, window.side)
+        found += [Filter(int(h), float(adds[h]), place, float(a1[:, h].max()), bool(mirrored))] * bool(adds[h] > 0)
+    return found
 
 
 def terms(votes: np.ndarray, rest: float) -> tuple[str, str, str, str]:

@@ -113,7 +113,8 @@ def _draw_filters(figure, network, image: np.ndarray, filters: list, name: str) 
     for column, each in enumerate(filters):
         y, x = each.place[0] * stride, each.place[1] * stride
         patch = as_image(image)[y : y + size, x : x + size]
-        pictures = [picture(filter_weights(network, [each.unit])[:, 0]), patch]
+        weights = filter_weights(network, [each.unit])[:, 0]
+        pictures = [picture(weights[network.window.flip] if each.mirrored else weights), patch]
         for axes, shown in zip(plots[:, column], pictures, strict=False):
             axes.set_visible(True)
             axes.imshow(shown)

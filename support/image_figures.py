@@ -56,7 +56,7 @@ def activations(s) -> Figured:
 
 
 def firing(s) -> Figured:
-    shares, lit = s.firing
+    shares, _, lit = s.firing
     counts = np.array([min(s.per_class, int((s.labels == c).sum())) for c in shares])
     if not counts.sum():
         raise LeftOut("there are no test images of these classes")

@@ -78,8 +78,8 @@ OUTPUTS = ("logits", "probabilities")
 
 def network_bytes(network) -> int:
     """What a network's constants take as float32; mirrored units are written out."""
-    arrays = [*network.weights.values(), *([] if network.window.P is None else [network.window.P])]
-    return 4 * (1 + network.window.mirror) * sum(array.size for array in arrays)
+    weights = sum(array.size for array in network.weights.values())
+    return 4 * ((1 + network.window.mirror) * weights + (0 if network.window.P is None else network.window.P.size))
 
 
 def add_layers(graph: Graph, network) -> None:

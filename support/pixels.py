@@ -36,31 +36,34 @@ def place_weights(network, c: int) -> np.ndarray:
     return W2[window.region]
 
 
-def active_share(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For how many of the images (N, 3072) each unit is active, above zero and below the cap, at each place, (n, H),
-    with mirrored units (2 n, H), in 0..1; and for each image the share of units and places that are, (N,)."""
-    rows_of_image = len(network.window.region)
+def active_share(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For how many of the images (N, 3072) each unit is above zero at each place, and for how many above zero and below
+    its cap, both (n, H), with mirrored units (2 n, H), in 0..1; and for each image the share of units and places that
+    are above zero, (N,)."""
+    shape = 2, len(network.window.region), network.hidden_size
 
     def count(rows: slice) -> tuple[np.ndarray, list[float]]:
-        total, lit = np.zeros((rows_of_image, network.hidden_size), np.int32), []
+        total, lit = np.zeros(shape, np.int32), []
         for few in slices(rows.stop - rows.start, FEW):
-            on = relu_slope(network.hidden(images[rows][few]), network.cap)
+            a1 = network.hidden(images[rows][few])
+            on = a1 > 0
             total += on.sum(axis=0, dtype=np.int32)
+            total[1] -= (on > relu_slope(a1, network.cap)).sum(axis=0, dtype=np.int32)
             lit += on.mean(axis=(1, 2)).tolist()
         return total, lit
 
-    total, lit = np.zeros((rows_of_image, network.hidden_size), np.int32), []
+    total, lit = np.zeros(shape, np.int32), []
     for rows in slices(len(images), 32 * FEW):
         quarters = [slice(rows.start + part.start, rows.start + part.stop) for part in slices(len(images[rows]), 64)]
         for part, its_lit in network.threads.each(count, quarters):
             total += part
             lit += its_lit
-    return total / max(len(images), 1), np.array(lit)
+    return *(total / max(len(images), 1)), np.array(lit)
 
 
 def mean_gradient(network, share: np.ndarray, c: int) -> np.ndarray:
-    """The gradient of logit c with respect to the pixels (in [0, 1]), averaged over the images whose `active_share`
-    (n, H) is given: (3072,).
+    """The gradient of logit c with respect to the pixels (in [0, 1]), averaged over the images of which the second of
+    `active_share`, (n, H), is given: (3072,).
 
     In inference mode dz2_c/dz1 is ReLU'(z1^), 0 or 1, times `place_weights` times the slope of (3). Only ReLU'
     depends on the image, so that the mean over images is that of ReLU', and folding is linear.

@@ -1,6 +1,6 @@
-"""A network's arrays written out as others: as one dense layer, or with the mirror image folded in.
+"""A network's arrays written out as others: as one dense layer, with the mirror image folded in, or without a cap.
 
-Both are exact, as everything before the ReLU and behind it is linear. weights and window: a network's, see model.py.
+All are exact, as everything before the ReLU and behind it is linear. weights and window: a network's, see model.py.
 """
 
 from dataclasses import replace
@@ -9,16 +9,16 @@ import numpy as np
 
 
 def plain_shape(weights: dict[str, np.ndarray], window, cap: float = 0.0) -> tuple[int, int]:
-    """How many hidden units `plain` has, n H, twice as many with mirrored ones, twice as many with a cap; and how many
-    bytes."""
+    """How many hidden units U `plain` has, n H, twice as many with mirrored ones, twice as many with a cap; and how
+    many bytes."""
     units = len(window.region) * weights["b1"].shape[1] * (2 if cap else 1)
-    rows = 3072 + len(weights) - 3 + weights["b2"].shape[1]  # a column of W1, an entry of each (1, n H), a row of W2
+    rows = 3072 + len(weights) - 3 + weights["b2"].shape[1]  # a column of W1, an entry of each (1, U), a row of W2
     return units, rows * units * weights["W1"].itemsize
 
 
 def plain(weights: dict[str, np.ndarray], window, cap: float = 0.0) -> dict[str, np.ndarray]:
-    """The same function in the report's arrays: W1 (3072, n H), b1 (1, n H), W2 (n H, C), b2 (1, C) and, with BN,
-    gamma1, beta1, running_mean1, running_var1, each (1, n H); place by place.
+    """The same function in the report's arrays: W1 (3072, U), b1 (1, U), W2 (U, C), b2 (1, C) and, with BN, gamma1,
+    beta1, running_mean1, running_var1, each (1, U), U as in `plain_shape`; place by place.
 
     The map multiplies out: ((x - mean) P) W1 + b1 = x (P W1) + (b1 - mean P W1). Outside its window a unit's column of
     W1 is zero. Its row of W2 at a place is its region's, divided by the region's places.
@@ -36,9 +36,9 @@ def plain(weights: dict[str, np.ndarray], window, cap: float = 0.0) -> dict[str,
         full[pixels, place] = W1
     W2 = weights["W2"].reshape(window.q, units, -1) * window.share.astype(W1.dtype)[:, :, None]
     W2 = W2[window.region].reshape(window.places * units, -1)
-    written = {"W1": full.reshape(3072, -1), "b1": b1, "W2": W2, "b2": weights["b2"].copy()}
-    tiled = {name: np.tile(written.get(name, weights[name]), window.places) for name in weights}
-    return {name: tiled[name] if name in ("b1",) or name not in written else written[name] for name in weights}
+    written = {"W1": full.reshape(3072, -1), "W2": W2, "b2": weights["b2"].copy()}
+    of_units = {name: array for name, array in (weights | {"b1": b1}).items() if name not in written}
+    return written | {name: np.tile(array, window.places) for name, array in of_units.items()}
 
 
 def uncapped(weights: dict[str, np.ndarray], window, cap: float) -> dict[str, np.ndarray]:
@@ -75,7 +75,7 @@ def mirrored(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
     twice = {name: np.tile(array, 2) for name, array in weights.items()}
     W2 = np.concatenate([W2, W2[:, ::-1]], axis=2)
     return twice | {
-        "W1": np.hstack([W1, other]),
+        "W1": np.hstack([W1, other.astype(W1.dtype)]),
         "b1": np.hstack([b1, b1]),
         "W2": W2.reshape(-1, W2.shape[-1]),
         "b2": weights["b2"],

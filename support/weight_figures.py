@@ -103,7 +103,10 @@ def filters(s) -> Figured:
     what = "column of W1 as a picture"
     if s.network.window.P is not None:
         what = "weights of the pixels that it sees, P W1 with the map P to what the units see, as a picture"
-    places = "" if s.network.whole else f" The same filter looks at {s.network.window.places} places of an image."
+    mirrored = ", as it is and mirrored" * s.network.window.mirror
+    places = (
+        "" if s.network.whole else f" The same filter looks at {s.network.window.places} places of an image{mirrored}."
+    )
     return figure, (
         f"The {len(chosen)} hidden units with the largest columns of W1 (norms of {s.norms[chosen[0]]:.3g} to "
         f"{s.norms[chosen[-1]]:.3g}), by their numbers: each one's {what}. Grey is weight 0, brighter in a colour is "
@@ -221,7 +224,7 @@ def features(s) -> Figured:
     classes, gradients = s.shown(), {}
     maps = {c: class_picture(s.network, c) for c in classes}
     if s.data is not None:
-        gradients = {c: mean_gradient(s.network, share, c) for c, share in s.firing[0].items()}
+        gradients = {c: mean_gradient(s.network, share, c) for c, share in s.firing[1].items()}
     kinds = [("W1 W2", maps)] + [("gradient", gradients)] * bool(gradients)
     columns, blocks = min(5, len(classes)), -(-len(classes) // 5)
     figure, axes = grid(blocks * len(kinds), columns, (0.72 * len(kinds) + 0.12) * blocks)

@@ -117,9 +117,11 @@ def test_any_number_of_images_and_threads():
         np.testing.assert_array_equal(evidence.votes(network, IMAGES)[0], votes)
 
 
-@pytest.mark.parametrize("window", [(32, 1, 1, None), (8, 2, 3, "whiten")], ids=str)
-def test_the_strongest_filters_add_what_their_absence_takes(window):
+@pytest.mark.parametrize("cap", [0, 50])
+@pytest.mark.parametrize("window", [(32, 1, 1, None), (8, 2, 3, "whiten"), (8, 2, 3, "mirror")], ids=str)
+def test_the_strongest_filters_add_what_their_absence_takes(window, cap):
     network, image = network_of(window_of(*window)), IMAGES[3]
+    network.cap = cap
     found = evidence.strongest(network, image, 4)
     assert 1 <= len(found) <= 5 and [each.adds for each in found] == sorted((f.adds for f in found), reverse=True)
     z2, W2 = network.logits(image[None])[0, 4], network.weights["W2"].reshape(network.window.q, -1, 10)
@@ -131,8 +133,9 @@ def test_the_strongest_filters_add_what_their_absence_takes(window):
         W2[:, unit] = kept
     np.testing.assert_allclose([each.adds for each in found], sorted(effects, reverse=True)[: len(found)], atol=1e-6)
     for each in found:
-        a1 = network.hidden(image[None])[0, :, each.unit].reshape(network.window.side, -1)
-        assert a1[each.place] == a1.max() == each.activation and effects[each.unit] == pytest.approx(each.adds)
+        a1 = network.hidden(image[None])[0, :, each.unit].reshape(-1, network.window.side, network.window.side)
+        assert a1[(int(each.mirrored), *each.place)] == a1.max() == each.activation
+        assert effects[each.unit] == pytest.approx(each.adds)
     network.weights["W2"][:, 4] = -1
     assert evidence.strongest(network, image, 4) == []
 

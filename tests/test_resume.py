@@ -315,6 +315,7 @@ STATES = {
     "long accuracy": history(val_accuracy=[1e300, 0.5]),
     "long loss": history(train_loss=[1e300, 0.5]),
     "long settings": lambda arrays, info: info["settings"].update(seed="\x1b[31m" * 1000),
+    "another version's setting": lambda arrays, info: info["settings"].update(colour=1),
     "missing setting": lambda arrays, info: info["settings"].pop("seed"),
     "no data": info(data={}),
     "other data": lambda arrays, info: info["data"].update(fingerprint="\x1b", name="\x1b[31m\n"),

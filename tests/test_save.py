@@ -36,7 +36,7 @@ def test_a_checkpoint_comes_back_whole(kind, tmp_path):
     assert info == {"history": {"val_loss": [1.5]}, "settings": {"seed": 3}}
     assert str(again) == str(network)
     assert (again.dropout, again.batchnorm, again.classes) == (network.dropout, network.batchnorm, network.classes)
-    assert (again.cap, again.threads.count) == (network.cap, 2)
+    assert (again.cap, again.window.mirror, again.threads.count) == (network.cap, network.window.mirror, 2)
     assert all(np.array_equal(again.weights[name], array) for name, array in network.weights.items())
     assert np.array_equal(again.logits(images), network.logits(images))
     with np.load(path, allow_pickle=False) as file:
@@ -158,6 +158,8 @@ BROKEN = {
     "no JSON": ("no JSON", rewrite(lambda a: a.update(meta=np.array("{")))),
     "deep meta": ("", rewrite(lambda a: a.update(meta=np.array("[" * 10**5)))),
     "a number": ("", meta(lambda info: info["architecture"].update(dropout=10**99))),
+    "cap": ("cap must be", meta(lambda info: info["architecture"].update(cap=-1))),
+    "no dropout": ("", meta(lambda info: info["architecture"].pop("dropout"))),
     "dropout": ("dropout must be", meta(lambda info: info["architecture"].update(dropout=1))),
     "architecture": ("", meta(lambda info: info.update(architecture=5))),
     "empty architecture": ("", meta(lambda info: info.update(architecture={}))),
@@ -200,6 +202,15 @@ def test_a_checkpoint_of_the_earlier_version_is_refused_in_one_line_that_says_so
     with pytest.raises(npz.FileError) as caught:
         model.load(tmp_path / "old.npz")
     line_of(caught, "old.npz", "earlier version of this project", "can't be read any more; ")
+
+
+def test_what_a_checkpoint_does_not_say_is_off(tmp_path):
+    make(make_window(8, 6, 3, dims=9), dtype=np.float32).save(tmp_path / "net.npz")
+    meta(lambda info: [info["architecture"].pop("cap"), info["architecture"]["window"].pop("mirror")])(
+        tmp_path / "net.npz"
+    )
+    network, _ = model.load(tmp_path / "net.npz")
+    assert (network.cap, network.window.mirror) == (0, False)
 
 
 def test_a_map_that_does_not_fit_is_refused(tmp_path):

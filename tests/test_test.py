@@ -27,16 +27,19 @@ def call(capsys, *argv):
 
 @pytest.fixture(scope="module")
 def nets(data, tmp_path_factory):
-    """A folder with three checkpoints, one with and one without BN, one of windows with a map, a mirror-folded one, and
-    a float64 file with the report's arrays alone."""
+    """A folder with checkpoints: with and without BN, of windows with a map, of mirrored units with a cap, a
+    mirror-folded one; and a float64 file with the report's arrays alone."""
     folder = tmp_path_factory.mktemp("nets")
     described = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
     info = {"data": described, "settings": {"epochs": 1}, "history": {"val_accuracy": [0.1]}}
     pixel_map = np.full(192, 0.5), np.full(192, 2.0)
+    P = np.random.default_rng(0).standard_normal((192, 9)) / 4
+    symmetric = pixel_map[0], P + P[Window(8).flip] * np.repeat([-1, 1], [3, 6])
     networks = {
         "bn": model.Network(16),
         "plain": model.Network(16, batchnorm=False, seed=1),
         "windows": model.Network(20, Window(8, 4, 3, *pixel_map), batchnorm=False, dropout=0),
+        "mirrored": model.Network(6, Window(8, 4, 3, *symmetric, mirror=True), batchnorm=False, dropout=0, cap=0.5),
     }
     for name, network in networks.items():
         for start in range(0, 400, 50):
@@ -227,12 +230,12 @@ def test_tta_of_a_folded_network_is_noted_and_done(capsys, nets, synthetic_dir):
 
 
 def test_exported_arrays_are_the_reports_and_the_same_network(capsys, nets, synthetic_dir, data):
-    for name in ("bn", "windows"):
+    for name in ("bn", "windows", "mirrored"):
         code, out, _ = call(capsys, nets / f"{name}.npz", "--data-dir", synthetic_dir, "--export", "plain.npz")
         assert code == 0 and out.endswith("the report's arrays in plain.npz\n")
         with np.load("plain.npz") as file:
             a = {key: file[key] for key in file.files}
-        H = {"bn": 16, "windows": 20 * 49}[name]
+        H = {"bn": 16, "windows": 20 * 49, "mirrored": 6 * 49 * 2 * 2}[name]
         assert a["W1"].shape == (3072, H) and a["W1"].dtype == np.float32 and a["b2"].shape == (1, 10)
         z1 = data.test_images / 255 @ a["W1"] + a["b1"]
         if name == "bn":

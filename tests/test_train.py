@@ -283,6 +283,7 @@ REFUSED = {
     "--hidden-size 1.5": ["--hidden-size", "'1.5' is not a whole number"],
     "--hidden-size 10000000000000000000000": ["--hidden-size", "must be at most 1000000"],
     "--dropout 0.999": ["--dropout 0.999 must be below 0.998"],
+    "--cap -1": ["--cap -1.0 must be at least 0"],
     "--dropout_rate -0.1": ["--dropout -0.1 must be at least 0"],
     "--batch-size 1": ["--batch-size 1 must be at least 2, or give --no-batchnorm"],
     "--batch-size -1": ["--batch-size -1"],

@@ -107,9 +107,9 @@ def test_input_gradient_is_that_of_finite_differences(nets, data, name):
     network = model.load(nets / f"{name}.npz", dtype=np.float64)[0]
     c, rng = 3, np.random.default_rng(0)
     images = data.test_images[data.test_labels == c]
-    share, lit = pixels.active_share(network, images)
-    assert share.shape == (len(network.window.region), network.hidden_size)
-    assert lit.mean() == pytest.approx(share.mean())
+    above, share, lit = pixels.active_share(network, images)
+    assert above.shape == share.shape == (len(network.window.region), network.hidden_size)
+    assert lit.mean() == pytest.approx(above.mean()) and (share < above).any() == (network.cap > 0)
     found = pixels.mean_gradient(network, share, c)
     assert found.shape == (3072,)
     for pixel in rng.integers(0, 3072, 6):
@@ -229,7 +229,7 @@ def test_evidence_is_of_the_surest_mistakes(subject):
 
 
 def test_firing_counts_dead_units(nets, data):
-    for name in ("bn", "windows"):
+    for name in ("bn", "windows", "mirrored"):
         network, info = model.load(nets / f"{name}.npz")
         network.weights["beta1" if name == "bn" else "b1"][0, 7] = -1e6
         network.weights["beta1" if name == "bn" else "b1"][0, 8] = 1e6
@@ -283,8 +283,19 @@ def test_augmentation_shows_what_training_sees(subject, data):
     np.testing.assert_array_equal(first, plots.as_image(data.train_images[row]))
     assert figure.axes[0].get_title() == "original"
     assert any((ax.images[0].get_array() != first).any() for ax in figure.axes[1:5])
-    assert "mirrored" in caption
+    assert "mirrored with" in caption
     assert "by up to 2 pixels" in caption
+
+
+def test_augmentation_of_mirrored_units_shows_no_mirror_images(nets, data):
+    network, info = model.load(nets / "mirrored.npz")
+    info["settings"] |= {"flip": True, "shift": 0, "jitter": 0.1}
+    assert visualize.augmentation(visualize.Subject(Path("x"), network, info, data))[1].endswith(
+        "in place of each: with other contrast, brightness and colours."
+    )
+    info["settings"]["jitter"] = 0.0
+    with pytest.raises(LeftOut, match="were not augmented"):
+        visualize.augmentation(visualize.Subject(Path("x"), network, info, data))
 
 
 @pytest.mark.parametrize(

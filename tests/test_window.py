@@ -1,6 +1,7 @@
 """support/window.py and support/unfold.py: what units see, regions, and a network written out in other arrays."""
 
 import itertools
+import tracemalloc
 from dataclasses import replace
 
 import model
@@ -179,19 +180,31 @@ def test_components_of_a_symmetric_covariance(size):
     assert np.array_equal(components[flip, odd:], components[:, odd:])
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("cap", [0, 0.3])
 @pytest.mark.parametrize("batchnorm", [False, True])
-def test_units_with_a_cap_are_written_out_as_two_without(batchnorm, cap):
-    network, (images, _) = make(make_window(8, 8, 2, 9, mirror=True), 5, batchnorm=batchnorm, cap=cap), batch(4)
+def test_units_with_a_cap_are_written_out_as_two_without(batchnorm, cap, dtype):
+    network = make(make_window(8, 8, 2, 9, mirror=True), 5, batchnorm=batchnorm, cap=cap, dtype=dtype)
+    images, _ = batch(4)
     hidden = network.hidden(images)
     assert (hidden == cap).mean() > 0.1 and hidden.max() <= (cap or np.inf)
     units = 5 * 2 * 16 * (2 if cap else 1)
     plain = network.plain()
     size = pytest.approx(sum(array.nbytes for array in plain.values()), rel=1e-3)
     assert unfold.plain_shape(network.weights, network.window, cap) == (units, size)
-    same = Network(units, batchnorm=batchnorm, dropout=0, dtype=np.float64)
+    assert {array.dtype for array in plain.values()} == {network.dtype}
+    same = Network(units, batchnorm=batchnorm, dropout=0, dtype=dtype)
     same.load_weights(plain)
-    assert error(same.logits(images), network.logits(images)) < 1e-9
+    assert error(same.logits(images), network.logits(images)) < (1e-9 if dtype == np.float64 else 1e-4)
+
+
+def test_plain_arrays_take_little_more_memory_than_they_are():
+    network = Network(64, make_window(8, 4, 3, 9, mirror=True), batchnorm=False, cap=1)
+    tracemalloc.start()
+    size = sum(array.nbytes for array in network.plain().values())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size > 50e6 and peak < 1.1 * size
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
