@@ -3,6 +3,7 @@
   python test.py checkpoints/cifar10-report.npz
   python test.py                                     checkpoints/cifar10-best.npz, or else the newest finished one
   python test.py NET.npz --tta --json NET.json       each image together with its mirror image; figures for a program
+  python test.py NET.npz --stride 1                  units at every place of an image, whatever training had time for
   python test.py A.npz B.npz C.npz --ensemble        compared in one table, with the mean of their probabilities
   python test.py NET.npz --images cat.png truck.jpg  what it sees in pictures of your own, of any size
   python test.py NET.npz --images cat.png --explain why/      and, as a figure, why
@@ -19,7 +20,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import model
@@ -265,6 +266,13 @@ def make_parser() -> cli.ArgumentParser:
         "--tta", action="store_true", help="test-time augmentation: also average logits over image and mirror image"
     )
     parser.add_argument(
+        "--stride",
+        type=cli.integer(1, 31),
+        metavar="N",
+        help="let units that see windows stand N pixels apart, whatever they did in training: at more places they are "
+        "more accurate, and slower (default: as in training)",
+    )
+    parser.add_argument(
         "--ensemble", action="store_true", help="of several checkpoints: also the mean of their probabilities"
     )
     parser.add_argument(
@@ -351,6 +359,19 @@ def check(args: argparse.Namespace, parser: cli.ArgumentParser) -> None:
         note("--save-results has no effect here; --json FILE writes all figures")
 
 
+def at_stride(network: Network, stride: int | None) -> Network:
+    """The network with its units so many pixels apart, and the same weights: means over more places, or fewer, of the
+    same regions. UserError where that can't be."""
+    if stride is None:
+        return network
+    if network.whole:
+        raise UserError(f"--stride {stride}: units see the whole image, which is one place; leave it out")
+    try:
+        return network.copy(window=replace(network.window, stride=stride))
+    except ValueError as error:
+        raise UserError(f"--stride {stride}: {error}; give another one") from None
+
+
 def sees_mirrored_alike(network: Network) -> bool:
     """Whether logits are the same for an image and its mirror image, as after --fold-mirror: tried on noise."""
     images = np.random.default_rng(0).integers(0, 256, (4, model.PIXELS), np.uint8)
@@ -391,6 +412,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"no checkpoint named; this is {shorter(args.checkpoints[0])}")
     check(args, parser)
     networks, infos = zip(*(model.load(path, threads=args.threads) for path in args.checkpoints), strict=True)
+    networks = [at_stride(network, args.stride) for network in networks]
     for path, info in zip(args.checkpoints, infos, strict=True):
         if progress := unfinished(path, info):
             note(f"{clean(shorter(path), 120)}: its run isn't finished; these are its best weights until {progress}")

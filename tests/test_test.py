@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+from dataclasses import replace
 
 import model
 import test
@@ -229,6 +230,19 @@ def test_tta_of_a_folded_network_is_noted_and_done(capsys, nets, synthetic_dir):
     assert model.load("again.npz")[0].hidden_size == 80
 
 
+def test_units_stand_at_more_places_than_in_training(capsys, nets, synthetic_dir, data):
+    flags = "--data-dir", synthetic_dir, "--stride", 1, "--json", "a.json"
+    code, out, _ = call(capsys, nets / "mirrored.npz", *flags)
+    assert code == 0 and "6 units at 625 places (8x8 windows in steps of 1, 3x3 regions, mirrored ones, too)" in out
+    trained, found = model.load(nets / "mirrored.npz")[0], json_of("a.json")["results"][0]["image alone"]["loss"]
+    dense = trained.copy(window=replace(trained.window, stride=1))
+    assert found == pytest.approx(dense.evaluate(data.test_images, data.test_labels)[0], rel=1e-4)
+    assert found != pytest.approx(trained.evaluate(data.test_images, data.test_labels)[0], rel=1e-4)
+    assert call(capsys, nets / "mirrored.npz", *flags[:2], "--stride", 24, "--fold-mirror", "far.npz")[0] == 2
+    assert call(capsys, nets / "mirrored.npz", *flags[:2], "--stride", 12, "--fold-mirror", "far.npz")[0] == 0
+    assert model.load("far.npz")[0].window.places == 9
+
+
 def test_exported_arrays_are_the_reports_and_the_same_network(capsys, nets, synthetic_dir, data):
     for name in ("bn", "windows", "mirrored"):
         code, out, _ = call(capsys, nets / f"{name}.npz", "--data-dir", synthetic_dir, "--export", "plain.npz")
@@ -425,6 +439,9 @@ def test_both_mirror_images_are_explained_together(capsys, nets, data):
         (["BN", "PLAIN", "--predictions", "p.csv"], "--predictions is for one checkpoint, or for several with --en"),
         (["BN", "PLAIN", "--images", "a.png"], "--images is for one checkpoint, or for several with --ensemble"),
         (["BN", "PLAIN", "--export", "e.npz"], "--export is for one checkpoint; name only one"),
+        (["BN", "--stride", "2"], "--stride 2: units see the whole image, which is one place; leave it out"),
+        (["WINDOWS", "--stride", "5"], "--stride 5: windows of 8 pixels, 5 apart, don't cover 32 pixels; give another"),
+        (["WINDOWS", "--stride", "0"], "--stride"),
         (["BN", "PLAIN", "--fold-mirror", "e.npz"], "--fold-mirror is for one checkpoint; name only one"),
         (["BN", "PLAIN", "--ensemble", "--images", "a", "--explain", "e"], "--explain is for one checkpoint"),
         (["BN", "--explain", "why"], "--explain needs --images, the pictures to explain"),
@@ -451,6 +468,7 @@ def test_errors_are_one_line(capsys, nets, tmp_path, synthetic_dir, flags, messa
     model.Network(2, skew).save(tmp_path / "skew.npz")
     npz.write_npz(tmp_path / "old.npz", {"b1": np.zeros((1, 2))}, {"architecture": {"fields": []}})
     names = {"BN": nets / "bn.npz", "PLAIN": nets / "plain.npz", "THREE": "three.npz", "SKEW": "skew.npz"}
+    names["WINDOWS"] = nets / "windows.npz"
     names["DATA"] = synthetic_dir
     before = sorted(os.listdir())
     code, out, err = call(capsys, *(names.get(flag, flag) for flag in flags))
