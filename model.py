@@ -456,10 +456,12 @@ class Network:
         z2 = self.threads.each(lambda some: self.forward(images[some])[0], rows)
         return np.concatenate(z2) if z2 else np.empty((0, self.classes), self.dtype)
 
-    def hidden(self, images: Array) -> Array:
-        """a1 (N, n, H), with mirrored units (N, 2 n, H), in inference mode: (1), (3) and (4)."""
+    def hidden(self, images: Array, capped: bool = True) -> Array:
+        """a1 (N, n, H), with mirrored units (N, 2 n, H), in inference mode: (1), (3) and (4). capped: False for what it
+        would be without the cap, which tells apart where a unit is at its cap."""
         z1, _ = self._first(see(images, self.window, self.dtype))
-        return relu_forward(self.normalized(z1), self.cap)[0].reshape(len(images), -1, self.hidden_size)
+        a1, _ = relu_forward(self.normalized(z1), self.cap if capped else 0.0)
+        return a1.reshape(len(images), -1, self.hidden_size)
 
     def normalized(self, z1: Array) -> Array:
         """z1^ (3) in inference mode, (rows, H); z1 itself without batch normalisation."""

@@ -97,12 +97,13 @@ def strongest(network, image: np.ndarray, c: int, top: int = 5) -> list[Filter]:
     A unit adds sum_r s[r, h] W2[r h, c], over the regions r. Those that add nothing, or less, are left out.
     """
     window = network.window
-    a1 = network.hidden(image[None])[0]  # (n, H)
+    drive = network.hidden(image[None], capped=False)[0]  # (n, H)
+    a1 = np.minimum(drive, network.cap or np.inf)
     s = a1 if network.whole else window.R @ a1
     adds = (s * network.weights["W2"].reshape(window.q, -1, network.classes)[:, :, c]).sum(axis=0)
     found = []
     for h in np.argsort(-adds, kind="stable")[:top]:
-        mirrored, place = divmod(int(a1[:, h].argmax()), window.places)
+        mirrored, place = divmod(int(drive[:, h].argmax()), window.places)
         place = divmod(place, window.side)
         found += [Filter(int(h), float(adds[h]), place, float(a1[:, h].max()), bool(mirrored))] * bool(adds[h] > 0)
     return found

@@ -133,8 +133,9 @@ def test_the_strongest_filters_add_what_their_absence_takes(window, cap):
         W2[:, unit] = kept
     np.testing.assert_allclose([each.adds for each in found], sorted(effects, reverse=True)[: len(found)], atol=1e-6)
     for each in found:
-        a1 = network.hidden(image[None])[0, :, each.unit].reshape(-1, network.window.side, network.window.side)
-        assert a1[(int(each.mirrored), *each.place)] == a1.max() == each.activation
+        side, at = network.window.side, (int(each.mirrored), *each.place)
+        a1, free = (network.hidden(image[None], capped)[0, :, each.unit].reshape(-1, side, side) for capped in (1, 0))
+        assert a1[at] == a1.max() == each.activation and free[at] == free.max()
         assert effects[each.unit] == pytest.approx(each.adds)
     network.weights["W2"][:, 4] = -1
     assert evidence.strongest(network, image, 4) == []
