@@ -118,11 +118,17 @@ def write_predictions(path: Path, log_y: np.ndarray, labels: np.ndarray, names: 
         file.write(text.getvalue().encode())
 
 
-def write_json(path: Path, data: cifar10.Dataset, rows: dict[str, tuple[dict[str, Measures], float | None]]) -> None:
-    """All figures. What isn't finite, which JSON can't say, is null."""
+def write_json(
+    path: Path,
+    data: cifar10.Dataset,
+    rows: dict[str, tuple[dict[str, Measures], float | None]],
+    stride: int | None = None,
+) -> None:
+    """All figures, and the --stride that they are of. What isn't finite, which JSON can't say, is null."""
     described = {"name": data.name, "fingerprint": data.fingerprint, "class_names": data.class_names}
     report = {
         "data": described | {"images": len(data.test_labels)},
+        "stride": stride,
         "results": [
             {"checkpoint": name, "images_per_second": speed} | {way: asdict(m) for way, m in columns.items()}
             for name, (columns, speed) in rows.items()
@@ -228,7 +234,7 @@ def test(
         print(confusion_lines(settled, names) or "      none: every image is called right")
     written = []
     if args.json:
-        write_json(args.json, data, rows)
+        write_json(args.json, data, rows, args.stride)
         written.append(f"figures in {args.json}")
     if args.predictions:
         write_predictions(args.predictions, final, labels, names)

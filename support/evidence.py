@@ -103,9 +103,11 @@ def strongest(network, image: np.ndarray, c: int, top: int = 5) -> list[Filter]:
     adds = (s * network.weights["W2"].reshape(window.q, -1, network.classes)[:, :, c]).sum(axis=0)
     found = []
     for h in np.argsort(-adds, kind="stable")[:top]:
+        if not adds[h] > 0:
+            break
         mirrored, place = divmod(int(drive[:, h].argmax()), window.places)
         place = divmod(place, window.side)
-        found += [Filter(int(h), float(adds[h]), place, float(a1[:, h].max()), bool(mirrored))] * bool(adds[h] > 0)
+        found.append(Filter(int(h), float(adds[h]), place, float(a1[:, h].max()), bool(mirrored)))
     return found
 
 

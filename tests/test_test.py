@@ -235,6 +235,7 @@ def test_units_stand_at_more_places_than_in_training(capsys, nets, synthetic_dir
     code, out, _ = call(capsys, nets / "mirrored.npz", *flags)
     assert code == 0 and "6 units at 625 places (8x8 windows in steps of 1, 3x3 regions, mirrored ones, too)" in out
     trained, found = model.load(nets / "mirrored.npz")[0], json_of("a.json")["results"][0]["image alone"]["loss"]
+    assert json_of("a.json")["stride"] == 1
     dense = trained.copy(window=replace(trained.window, stride=1))
     assert found == pytest.approx(dense.evaluate(data.test_images, data.test_labels)[0], rel=1e-4)
     assert found != pytest.approx(trained.evaluate(data.test_images, data.test_labels)[0], rel=1e-4)
