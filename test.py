@@ -4,6 +4,7 @@
   python test.py                                     checkpoints/cifar10-best.npz, or else the newest finished one
   python test.py NET.npz --tta --json NET.json       each image together with its mirror image; figures for a program
   python test.py NET.npz --stride 1                  units at every place of an image, whatever training had time for
+  python test.py NET.npz --stride 1 --validation     on the validation images of its training: to choose by
   python test.py A.npz B.npz C.npz --ensemble        compared in one table, with the mean of their probabilities
   python test.py NET.npz --images cat.png truck.jpg  what it sees in pictures of your own, of any size
   python test.py NET.npz --images cat.png --explain why/      and, as a figure, why
@@ -107,12 +108,15 @@ def confusion_lines(m: Measures, names: Sequence[str], most: int = 8) -> str:
 # ---- What is written ------------------------------------------------------------------------------------------------
 
 
-def write_predictions(path: Path, log_y: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> None:
-    """A CSV with a row for each image: index, label and prediction as names, and the probability of each class."""
+def write_predictions(
+    path: Path, log_y: np.ndarray, indices: Sequence[int], labels: np.ndarray, names: Sequence[str]
+) -> None:
+    """A CSV with a row for each image: its index in its split, label and prediction as names, and the probability of
+    each class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["index", "label", "prediction", *names])
-    for i, (row, label) in enumerate(zip(log_y, labels, strict=True)):
+    for i, row, label in zip(indices, log_y, labels, strict=True):
         writer.writerow([i, names[label], names[row.argmax()], *(f"{p:.6g}" for p in np.exp(row))])
     with npz.write_whole(path) as file:
         file.write(text.getvalue().encode())
@@ -122,12 +126,15 @@ def write_json(
     path: Path,
     data: cifar10.Dataset,
     rows: dict[str, tuple[dict[str, Measures], float | None]],
-    stride: int | None = None,
+    split: str,
+    images: int,
+    stride: int | None,
 ) -> None:
-    """All figures, and the --stride that they are of. What isn't finite, which JSON can't say, is null."""
+    """All figures, how many images of which split and the --stride that they are of. What isn't finite, which JSON
+    can't say, is null."""
     described = {"name": data.name, "fingerprint": data.fingerprint, "class_names": data.class_names}
     report = {
-        "data": described | {"images": len(data.test_labels)},
+        "data": described | {"split": split, "images": images},
         "stride": stride,
         "results": [
             {"checkpoint": name, "images_per_second": speed} | {way: asdict(m) for way, m in columns.items()}
@@ -199,14 +206,44 @@ def explain(network: Network, image: np.ndarray, names: list[str], classes: Sequ
 # ---- Testing --------------------------------------------------------------------------------------------------------
 
 
+def validation_rows(paths: Sequence[Path], infos: Sequence[dict], data: cifar10.Dataset) -> np.ndarray:
+    """The rows of the training split that the runs of these checkpoints kept for validation: (N,) int64. UserError
+    where one doesn't say, or had other images or rows than these."""
+    first = clean(shorter(paths[0]), 120)
+    rows = trained_on(infos[0]).get("validation_rows")
+    for path, info in zip(paths, infos, strict=True):
+        shown, said = clean(shorter(path), 120), trained_on(info)
+        if "validation_rows" not in said:
+            raise UserError(f"{shown}: doesn't say which images its run kept for validation; leave --validation out")
+        if said.get("fingerprint") != data.fingerprint:
+            raise UserError(f"{shown}: its validation images are not among these ({data.name}); give its --data-dir")
+        if said["validation_rows"] != rows:
+            raise UserError(f"{shown}: had other validation images than {first}; name runs of one --seed and share")
+    whole = isinstance(rows, list) and all(type(row) is int and 0 <= row < len(data.train_labels) for row in rows)
+    if not (whole and 0 < len(rows) == len(set(rows))):
+        raise UserError(f"{first}: its list of validation images is damaged; leave --validation out")
+    return np.array(rows)
+
+
 def test(
-    args: argparse.Namespace, networks: Sequence[Network], info: dict, data: cifar10.Dataset, folded: Network | None
+    args: argparse.Namespace,
+    networks: Sequence[Network],
+    info: dict,
+    data: cifar10.Dataset,
+    kept: np.ndarray | None,
+    folded: Network | None,
 ) -> None:
-    """Test the networks of args.checkpoints on the test split, print the figures, and write the files asked for."""
-    labels, names = data.test_labels, [clean(name, 40) for name in data.class_names]
+    """Test the networks of args.checkpoints on the test split, or on the `kept` rows of the training split, print the
+    figures, and write the files asked for."""
+    split, indices, images, labels = "test", range(len(data.test_labels)), data.test_images, data.test_labels
+    if kept is not None:
+        split, indices, images, labels = "validation", kept, data.train_images[kept], data.train_labels[kept]
+    names = [clean(name, 40) for name in data.class_names]
     if len(networks) == 1:
         print(f"checkpoint   {args.checkpoints[0]}\nnetwork      {networks[0]}")
-    print(f"data         {data.name}, {len(labels):,} test images from {clean(data.folder, 150)}")
+    elif args.stride:
+        print(f"networks     with units in steps of {args.stride}, whatever they were in training")
+    print(f"data         {data.name}, {len(labels):,} {split} images from {clean(data.folder, 150)}")
     ways = [ALONE, BOTH] if args.tta else [ALONE]
     rows: dict[str, tuple[dict[str, Measures], float | None]] = {}
     log_ys: dict[str, list[np.ndarray]] = {way: [] for way in ways}
@@ -214,7 +251,7 @@ def test(
         columns, speed = {}, None
         for way in ways:
             started = time.perf_counter()
-            log_ys[way].append(log_probabilities(network, data.test_images, tta=way == BOTH))
+            log_ys[way].append(log_probabilities(network, images, tta=way == BOTH))
             speed = speed or len(labels) / (time.perf_counter() - started)  # of the first way, the image alone
             columns[way] = measure(log_ys[way][-1], labels)
         rows[str(path)] = columns, speed
@@ -234,10 +271,10 @@ def test(
         print(confusion_lines(settled, names) or "      none: every image is called right")
     written = []
     if args.json:
-        write_json(args.json, data, rows, args.stride)
+        write_json(args.json, data, rows, split, len(labels), args.stride)
         written.append(f"figures in {args.json}")
     if args.predictions:
-        write_predictions(args.predictions, final, labels, names)
+        write_predictions(args.predictions, final, indices, labels, names)
         written.append(f"predictions in {args.predictions}")
     if args.export:
         if args.export.suffix == ".onnx":
@@ -277,6 +314,12 @@ def make_parser() -> cli.ArgumentParser:
         metavar="N",
         help="let units that see windows stand N pixels apart, whatever they did in training: at more places they are "
         "more accurate, and slower (default: as in training)",
+    )
+    parser.add_argument(
+        "--validation",
+        action="store_true",
+        help="figures of the validation images that the checkpoint's run kept, not of the test split: to choose a "
+        "--stride, or --tta, or a checkpoint, and then to test only that",
     )
     parser.add_argument(
         "--ensemble", action="store_true", help="of several checkpoints: also the mean of their probabilities"
@@ -340,6 +383,9 @@ def check(args: argparse.Namespace, parser: cli.ArgumentParser) -> None:
             parser.error(f"--{flag.replace('_', '-')} is for one checkpoint; name only one")
     if args.explain and not args.images:
         parser.error("--explain needs --images, the pictures to explain")
+
+    if args.validation and args.images:
+        parser.error("--validation does nothing with --images: leave it out")
 
     used = set(paths)
     for flag in ("json", "predictions", "export", "fold_mirror"):
@@ -435,6 +481,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return classify(args, networks, names)
 
     data = cifar10.load_for(args, trained_on(infos[0]))
+    kept = validation_rows(args.checkpoints, infos, data) if args.validation else None
     for path, network, info in zip(args.checkpoints, networks, infos, strict=True):
         if network.classes != len(data.class_names):
             raise UserError(
@@ -442,7 +489,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"({data.name}) have {len(data.class_names):,}; give the right --dataset or --data-dir"
             )
         cifar10.warn_of_other_data(path, trained_on(info), data)
-    test(args, networks, infos[0], data, folded)
+    test(args, networks, infos[0], data, kept, folded)
     return 0
 
 

@@ -32,6 +32,7 @@ def nets(data, tmp_path_factory):
     mirror-folded one; and a float64 file with the report's arrays alone."""
     folder = tmp_path_factory.mktemp("nets")
     described = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
+    described["validation_rows"] = list(range(5, 100, 2))
     info = {"data": described, "settings": {"epochs": 1}, "history": {"val_accuracy": [0.1]}}
     pixel_map = np.full(192, 0.5), np.full(192, 2.0)
     P = np.random.default_rng(0).standard_normal((192, 9)) / 4
@@ -122,7 +123,7 @@ def test_the_command_agrees_with_scikit_learn_on_the_predictions_that_it_writes(
         line = next(line for line in out.splitlines() if line.startswith(f"{name} "))
         assert line.split()[1:] == [*(f"{share:.2%}" for share in row[:3]), str(row[3])]
     described = {"name": "synthetic", "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
-    assert report["data"] == described | {"images": 200}
+    assert report["data"] == described | {"split": "test", "images": 200}
     assert report["results"][0]["images_per_second"] > 0
     assert out.splitlines()[-1] == "figures in new/all.json; predictions in p.csv"
 
@@ -242,6 +243,51 @@ def test_units_stand_at_more_places_than_in_training(capsys, nets, synthetic_dir
     assert call(capsys, nets / "mirrored.npz", *flags[:2], "--stride", 24, "--fold-mirror", "far.npz")[0] == 2
     assert call(capsys, nets / "mirrored.npz", *flags[:2], "--stride", 12, "--fold-mirror", "far.npz")[0] == 0
     assert model.load("far.npz")[0].window.places == 9
+
+
+def test_validation_images_of_the_run_are_measured_in_place_of_the_test_split(capsys, nets, synthetic_dir, data):
+    paths, flags = [nets / "mirrored.npz", nets / "windows.npz"], ("--validation", "--data-dir", synthetic_dir)
+    code, out, err = call(capsys, paths[0], *flags, "--json", "a.json", "--predictions", "p.csv")
+    assert (code, err) == (0, "") and "48 validation images from" in out and "test images" not in out
+    network, rows = model.load(paths[0])[0], np.arange(5, 100, 2)
+    loss, accuracy = network.evaluate(data.train_images[rows], data.train_labels[rows])
+    found = json_of("a.json")
+    assert (found["data"]["split"], found["data"]["images"]) == ("validation", 48)
+    assert found["results"][0]["image alone"]["accuracy"] == accuracy
+    assert found["results"][0]["image alone"]["loss"] == pytest.approx(loss, rel=1e-4)
+    assert [int(row["index"]) for row in rows_of("p.csv")] == list(rows)
+    assert [row["label"] for row in rows_of("p.csv")] == [data.class_names[label] for label in data.train_labels[rows]]
+    code, out, err = call(capsys, *paths, *flags, "--stride", 12, "--ensemble")
+    assert (code, err) == (0, "") and "with units in steps of 12, whatever they were in training" in out
+    assert "48 validation images" in out and len(re.findall(r"% to ", out)) == 3
+    call(capsys, paths[0], "--data-dir", synthetic_dir, "--json", "a.json")
+    assert (json_of("a.json")["data"]["split"], json_of("a.json")["data"]["images"]) == ("test", 200)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (list(range(5, 99, 2)), "other.npz: had other validation images than "),
+        (None, "other.npz: doesn't say which images its run kept for validation; leave --validation out"),
+        ("elsewhere", "other.npz: its validation images are not among these (synthetic); give its --data-dir"),
+        ([[0, 0]], "is damaged"),
+        ([[]], "is damaged"),
+        ([[-1]], "is damaged"),
+        ([[2.0]], "is damaged"),
+        ([[10**40]], "is damaged"),
+        (["all"], "is damaged"),
+    ],
+)
+def test_validation_images_that_arent_known_are_refused(capsys, nets, synthetic_dir, data, rows, message):
+    described = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
+    if rows == "elsewhere":
+        described |= {"fingerprint": "0" * 64, "validation_rows": [1, 2]}
+    elif rows is not None:
+        described["validation_rows"] = rows if len(rows) > 1 else rows[0]
+    model.Network(2).save("other.npz", {"data": described})
+    first = [nets / "bn.npz"] if "damaged" not in message else []
+    code, out, err = call(capsys, *first, "other.npz", "--validation", "--data-dir", synthetic_dir)
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
 
 
 def test_exported_arrays_are_the_reports_and_the_same_network(capsys, nets, synthetic_dir, data):
@@ -451,6 +497,7 @@ def test_both_mirror_images_are_explained_together(capsys, nets, data):
         (["BN", "--threads", "0"], "--threads"),
         (["BN", "--mode", "train"], "--mode"),
         (["BN", "--json", "j.json", "--images", "a.png"], "--json does nothing with --images"),
+        (["BN", "--validation", "--images", "a.png"], "--validation does nothing with --images: leave it out"),
         (["BN", "--json", "."], "argument --json"),
         (["BN", "--json", "text.npz/x.json"], "is no folder"),
         (["BN", "--data-dir", "."], "is no folder of CIFAR-10 batches"),
