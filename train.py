@@ -153,9 +153,10 @@ RECIPES["quick"] = {
 # Four times the units, each of which has a quarter of the say: W1's rate is 4 times, W2's a quarter of that above.
 RECIPES["best"] = RECIPES["quick"] | {
     "hidden_size": 4096,
+    "stride": 2,
     "learning_rate": 2.0,
     "output_lr_scale": 0.000375,
-    "epochs": 40,
+    "epochs": 20,
     "shift": 3,
     "jitter": 0.15,
     "lambda_reg": 3e-3,
