@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from support import evidence, npz, progress, unfold
-from support.threads import Product, Threads, add, image_lanes, slices, unit_blocks, weight_blocks
+from support.threads import Product, Threads, add, few_images, image_lanes, slices, unit_blocks, weight_blocks
 from support.window import Window
 
 import numpy as np
@@ -157,7 +157,7 @@ def relu_forward(z1: Array, cap: float = 0.0):
 
 def relu_backward(da1: Array, active: Array):
     """dL/dz1 = dL/da1 * ReLU'(z1) (13), in place: 0 where z1 is below 0 or above the cap."""
-    da1 *= active.astype(da1.dtype)  # faster than to multiply by booleans
+    da1 *= active
     return da1
 
 
@@ -395,7 +395,7 @@ class Network:
             right[rows] = z2.argmax(axis=1) == labels[rows]
             return self.backward(cross_entropy_backward(m, entropy), cache)
 
-        lanes = [[slice(0, m)]] if self.whole or self.batchnorm else image_lanes(m)
+        lanes = [[slice(0, m)]] if self.whole or self.batchnorm else image_lanes(m, len(self.window.region))
         gradients = add(self.threads.each(lambda lane: add(map(learn, lane)), lanes))
         return losses, int(right.sum()), gradients
 
@@ -452,7 +452,7 @@ class Network:
 
     def logits(self, images: Array) -> Array:
         """z2 (N, C) in inference mode: BN's running statistics, no dropout; the network's state isn't touched."""
-        rows = slices(len(images), 256 if self.whole else 8)
+        rows = slices(len(images), 256) if self.whole else few_images(len(images), len(self.window.region))
         z2 = self.threads.each(lambda some: self.forward(images[some])[0], rows)
         return np.concatenate(z2) if z2 else np.empty((0, self.classes), self.dtype)
 

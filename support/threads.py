@@ -132,7 +132,8 @@ def slices(n: int, size: int) -> list[slice]:
 
 UNIT_BLOCK = 512  # units that a thread takes at a time where they see the whole image, and
 WINDOW_UNIT_BLOCK = 256  # where they see windows, of
-WINDOW_IMAGES = 8  # images at a time
+WINDOW_IMAGES = 8  # images at a time, or as many as have
+WINDOW_ROWS = 1400  # rows of z1 together
 LANES = 8  # groups of such images whose gradients are summed apart: the most threads that can share a batch
 WEIGHT_BLOCK = 2**18  # numbers of W1 between the product that makes their gradient and their update
 
@@ -142,9 +143,14 @@ def unit_blocks(units: int, whole: bool) -> list[slice]:
     return slices(units, UNIT_BLOCK if whole else WINDOW_UNIT_BLOCK)
 
 
-def image_lanes(images: int) -> list[list[slice]]:
+def few_images(images: int, rows: int) -> list[slice]:
+    """Images that see windows, each with so many rows of z1, a few at a time."""
+    return slices(images, max(1, min(WINDOW_IMAGES, WINDOW_ROWS // rows)))
+
+
+def image_lanes(images: int, rows: int) -> list[list[slice]]:
     """A batch's images in lanes, each a list of a few images at a time."""
-    few = slices(images, WINDOW_IMAGES)
+    few = few_images(images, rows)
     length = -(-len(few) // LANES)
     return [few[i : i + length] for i in range(0, len(few), length)]
 

@@ -76,13 +76,14 @@ def test_slices():
     assert threads.slices(0, 3) == []
 
 
+@pytest.mark.parametrize("rows", [4, 162, 338, 1250, 2000])
 @pytest.mark.parametrize("m", [1, 7, 8, 9, 63, 64, 65, 128, 131, 1000])
-def test_lanes_part_a_batch(m):
-    lanes = threads.image_lanes(m)
+def test_lanes_part_a_batch(m, rows):
+    lanes = threads.image_lanes(m, rows)
     assert 1 <= len(lanes) <= threads.LANES
-    rows = [range(m)[some] for lane in lanes for some in lane]
-    assert [row for some in rows for row in some] == list(range(m))
-    assert max(map(len, rows)) <= threads.WINDOW_IMAGES
+    groups = [range(m)[some] for lane in lanes for some in lane]
+    assert [image for group in groups for image in group] == list(range(m))
+    assert max(map(len, groups)) <= min(threads.WINDOW_IMAGES, max(1, threads.WINDOW_ROWS // rows))
 
 
 def test_default_threads_are_the_cores_of_the_process():
