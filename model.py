@@ -22,7 +22,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from support import evidence, npz, progress, unfold
+from support import npz, progress, unfold
 from support.threads import Product, Threads, add, few_images, image_lanes, slices, unit_blocks, weight_blocks
 from support.window import Window
 
@@ -228,7 +228,8 @@ class SGD:
     """Stochastic gradient descent with momentum and L2: v <- mu v - rate (dL/dw + lambda w), w <- w + v.
 
     lambda is lambda_reg for W2, hidden_lambda_scale times that for W1, and 0 for biases, gamma and beta. bn_lr_scale
-    multiplies the rate of gamma and beta, output_lr_scale that of W2 and b2.
+    multiplies the rate of gamma and beta, output_lr_scale that of W2 and b2. Where the network is standardised, V = std
+    W2 and c stand for W2 and b2, see `Network._standardized_step`.
     """
 
     learning_rate: float = 0.01
@@ -406,13 +407,17 @@ class Network:
         A loss that isn't finite leaves the weights as they were. ValueError for a batch that can't be.
         """
         self._check_batch(images, labels)
+        before = {name: self.weights[name].copy() for name in STATISTICS if name in self.weights}
         losses, right, gradients = self.gradients(images, labels, rng, smoothing)
         sgd, loss = sgd or SGD(), float(losses.mean())
-        if np.isfinite(loss):
-            if self.standard is not None:
-                self._standardized_step(gradients, sgd)
-            for name, gradient in gradients.items():
-                self._step(name, gradient, sgd)
+        if not np.isfinite(loss):
+            for name, array in before.items():
+                self.weights[name][...] = array
+            return loss, right
+        if self.standard is not None:
+            self._standardized_step(gradients, sgd)
+        for name, gradient in gradients.items():
+            self._step(name, gradient, sgd)
         return loss, right
 
     def _step(self, name: str, gradient: Array | Product, sgd: SGD) -> None:
@@ -422,7 +427,7 @@ class Network:
 
     def standardize(self, images: Array) -> None:
         """Have SGD move W2 and b2 as if s were standardised by its mean and deviation on these images (N, 3072)."""
-        s = np.concatenate([self.forward(images[some])[1][-1][0] for some in slices(len(images), 8)])
+        s = self.pooled(images)
         variance = s.var(axis=0)
         self.standard = np.stack([s.mean(axis=0), np.sqrt(variance + 1e-3 * variance.mean())]).astype(self.dtype)
 
@@ -456,6 +461,15 @@ class Network:
         z2 = self.threads.each(lambda some: self.forward(images[some])[0], rows)
         return np.concatenate(z2) if z2 else np.empty((0, self.classes), self.dtype)
 
+    def pooled(self, images: Array) -> Array:
+        """s (N, q H), the input of (7), in inference mode."""
+
+        def pool(some: slice) -> Array:
+            _, (_, _, _, (s, _)) = self.forward(images[some])
+            return s
+
+        return np.concatenate(self.threads.each(pool, slices(len(images), 8)))
+
     def hidden(self, images: Array, capped: bool = True) -> Array:
         """a1 (N, n, H), with mirrored units (N, 2 n, H), in inference mode: (1), (3) and (4). capped: False for what it
         would be without the cap, which tells apart where a unit is at its cap."""
@@ -467,10 +481,6 @@ class Network:
         """z1^ (3) in inference mode, (rows, H); z1 itself without batch normalisation."""
         norm = [self.weights[name] for name in BATCHNORM if self.batchnorm]
         return batchnorm_forward(z1, *norm, train=False)[0] if norm else z1
-
-    def votes(self, images: Array) -> tuple[Array, Array]:
-        """What each place adds to each logit, (N, C, rows, columns), and the rest (N, C): see evidence.py."""
-        return evidence.votes(self, images)
 
     def predict_proba(self, images: Array) -> Array:
         """y^ (8), the probabilities of the classes, (N, C)."""
@@ -487,7 +497,8 @@ class Network:
             return float(cross_entropy_forward(z2, labels)[0].mean()), float((z2.argmax(axis=1) == labels).mean())
 
     def copy(self, weights: dict[str, Array] | None = None, window: Window | None = None) -> "Network":
-        """A network with the same weights and statistics, or with those of as many other units, and no velocity."""
+        """A network of the same kind with these weights, of as many units as they are for, and this window; by default
+        its own. Its velocity is 0, and it isn't standardised."""
         weights = weights or self.weights
         options = {name: getattr(self, name) for name in ("classes", "batchnorm", "dropout", "cap", "dtype")}
         network = Network(weights["b1"].shape[1], window or self.window, threads=self.threads.count, **options)

@@ -70,8 +70,9 @@ class Trial:
         return " ".join(["python train.py --recipe", recipe, *own, shlex.join(data_flags)]).strip()
 
 
-def plan(args: argparse.Namespace) -> tuple[list[str], list[Trial]]:
-    """The names of the searched settings, and the trials. SearchError or SettingError if that makes no search."""
+def plan(args: argparse.Namespace) -> tuple[list[str], dict, list[Trial]]:
+    """The names of the searched settings, the values of all others, and the trials. SearchError or SettingError if that
+    makes no search."""
     # A boolean without a value is true, as in train.py.
     given = {name: list(dict.fromkeys(getattr(args, name) or [True])) for name in OPTIONS if hasattr(args, name)}
     if not getattr(args, "use_dropout", True):
@@ -95,7 +96,8 @@ def plan(args: argparse.Namespace) -> tuple[list[str], list[Trial]]:
         )
     if args.halving and len(tried) < 2:
         raise SearchError("--halving does nothing with a single setting: give several values, or leave it out")
-    return searched(), trials
+    asked = asdict(train.resolve({}, args.recipe)) | {name: values[0] for name, values in given.items()}
+    return searched(), {name: asked[name] for name in OPTIONS if name not in searched()}, trials
 
 
 def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Settings]:
@@ -122,13 +124,13 @@ def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Setti
         raise too_few(random, possible)
     found: dict[train.Settings, None] = {}
     seen, idle, waited = set(), dict.fromkeys(given, True), 0
-    for point in drawn(given, args.seed) if random else itertools.product(*given.values()):
+    for values in drawn(given, args.seed) if random else itertools.product(*given.values()):
         if random and (len(found) == random or (waited := waited + 1) > max(PATIENCE, 20 * len(found))):
             break
-        if point in seen:
+        if values in seen:
             continue
-        seen.add(point)
-        point = dict(zip(given, point, strict=True))
+        seen.add(values)
+        point = dict(zip(given, values, strict=True))
         effective = train.effective(train.resolve({}, train.RECIPES[recipe] | point))
         idle = {name: alone and name not in effective for name, alone in idle.items()}
         kept = {name: value for name, value in point.items() if name in effective}
@@ -137,7 +139,8 @@ def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Setti
         found[tried] = None
     for name in (name for name, alone in idle.items() if alone):
         for value in given[name]:
-            train.resolve({name: value}, train.RECIPES[recipe] | point)  # refuses what isn't the default
+            for each in (value.low, value.high) if isinstance(value, Range) else (value,):
+                train.resolve({name: each}, train.RECIPES[recipe] | point)  # refuses what isn't the default
     if random and len(found) < random:
         raise too_few(random, len(found))
     return list(found)
@@ -400,7 +403,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    searched, trials = plan(args)
+    searched, shared, trials = plan(args)
     data = cifar10.load_from(args)
     for share in dict.fromkeys(trial.settings.validation_share for trial in trials):
         cifar10.split(data.train_labels, share, np.random.default_rng(0))
@@ -411,7 +414,7 @@ def main(argv: list[str] | None = None) -> int:
     names = sorted(trial.name for trial in trials)
     definition = {
         "searched": searched,
-        "settings": {name: getattr(trials[0].settings, name) for name in OPTIONS if name not in searched},
+        "settings": shared,
         "seed": args.seed,
         "data": {"name": data.name, "fingerprint": data.fingerprint},
         "halving": {"eta": args.eta, "trials": f"{fingerprint(names):064x}"} if args.halving else None,
@@ -493,7 +496,7 @@ def conclude(results: Results, data: cifar10.Dataset, report_test: bool) -> None
         file.write("\n\n".join([tables.as_markdown(table), *notes, outcome]).encode() + b"\n")
     with npz.open_regular(folder / best["checkpoint"]) as source, npz.write_whole(folder / "best.npz") as file:
         shutil.copyfileobj(source, file)
-    draw = f"draw them with: python visualize.py {shlex.quote(str(folder / 'results.csv'))}"
+    draw = "draw them with: " + shlex.join([*cli.script("visualize.py"), str(folder / "results.csv")])
     print(f"results in {folder}: best.npz, results.csv, results.md; {draw}")
 
 

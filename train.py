@@ -85,7 +85,7 @@ class Settings:
     step_decay: float = setting(0.5, "report schedule: another factor after every tenth epoch", low=0, high=1)
     warmup_epochs: float = setting(0.0, "epochs over which the learning rate rises from 0", low=0)
     momentum: float = setting(0.9, "momentum of SGD", low=0, below=1)
-    lambda_reg: float = setting(0.01, "L2: lambda/2 (|W1|^2 + |W2|^2) is added to the loss", low=0)
+    lambda_reg: float = setting(0.01, "L2: lambda/2 (|W1|^2 + |W2|^2) in the loss; --init patches: std W2", low=0)
     hidden_lambda_scale: float = setting(1.0, "multiplier of lambda for W1", low=0)
     output_lr_scale: float = setting(1.0, "learning-rate multiplier of W2 and b2", low=0)
     bn_lr_scale: float = setting(128.0, "learning-rate multiplier of gamma and beta; 128: as the report's code", low=0)
@@ -279,24 +279,19 @@ class Run:
         self.train_rows, self.validation_rows = cifar10.split(data.train_labels, settings.validation_share, self.rng)
         if settings.batchnorm and len(self.train_rows) < 2:
             raise TrainingError(f"{data.folder or data.name}: one training image is too few for --batchnorm; give more")
-        if settings.ema and -(-len(self.train_rows) // settings.batch_size) * settings.epochs < EMA_EVERY:
+        if settings.ema and self.steps * settings.epochs < EMA_EVERY:
             problem = f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs"
             raise SettingError("ema", settings.ema, problem)
         memory.refuse([settings], len(self.train_rows), len(data.class_names), threads)
         self.data = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
-        images = data.train_images[self.train_rows] if settings.preprocess != "none" else data.train_images[:0]
-        self.network = Network(
-            settings.hidden_size,
-            fit_window(images, settings, Threads(threads)),
-            classes=len(data.class_names),
-            batchnorm=settings.batchnorm,
-            dropout=settings.dropout,
-            cap=settings.cap,
-            seed=self.rng,
-            threads=threads,
-        )
+        seen = settings.preprocess != "none" or settings.init == "patches"
+        images = data.train_images[self.train_rows if seen else self.train_rows[:0]]
+        options = {name: getattr(settings, name) for name in ("batchnorm", "dropout", "cap")}
+        options |= {"classes": len(data.class_names), "seed": self.rng, "threads": threads}
+        window = fit_window(images, settings, Threads(threads))
+        self.network = Network(settings.hidden_size, window, **options)
         if settings.init == "patches":
-            start_from_patches(self.network, data.train_images[self.train_rows], self.rng)
+            start_from_patches(self.network, images, self.rng)
         self.averaged = self.network.copy() if settings.ema else self.network
         self.best = self.network.copy()
         self.step = 0
@@ -305,6 +300,12 @@ class Run:
     def __repr__(self):
         done = f"epoch {self.epoch} of at most {self.settings.epochs}"
         return f"<Run: {self.network!r}, on {self.data['name']}, {done}>"
+
+    @property
+    def steps(self) -> int:
+        """The steps of an epoch, see `batches`: BN leaves out a last one of a single image."""
+        n, size = len(self.train_rows), self.settings.batch_size
+        return -(-n // size) - (self.settings.batchnorm and n % size == 1 < n)
 
     @property
     def epoch(self) -> int:
@@ -368,8 +369,7 @@ class Run:
             npz.check_arrays(arrays, like=here)
             if any((array < 0).any() for name, array in arrays.items() if name.endswith("running_var1")):
                 raise npz.Fault("has negative variances")
-            steps = -(-len(self.train_rows) // self.settings.batch_size)
-            self.history, self.step, self.rng.bit_generator.state = checkpoints.position(info, HISTORY, steps)
+            self.history, self.step, self.rng.bit_generator.state = checkpoints.position(info, HISTORY, self.steps)
             for name, array in here.items():
                 array[...] = arrays[name]
 
@@ -403,7 +403,8 @@ def train(
     """
     output = Path(output)
     with npz.locked(output, "a training"):
-        files = output, state, table, _ = output, state_path(output), output.with_suffix(".csv"), epochs_folder(output)
+        state, table = state_path(output), output.with_suffix(".csv")
+        files = output, state, table, epochs_folder(output)
         run = Run(settings, data, threads, recipe, command)
         if resume and state.exists():
             run.load_state(state)
@@ -447,7 +448,6 @@ def epochs(run: Run, data: cifar10.Dataset, output: Path | None, stop_after: int
 def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path | None, show: bool = False) -> None:
     """One epoch of a run: its steps, then validation, and a row of the history. Diverged if a loss isn't finite."""
     settings, epoch, started = run.settings, run.epoch, time.perf_counter()
-    steps = -(-len(run.train_rows) // settings.batch_size)
     loss_sum, right, seen, rates = 0.0, 0, 0, []
     with tqdm(
         total=len(run.train_rows),
@@ -457,7 +457,7 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path |
         disable=None if show else True,
     ) as bar:
         for step, (X, y) in enumerate(batches(images, labels, run.train_rows, settings, run.rng)):
-            rates.append(learning_rate(settings, epoch, (step + 1) / steps))
+            rates.append(learning_rate(settings, epoch, (step + 1) / run.steps))
             sgd = SGD(rates[-1], **{name: getattr(settings, name) for name in SGD_SETTINGS})
             loss, correct = run.network.train_batch(X, y, sgd, smoothing=settings.label_smoothing)
             if not math.isfinite(loss):
@@ -466,7 +466,7 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path |
             if settings.ema:
                 average(run.averaged, run.network, settings.ema, run.step)
             loss_sum, right, seen = loss_sum + loss * len(y), right + correct, seen + len(y)
-            if show and run.step == max(1, min(ESTIMATED, steps - 1)):  # BN may skip the last step
+            if show and run.step == min(ESTIMATED, run.steps):
                 with bar.external_write_mode():
                     print(progress.estimate(run, time.perf_counter() - started, seen), flush=True)
             bar.update(len(y))
@@ -511,7 +511,7 @@ class Classifier(Estimator, settings=Settings):
 
     def _train(self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> tuple[Network, dict]:
         data = cifar10.Dataset("arrays", images, labels, images[:0], labels[:0], names, fingerprint="")
-        run = Run(resolve(self.settings()), data, self.threads)
+        run = Run(Settings(**self.settings()), data, self.threads)
         for _ in epochs(run, data, output=None):
             pass
         del run.data["fingerprint"]  # the images' own has their test split, too, which isn't known here
@@ -591,8 +591,8 @@ def main(argv: list[str] | None = None) -> int:
     best = run.best_epoch
     accuracy, seconds = run.history["val_accuracy"][best - 1], sum(run.history["seconds"])
     print(f"best epoch {best} of {run.epoch}, validation accuracy {accuracy:.2%}, in {seconds:.0f} s of training")
-    folder = f" --data-dir {shlex.quote(str(args.data_dir))}" if args.data_dir else ""
-    print(f"checkpoint {output}; test it with: python test.py {shlex.quote(str(output))}{folder}")
+    words = [*cli.script("test.py"), str(output), *(["--data-dir", str(args.data_dir)] if args.data_dir else [])]
+    print(f"checkpoint {output}; test it with: {shlex.join(words)}")
     return 0
 
 

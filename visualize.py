@@ -12,6 +12,7 @@ Figures: {names}.
 
 import argparse
 import datetime
+import os
 import shlex
 import sys
 import textwrap
@@ -267,10 +268,6 @@ def demo(s: Subject, path: Path) -> None:
         raise LeftOut(str(error)) from None
 
 
-# Pages beside report.html, by the file's name: functions that write one of a checkpoint to a path, or raise LeftOut.
-PAGES: dict[str, Callable[[Subject, Path], None]] = {"demo.html": demo}
-
-
 # ---- Several runs ---------------------------------------------------------------------------------------------------
 
 
@@ -315,10 +312,13 @@ def differing(runs: dict[str, dict]) -> list[list[str]]:
 
 def compare(paths: list[Path], args: argparse.Namespace) -> int:
     """Draw the curves of several checkpoints' runs, with a table of what tells them apart."""
-    short = len({path.stem for path in paths}) == len(paths)
-    runs = {clean(path.stem if short else path, 60): model.load(path)[1] for path in paths}
-    if len(runs) < len(paths):
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise UserError("a checkpoint is named twice; name each once")
+    short = len({path.stem for path in paths}) == len(paths)
+    names = [clean(path.stem if short else path, 60) for path in paths]
+    if len(set(names)) < len(names):  # what tells them apart was cut out
+        names = [f"{i} {name}" for i, name in enumerate(names, 1)]
+    runs = {name: model.load(path)[1] for name, path in zip(names, paths, strict=True)}
     for path, info in zip(paths, runs.values(), strict=True):
         try:
             weight_figures.history_of(info)
@@ -534,12 +534,12 @@ def main(argv: list[str] | None = None) -> int:
         drawn, left_out = draw(subject, figures, out, args)
         parts = {} if args.only else {"first": merit(subject), "last": configuration(subject) | reasons(left_out)}
         finish(out, paths[0].stem, args, drawn, **parts)
-        for name, write in PAGES.items() if not args.only else ():
+        if not args.only:
             try:
-                write(subject, out / name)
-                print(f"page {shorter(out / name)}")
+                demo(subject, out / "demo.html")
+                print(f"page {shorter(out / 'demo.html')}")
             except LeftOut as why:
-                print(f"left out {name}: {why}")
+                print(f"left out demo.html: {why}")
     if args.show:
         plt.show()
     return 0

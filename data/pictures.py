@@ -24,7 +24,7 @@ if __name__ == "__main__":  # Python looks for modules beside the script
 from data.cifar10 import MAX_CLASSES, PIXELS, read, stratified
 from data.folders import META, TEST, TRAIN, whole_folder, write_batch, write_meta
 from data.pickles import DataError
-from support.cli import ArgumentParser, UserError, clean, command, integer, output_folder, shorter, user_path
+from support.cli import ArgumentParser, UserError, clean, command, integer, output_folder, script, shorter, user_path
 from support.npz import Fault, error_context, read_file
 
 import numpy as np
@@ -243,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = shorter(args.out)
     print(
         f"{len(data.class_names):,} classes, {len(data.train_labels):,} training and {len(data.test_labels):,} test "
-        f"pictures in {folder}; train on them with: python train.py --data-dir {shlex.quote(str(folder))}"
+        f"pictures in {folder}; train on them with: {shlex.join([*script('train.py'), '--data-dir', str(folder)])}"
     )
 
 

@@ -189,13 +189,18 @@ def shorter(path: str | os.PathLike) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def resumed(script: str, state: Path, argv: Sequence[str] | None = None) -> str:
-    """The command line that goes on with a stopped run of `script`: the same one with --resume, if the run has written
+def script(name: str) -> list[str]:
+    """The words that run a script of ours from the working directory, whichever that is."""
+    return ["python", str(shorter(ROOT / name))]
+
+
+def resumed(name: str, state: Path, argv: Sequence[str] | None = None) -> str:
+    """The command line that goes on with a stopped run of a script: the same one with --resume, if the run has written
     its `state` by now, or else as it was typed. argv is sys.argv's by default."""
     typed = list(sys.argv[1:] if argv is None else argv)
     if state.is_file() and state.stat().st_mtime >= _STARTED:
         typed = [word for word in typed if word not in ("--resume", "--overwrite")] + ["--resume"]
-    return shlex.join(["python", script, *typed])
+    return shlex.join([*script(name), *typed])
 
 
 # ---- A script's whole work ------------------------------------------------------------------------------------------

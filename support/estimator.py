@@ -110,8 +110,7 @@ class Estimator:
         nothing is written. Floats are rounded to 256 levels. ValueError or TypeError for what can't be."""
         y = check_labels(y)
         images = self._images(X)
-        if len(images) != len(y):
-            raise ValueError(f"X has {len(images)} images, and y {len(y)} labels: inconsistent numbers of samples")
+        check_lengths(images, y)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"{type(self).__name__} needs at least two classes; y holds only one class")
@@ -137,7 +136,9 @@ class Estimator:
 
     def score(self, X, y, sample_weight=None) -> float:
         """Accuracy in 0..1."""
-        return float(np.average(self.predict(X) == check_labels(y), weights=sample_weight))
+        predicted, y = self.predict(X), check_labels(y)
+        check_lengths(predicted, y)
+        return float(np.average(predicted == y, weights=sample_weight))
 
     def _keep(self, network, info: dict, classes: np.ndarray) -> None:
         """Set the fitted attributes."""
@@ -257,4 +258,12 @@ def check_labels(y) -> np.ndarray:
             raise ValueError("Input y contains NaN or infinity.")
         if (y != np.rint(y)).any():
             raise ValueError("Unknown label type: continuous. A classifier's labels are names or whole numbers")
+    if y.dtype.kind not in "biufUO":
+        raise ValueError(f"Unknown label type: {y.dtype}. A classifier's labels are names or whole numbers")
     return y
+
+
+def check_lengths(images: np.ndarray, y: np.ndarray) -> None:
+    """ValueError unless there is one label for each image."""
+    if len(images) != len(y):
+        raise ValueError(f"X has {len(images)} images, and y {len(y)} labels: inconsistent numbers of samples")

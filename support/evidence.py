@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 
 from support import unfold
-from support.threads import slices
+from support.threads import few_images, slices
 
 import numpy as np
-
-FEW = 8  # images at a time, where units see windows
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,6 @@ class Filter:
     unit: int
     adds: float
     place: tuple[int, int]  # row and column of the window's places; (0, 0) where it is the whole image
-    activation: float  # a1 there
     mirrored: bool = False  # whether it stands there as seen in a mirror
 
 
@@ -46,8 +43,9 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     That is gradient times input (Shrikumar et al. 2016), here without approximation. A black pixel has no vote.
     """
     part = _pixel_votes if network.whole else _place_votes
-    rows = slices(len(images), max(1, 128 // network.classes) if network.whole else FEW)
-    parts = network.threads.each(lambda some: part(network, images[some]), rows)
+    few = slices(len(images), max(1, 128 // network.classes))
+    few = few if network.whole else few_images(len(images), len(network.window.region))
+    parts = network.threads.each(lambda some: part(network, images[some]), few)
     side = 32 if network.whole else network.window.side
     if not parts:
         return np.empty((0, network.classes, side, side), network.dtype), np.empty((0, network.classes), network.dtype)
@@ -107,7 +105,7 @@ def strongest(network, image: np.ndarray, c: int, top: int = 5) -> list[Filter]:
             break
         mirrored, place = divmod(int(drive[:, h].argmax()), window.places)
         place = divmod(place, window.side)
-        found.append(Filter(int(h), float(adds[h]), place, float(a1[:, h].max()), bool(mirrored)))
+        found.append(Filter(int(h), float(adds[h]), place, bool(mirrored)))
     return found
 
 

@@ -17,11 +17,9 @@ from support.plots import (
     name_classes,
     principal,
 )
-from support.threads import slices
 
 import numpy as np
 
-FEW = 8  # images at a time, whose activations fit into the cache
 DOTS = 1500  # images in the plane of principal components, at most
 
 
@@ -29,10 +27,7 @@ def activations(s) -> Figured:
     classes = s.shown()
     rows = np.flatnonzero(np.isin(s.labels, classes))
     rows = rows[:: -(-len(rows) // DOTS)]
-    few = s.network.threads.each(
-        lambda some: s.network.forward(s.images[rows[some]])[1][-1][0], slices(len(rows), FEW)
-    )  # the output layer's input: s as (7) takes it
-    pooled = np.concatenate(few)
+    pooled = s.network.pooled(s.images[rows])
     if not np.isfinite(pooled).all() or len(rows) < 3:
         raise LeftOut("the network's numbers overflow" if len(rows) > 2 else "there are too few test images")
     places, shares = principal(pooled)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from support.cli import UserError
 from support.settings import SettingError
+from support.threads import LANES, WINDOW_IMAGES
 
 CGROUPS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"  # of a container
 
@@ -28,12 +29,13 @@ def of_training(settings, images: int, classes: int, threads: int) -> int:
     window, H = settings.seen(), settings.hidden_size
     whole, together = window.size == 32, window.size == 32 or settings.batchnorm
     # A network's weights and velocity; the best and the averaged ones; what the last of them is drawn in; gradients.
-    copies = 2 * (2 + (settings.ema > 0)) + 1 + (0 if whole else 1 if together else 8)
+    copies = 2 * (2 + (settings.ema > 0)) + 1 + (0 if whole else 1 if together else LANES)
     weights = 4 * copies * H * (settings.inputs + window.q * classes)
     # What is seen of an image, and what all units make of it: of a batch or as many of its images as go together.
     seen, made = window.places * window.pixels, H * (5 * len(window.region) + 4 * window.q) // 2
     rows = min(settings.batch_size, images)
-    rows = max(rows if together else min(rows, 8 * threads), (256 if whole else 8) * threads)  # or in validation
+    few = WINDOW_IMAGES * threads
+    rows = max(rows if together else min(rows, few), 256 * threads if whole else few)  # in training, in validation
     start = max(64 * seen, 2 * min(images, 1024) * window.q * H) if settings.init == "patches" else 0
     return weights + 4 * max(rows * (seen + made), start)
 

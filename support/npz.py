@@ -486,25 +486,6 @@ def _members(file: io.FileIO) -> dict[str, _Member]:
     return members
 
 
-@contextlib.contextmanager
-def _reading(path: str | os.PathLike, kind: str) -> Iterator[dict[str, _Member]]:
-    remedy = f"restore the {kind}, or make it anew"
-    try:
-        with error_context(path, remedy), open_regular(path) as file:
-            yield _members(file)
-    except FileError as error:
-        if not os.path.lexists(path):
-            hint = "; 'python train.py' writes one" if kind == "checkpoint" else "; check the path"
-            raise FileError(f"{clean(shorter(path), 120)}: no such {kind}{hint}") from error
-        raise
-
-
-def headers(path: str | os.PathLike, kind: str = "checkpoint") -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """The shape and dtype of each array of an .npz but `meta`, without its data. FileError as in `read_npz`."""
-    with _reading(path, kind) as members:
-        return {name: (member.shape, member.dtype) for name, member in members.items() if name != "meta"}
-
-
 def read_npz(path: str | os.PathLike, kind: str = "checkpoint") -> tuple[dict[str, np.ndarray], dict]:
     """The arrays and the meta dict ({} where there is none) of an .npz, stored or deflated.
 
@@ -512,9 +493,16 @@ def read_npz(path: str | os.PathLike, kind: str = "checkpoint") -> tuple[dict[st
     together have at most MAX_BYTES. Headers are judged before any data is read, and each array is read straight into
     its place. Nothing in the file is executed.
     """
-    with _reading(path, kind) as members:
-        meta = members.pop("meta").meta() if "meta" in members else {}
-        return {name: member.array() for name, member in members.items()}, meta
+    try:
+        with error_context(path, f"restore the {kind}, or make it anew"), open_regular(path) as file:
+            members = _members(file)
+            meta = members.pop("meta").meta() if "meta" in members else {}
+            return {name: member.array() for name, member in members.items()}, meta
+    except FileError as error:
+        if not os.path.lexists(path):
+            hint = "; 'python train.py' writes one" if kind == "checkpoint" else "; check the path"
+            raise FileError(f"{clean(shorter(path), 120)}: no such {kind}{hint}") from error
+        raise
 
 
 def check_arrays(arrays: dict[str, np.ndarray], like: dict[str, np.ndarray]) -> None:

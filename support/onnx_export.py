@@ -46,24 +46,19 @@ class Graph:
         self.last = output
 
 
-def build(network, class_names: Sequence[str] = (), pixels=np.uint8):
-    """The onnx.ModelProto of a `model.Network`: images (N, 3072), of dtype `pixels`, uint8 in 0..255 or float32 in
-    [0, 1], to logits (N, C) and probabilities (N, C), float32."""
+def build(network, class_names: Sequence[str] = ()):
+    """The onnx.ModelProto of a `model.Network`: images (N, 3072) uint8 to logits (N, C) and probabilities (N, C),
+    float32."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    pixels = np.dtype(pixels)
-    if pixels not in (np.uint8, np.float32):
-        raise ValueError(f"pixels are uint8 or float32, not {pixels}")
     graph = Graph(helper, numpy_helper, "images")
-    if pixels == np.uint8:
-        graph.add("Cast", to=TensorProto.FLOAT)
-        graph.add("Mul", np.float32(1 / 255))
+    graph.add("Cast", to=TensorProto.FLOAT)
+    graph.add("Mul", np.float32(1 / 255))
     add_layers(graph, network)
     graph.add("Softmax", name="probabilities", axis=1)
 
-    kind = TensorProto.UINT8 if pixels == np.uint8 else TensorProto.FLOAT
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", network.classes]) for name in OUTPUTS]
-    images = helper.make_tensor_value_info("images", kind, ["N", 3072])
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3072])
     made = helper.make_graph(graph.nodes, "network", [images], outputs, graph.constants)
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
     model.doc_string = clean(f"{network!r}; a row of images holds 32 x 32 red, then green, then blue pixels")
@@ -126,9 +121,9 @@ def add_layers(graph: Graph, network) -> None:
     linear(w["W2"], w["b2"][0], 0, 1, name="logits")  # (7)
 
 
-def write_onnx(path: str | Path, network, class_names: Sequence[str] = (), pixels=np.uint8) -> None:
+def write_onnx(path: str | Path, network, class_names: Sequence[str] = ()) -> None:
     """Write what `build` makes, whole. UserError where `check_onnx` has one, OSError where it can't be written."""
     check_onnx(path, network)
-    model = build(network, class_names, pixels)
+    model = build(network, class_names)
     with npz.write_whole(path) as file:
         file.write(model.SerializeToString())

@@ -6,7 +6,7 @@ from support.threads import slices
 import numpy as np
 
 PIXELS = 3072
-FEW = 8  # images at a time, whose activations fit into the cache
+FEW = 8  # images at a time
 
 
 def filter_weights(network, units) -> np.ndarray:

@@ -47,7 +47,8 @@ ONE_BLAS_THREAD = ONE_BLAS_THREAD or _one_blas_thread()
 
 # glibc gives freed memory back to the system, and takes it again page by page, unless it has once seen a block of
 # nearly 32 MB freed: then it keeps it. Without this, a tenth of a training step is the system's zeroing of pages.
-del (_block := [np.empty(31 << 20, np.uint8)])[:], _block
+_block = np.empty(31 << 20, np.uint8)
+del _block
 
 
 def default_threads() -> int:
@@ -79,8 +80,13 @@ class Threads:
 
         def drain():
             with np.errstate(over="ignore", invalid="ignore"):
-                for i in queue:
-                    results[i] = function(items[i])
+                try:
+                    for i in queue:
+                        results[i] = function(items[i])
+                except BaseException:
+                    for _ in queue:  # nothing is left for the other threads to begin
+                        pass
+                    raise
 
         if self._helpers is None or len(items) < 2 or getattr(self._inside, "busy", False):
             drain()
@@ -130,9 +136,9 @@ def slices(n: int, size: int) -> list[slice]:
 
 # ---- How work is cut: into what a core's cache can hold, and alike for any number of threads ------------------------
 
-UNIT_BLOCK = 512  # units that a thread takes at a time where they see the whole image, and
-WINDOW_UNIT_BLOCK = 256  # where they see windows, of
-WINDOW_IMAGES = 8  # images at a time, or as many as have
+UNIT_BLOCK = 512  # hidden units that a thread takes at a time, where they see the whole image
+WINDOW_UNIT_BLOCK = 256  # the same, where they see windows
+WINDOW_IMAGES = 8  # images that a thread takes at a time, where units see windows; fewer where they have more than
 WINDOW_ROWS = 1400  # rows of z1 together
 LANES = 8  # groups of such images whose gradients are summed apart: the most threads that can share a batch
 WEIGHT_BLOCK = 2**18  # numbers of W1 between the product that makes their gradient and their update

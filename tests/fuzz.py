@@ -336,7 +336,6 @@ READERS = {
     "batch": Reader(batch_samples(), read_batch, "data_batch_1"),
     "classes": Reader(meta_samples(), read_meta, "batches.meta"),
     "npz": Reader(npz_samples(), npz.read_npz, "net.npz", repack),
-    "headers": Reader(npz_samples(), npz.headers, "net.npz", repack),
     "archive": Reader(tar_samples(), unpack, "archive.part", pack_tar),
     "picture": Reader(picture_samples(), pictures.read_picture, "picture.png"),
     "network": Reader([written(lambda path: RUN.best.save(path, RUN.info()))], read_network, "net.npz", repack),

@@ -77,6 +77,23 @@ def test_labels_of_any_kind(fitted, images, names):
     assert found.score(X, names[y]) == fitted.score(X, y) == np.mean(fitted.predict(X) == y)
 
 
+def test_settings_without_effect_are_ignored_as_in_scikit_learn(images, tmp_path):
+    path = tmp_path / "net.npz"
+    Classifier(stride=2, **SMALL).fit(*images).save(path)
+    again = Classifier.load(path).fit(*images)
+    np.testing.assert_array_equal(again.network_.weights["W1"], Classifier(**SMALL).fit(*images).network_.weights["W1"])
+
+
+def test_labels_that_cant_be_kept_and_too_few_of_them_are_refused(images):
+    X, y = images
+    with pytest.raises(ValueError, match=r"Unknown label type: .*names or whole numbers"):
+        Classifier(**SMALL).fit(X, y.astype("S1"))
+    fitted = Classifier(**SMALL).fit(X, y)
+    for labels in (y[:1], y[:-1]):
+        with pytest.raises(ValueError, match=f"X has {len(X)} images, and y {len(labels)} labels"):
+            fitted.score(X, labels)
+
+
 def test_two_classes_and_weights_of_a_score(images):
     X, y = images
     two = Classifier(**SMALL).fit(X, y > 4)
@@ -98,8 +115,6 @@ def test_parameters_are_checked_by_fit(images):
         Classifier(hidden_size=0).fit(*images)
     with pytest.raises(ValueError, match="threads must be a whole number"):
         Classifier(threads=0).fit(*images)
-    with pytest.raises(ValueError, match="--stride 2 has no effect here"):
-        Classifier(stride=2).fit(*images)
     with pytest.raises(ValueError, match="Invalid parameter 'epoch' for Classifier; valid are random_state"):
         Classifier().set_params(epoch=3)
     with pytest.raises(ValueError, match=r"loss not finite in epoch 1, step .*no weights were saved"):

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -144,13 +145,17 @@ def test_names_of_files(tmp_path, monkeypatch):
 
 def test_resumed(monkeypatch, tmp_path):
     state, argv = tmp_path / "state", ["--output", "a b", "--overwrite"]
-    assert cli.resumed("train.py", state, argv) == "python train.py --output 'a b' --overwrite"
+    monkeypatch.chdir(tmp_path)
+    train, search = (shlex.join(["python", str(ROOT / name)]) for name in ("train.py", "search.py"))
+    assert cli.resumed("train.py", state, argv) == f"{train} --output 'a b' --overwrite"
     state.touch()
-    assert cli.resumed("train.py", state, argv) == "python train.py --output 'a b' --resume"
+    assert cli.resumed("train.py", state, argv) == f"{train} --output 'a b' --resume"
     monkeypatch.setattr(sys, "argv", ["x", "--resume", "--seed", "1"])
-    assert cli.resumed("search.py", state) == "python search.py --seed 1 --resume"
+    assert cli.resumed("search.py", state) == f"{search} --seed 1 --resume"
     os.utime(state, (0, 0))  # another run's
-    assert cli.resumed("search.py", state) == "python search.py --resume --seed 1"
+    assert cli.resumed("search.py", state) == f"{search} --resume --seed 1"
+    assert cli.resumed("train.py", state, argv) == f"{train} --output 'a b' --overwrite"
+    monkeypatch.chdir(ROOT)
     assert cli.resumed("train.py", state, argv) == "python train.py --output 'a b' --overwrite"
 
 

@@ -302,6 +302,17 @@ def test_how_a_batch_is_cut_changes_nothing_but_rounding(window, monkeypatch):
             np.testing.assert_allclose(other[name], found[0][name], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("batchnorm", [True, False])
+def test_a_loss_that_is_not_finite_leaves_all_weights_as_they_were(batchnorm):
+    network, (images, labels) = make(Window(), batchnorm=batchnorm), batch(9)
+    before = {name: array.copy() for name, array in network.weights.items()}
+    images = images / 255
+    images[3, 5] = np.nan
+    assert np.isnan(network.train_batch(images, labels)[0])
+    for name, array in before.items():
+        np.testing.assert_array_equal(network.weights[name], array)
+
+
 # ---- The update -----------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from data import cifar10, pictures
 
 import numpy as np
 import pytest
-from conftest import called, in_little_memory, line_of
+from conftest import ROOT, called, in_little_memory, line_of
 from PIL import Image
 
 rng = np.random.default_rng(0)
@@ -140,7 +140,7 @@ def test_a_folder_becomes_a_data_set(capsys):
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == (
         "3 classes, 33 training and 8 test pictures in data set; train on them with: "
-        "python train.py --data-dir 'data set'"
+        f"python {ROOT}/train.py --data-dir 'data set'"
     )
     data = cifar10.load(data_dir="data set")
     assert (data.name, data.class_names) == ("pictures", ("cat", "dog", "owl"))

@@ -155,7 +155,7 @@ def test_a_stopped_training_says_how_to_go_on_and_going_on_works(number, code, s
     assert process.returncode == code
     lines = errors.strip().splitlines()
     assert len(lines) == 1
-    assert "stopped; go on from the last whole epoch with: python train.py --data-dir " in lines[0]
+    assert f"stopped; go on from the last whole epoch with: python {ROOT}/train.py --data-dir " in lines[0]
     assert lines[0].endswith("--epochs 5000 --resume")
     assert not list(tmp_path.glob(".*"))
     assert not list(tmp_path.glob("*.lock"))

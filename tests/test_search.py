@@ -141,15 +141,15 @@ def test_names_and_seeds_are_the_same_on_every_machine():
 
 
 def test_the_default_grid_holds_table_1():
-    names, trials = search.plan(search.parse([]))
+    names, _, trials = search.plan(search.parse([]))
     assert names == ["hidden_size", "learning_rate", "lambda_reg"] and len(trials) == 8
     tried = {(t.settings.hidden_size, t.settings.learning_rate, t.settings.lambda_reg) for t in trials}
     assert tried >= {(512, 0.005, 0.005), (512, 0.01, 0.01), (1024, 0.005, 0.01), (1024, 0.01, 0.01)}
     assert {t.settings.epochs for t in trials} == {100}
-    names, trials = search.plan(search.parse(["--hidden-size", "64", "--epochs", "3"]))
+    names, _, trials = search.plan(search.parse(["--hidden-size", "64", "--epochs", "3"]))
     assert names == ["learning_rate", "lambda_reg"] and {t.settings.hidden_size for t in trials} == {64}
     assert {t.settings.epochs for t in trials} == {3}
-    _, trials = search.plan(search.parse(["--no-flip", "--batchnorm", "--dropout", "0.1", "0.2"]))
+    *_, trials = search.plan(search.parse(["--no-flip", "--batchnorm", "--dropout", "0.1", "0.2"]))
     assert {(t.settings.flip, t.settings.batchnorm) for t in trials} == {(False, True)}
 
 
@@ -220,22 +220,35 @@ def test_a_bar_shows_the_best_so_far(synthetic_dir, tmp_path):
 
 def test_values_without_effect_beside_others_count_once():
     argv = "--batchnorm true false --bn-lr-scale 64 128"
-    names, trials = search.plan(search.parse(argv.split()))
+    names, _, trials = search.plan(search.parse(argv.split()))
     assert names == ["batchnorm", "bn_lr_scale"]
     tried = [(trial.settings.batchnorm, trial.settings.bn_lr_scale) for trial in trials]
     assert tried == [(True, 64), (True, 128), (False, 128)]
 
 
+def test_what_is_the_same_in_all_trials_is_kept_as_typed_even_where_some_ignore_it():
+    for order in ("true false", "false true"):
+        _, shared, trials = search.plan(search.parse(f"--batchnorm {order} --bn-lr-scale 1".split()))
+        assert shared["bn_lr_scale"] == 1 and "batchnorm" not in shared
+        assert {(t.settings.batchnorm, t.settings.bn_lr_scale) for t in trials} == {(True, 1), (False, 128)}
+
+
+@pytest.mark.parametrize("values", ["10 20", "10:20"])
+def test_a_random_setting_without_effect_in_any_draw_is_refused(values, idle):
+    error = idle(*f"--random 2 --hidden-size 16 32 64 --whiten-dims {values}".split())
+    assert "--whiten-dims 10 has no effect here" in error
+
+
 def test_the_reports_grid_command():
     argv = "--mode grid_search --epochs 5 --use_batchnorm --no-use_dropout --activation relu --save_results"
-    _, trials = search.plan(search.parse(argv.split()))
+    *_, trials = search.plan(search.parse(argv.split()))
     assert len(trials) == 8
     assert {(t.settings.batchnorm, t.settings.dropout, t.settings.epochs) for t in trials} == {(True, 0.0, 5)}
 
 
 def test_random_draws_are_in_range_and_log_uniform():
     argv = "--random 200 --learning-rate 1e-4:1e-1 --hidden-size 4:64 --batchnorm true false --seed {}"
-    names, trials = search.plan(search.parse(argv.format(1).split()))
+    names, _, trials = search.plan(search.parse(argv.format(1).split()))
     assert names == ["hidden_size", "batchnorm", "learning_rate"] and len(trials) == 200
     rates = np.array([t.settings.learning_rate for t in trials])
     assert rates.min() >= 1e-4 and rates.max() <= 1e-1
@@ -243,15 +256,15 @@ def test_random_draws_are_in_range_and_log_uniform():
     sizes = {t.settings.hidden_size for t in trials}
     assert min(sizes) >= 4 and max(sizes) <= 64 and len(sizes) > 20
     assert {t.settings.batchnorm for t in trials} == {True, False}
-    assert search.plan(search.parse(argv.format(1).split()))[1] == trials
-    assert search.plan(search.parse(argv.format(2).split()))[1] != trials
+    assert search.plan(search.parse(argv.format(1).split()))[-1] == trials
+    assert search.plan(search.parse(argv.format(2).split()))[-1] != trials
 
 
 def test_a_random_search_and_more_draws(search_py, tmp_path):
     flags = "--learning-rate", "1e-3:1e-1", "--hidden-size", 4, "--epochs", 1
     search_py(tmp_path, "--random", 2, *flags, "--jobs", 1)
     rates = {float(row["learning_rate"]) for row in rows(tmp_path)}
-    _, more = search.plan(search.parse(["--random", "3", *map(str, flags)]))
+    *_, more = search.plan(search.parse(["--random", "3", *map(str, flags)]))
     assert [trial.settings.learning_rate in rates for trial in more] == [True, True, False]
     assert {trial.name for trial in more[:2]} == {row["trial"] for row in rows(tmp_path)}
 
@@ -379,7 +392,7 @@ def test_all_trials_diverge(search_py, tmp_path):
 
 
 def test_a_trial_that_failed_is_tried_again(search_py, tmp_path):
-    _, trials = search.plan(search.parse(["--hidden-size", "4", "8", "--epochs", "1"]))
+    *_, trials = search.plan(search.parse(["--hidden-size", "4", "8", "--epochs", "1"]))
     obstacle = tmp_path / f"{trials[0].name}.npz"
     obstacle.mkdir()
     search_py(tmp_path, *TINY, "--jobs", 1)

@@ -63,6 +63,21 @@ def test_an_error_in_any_thread_comes_out_and_the_threads_go_on(count):
         assert team.each(lambda item: item, range(8)) == list(range(8))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_after_an_error_no_thread_begins_another_item(count):
+    begun = []
+
+    def fails(item):
+        begun.append(item)
+        time.sleep(0.05 if item else 0.01)
+        if item == 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Threads(count).each(fails, range(50))
+    assert len(begun) <= count
+
+
 def test_overflow_is_no_warning_on_any_thread(recwarn):
     for count in (1, 3):
         Threads(count).each(lambda item: np.full(3, 1e38, np.float32) * np.float32(1e10), range(6))

@@ -133,7 +133,7 @@ def test_the_last_line_works_as_it_is(run, tmp_path, synthetic_dir):
     trained = run("train.py", "--data-dir", folder, "--output", "a net.npz", "--hidden-size", 8, "--epochs", 1)
     assert trained.returncode == 0, trained.stderr
     command = shlex.split(trained.stdout.splitlines()[-1].partition("test it with: ")[2])
-    assert command[:3] == ["python", "test.py", "a net.npz"]
+    assert command[:3] == ["python", str(ROOT / "test.py"), "a net.npz"]
     tested = run(*command[1:])
     assert tested.returncode == 0, tested.stderr
 
@@ -211,6 +211,19 @@ def test_half_precision(go, tmp_path):
     np.testing.assert_allclose(half.weights["W1"], whole.weights["W1"], rtol=1e-3, atol=1e-6)
     flags = ("--storage", "float16", "--learning-rate", 3e6, "--no-batchnorm", "--lambda-reg", 0, "--dropout", 0)
     fails(go(*SMALL, *flags, "--overwrite"), "net.npz: a weight is too large for float16; give --storage float32")
+
+
+def test_steps_of_an_epoch_are_those_that_batches_makes(data):
+    for n, batch_size, batchnorm in ((9, 8, True), (9, 8, False), (16, 8, True), (17, 8, True), (5, 100, True)):
+        few = replace(data, train_images=data.train_images[: 2 * n], train_labels=data.train_labels[: 2 * n])
+        given = {"validation_share": 0.5, "batch_size": batch_size, "batchnorm": batchnorm, "dropout": 0.0}
+        run = train.Run(Settings(4, **given), few)
+        made = [*train.batches(few.train_images, few.train_labels, run.train_rows, run.settings, run.rng)]
+        assert len(made) == run.steps
+        if run.steps < 2:
+            continue
+        with pytest.raises(SettingError, match="averages nothing in fewer than 8 steps"):
+            train.Run(Settings(4, ema=0.9, epochs=7 // run.steps, **given), few)
 
 
 def test_the_checkpoint_holds_the_best_weights_with_their_statistics(data, tmp_path):

@@ -482,18 +482,17 @@ def test_without_a_name_it_says_which_checkpoint(capsys, nets, monkeypatch):
     assert out.startswith(f"no checkpoint named; this is {nets / 'bn.npz'}\n")
 
 
-def test_further_pages_are_written_beside_the_report(capsys, nets, synthetic_dir, monkeypatch):
+def test_a_page_that_would_be_too_large_is_left_out_with_the_reason(capsys, nets, synthetic_dir, monkeypatch):
     few(monkeypatch, "curves")
 
-    def leave_out(*_):
-        raise LeftOut("it is too large")
+    def refuse(*_):
+        raise ValueError("it is too large")
 
-    monkeypatch.setitem(visualize.PAGES, "more.html", lambda s, path: path.write_text(s.names[0]))
-    monkeypatch.setitem(visualize.PAGES, "less.html", leave_out)
+    monkeypatch.setattr(visualize, "write_demo", refuse)
     code, out, _ = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "p", "--dpi", 20)
     assert code == 0
-    assert out.endswith("page p/more.html\nleft out less.html: it is too large\n")
-    assert Path("p/more.html").read_text() == "disc"
+    assert out.endswith("left out demo.html: it is too large\n")
+    assert not Path("p/demo.html").exists()
 
 
 def test_nothing_of_a_checkpoint_is_trusted(capsys, data, monkeypatch):
@@ -529,7 +528,19 @@ def test_several_runs_in_one_figure_with_what_differs(capsys, data):
     assert "<td>hidden_size</td>" not in text
     figure, _ = visualize.compared({"a": info_of(data), "b": info_of(data)})
     assert list(figure.axes[0].lines[0].get_ydata()) == HISTORY["val_loss"]
-    assert call(capsys, "a.npz", "a.npz")[2].endswith("a checkpoint is named twice; name each once\n")
+    for again in ("a.npz", "abc/../a.npz"):
+        assert call(capsys, "a.npz", again)[2].endswith("a checkpoint is named twice; name each once\n")
+
+
+def test_runs_whose_long_names_differ_only_in_the_middle_are_told_apart(capsys, data):
+    paths = [Path("x" * 60, run, "y" * 60, "net.npz") for run in "ab"]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        model.Network(4, seed=0).save(path, info_of(data))
+    code, _, err = call(capsys, *paths, "--dpi", 20, "--out", "c")
+    assert code == 0, err
+    text = Path("c/report.html").read_text()
+    assert ">1 xxx" in text and ">2 xxx" in text
 
 
 # ---- Errors ----
