@@ -31,7 +31,7 @@ from model import Network
 from support import cli, npz, unfold
 from support.checkpoints import default_checkpoint, trained_on, unfinished
 from support.cli import UserError, clean, shorter
-from support.metrics import BINS, Measures, confusions, log_probabilities, mean_probability, measure, mirrored
+from support.metrics import Measures, confusions, log_probabilities, mean_probability, measure, mirrored, told
 from support.onnx_export import check_onnx, write_onnx
 
 import numpy as np
@@ -51,16 +51,11 @@ def note(text: str) -> None:
 
 def figures_table(columns: dict[str, Measures]) -> str:
     """The figures of merit, a column for each way of testing."""
-    rows = {
-        "accuracy": lambda m: f"{m.accuracy:.2%}",
-        "  95 % interval (Wilson)": lambda m: f"{m.interval[0]:.2%} to {m.interval[1]:.2%}",
-        "top-2 accuracy": lambda m: f"{m.top2:.2%}",
-        "cross-entropy, nats": lambda m: f"{m.loss:.4f}",
-        f"calibration error, {BINS} bins": lambda m: f"{m.calibration_error:.2%}",
-    }
+    columns = {title: told(each) for title, each in columns.items()}
     lines = [" " * 25 + "".join(f"{title:>22}" for title in columns)] if len(columns) > 1 else []
-    for title, show in rows.items():
-        lines.append(f"{title:<25}" + "".join(f"{show(each):>22}" for each in columns.values()))
+    for name in next(iter(columns.values())):
+        title = f"  {name}" if "interval" in name else name
+        lines.append(f"{title:<25}" + "".join(f"{each[name]:>22}" for each in columns.values()))
     return "\n".join(lines)
 
 
@@ -312,8 +307,8 @@ def make_parser() -> cli.ArgumentParser:
         "--stride",
         type=cli.integer(1, 31),
         metavar="N",
-        help="let units that see windows stand N pixels apart, whatever they did in training: at more places they are "
-        "more accurate, and slower (default: as in training)",
+        help="let units that see windows stand N pixels apart; fewer than in training are slower, and may be more "
+        "accurate: see with --validation (default: as in training)",
     )
     parser.add_argument(
         "--validation",
@@ -339,7 +334,7 @@ def make_parser() -> cli.ArgumentParser:
     )
     cli.add_threads(parser)
     parser.add_argument(
-        "--mode", choices=["test"], help="test, and --save-results: as in the report's commands; no effect"
+        "--mode", choices=["test"], help="no effect; accepted, as is --save-results, as the report's commands have it"
     )
     parser.add_argument("--save-results", action="store_true", help=argparse.SUPPRESS)
     out = parser.add_argument_group("files to write")

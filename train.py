@@ -45,7 +45,7 @@ class Settings:
     window: int = setting(32, "pixels in a row of the window that a unit sees; 32: the whole image", low=1, high=32)
     stride: int = setting(1, "pixels between two places of the window", low=1, high=31)
     regions: int = setting(1, "N x N regions of places, in each of which a unit's activations are averaged", low=1)
-    mirror: bool = setting(False, "each unit stands at each place mirrored, too: left and right are alike")
+    mirror: bool = setting(False, "units stand mirrored at each place, too: an image and its mirror image are alike")
     preprocess: str = setting(
         "none",
         "pixels in [0, 1] as they are, standardized per channel, or patches whitened by principal components",
@@ -60,7 +60,7 @@ class Settings:
         choices=("he", "patches"),
     )
     batchnorm: bool = setting(True, "batch normalisation before the ReLU", aliases=("use-batchnorm",))
-    cap: float = setting(0.0, "the most that a hidden unit gives, as ReLU6 does with 6; 0: no limit", low=0, high=1e6)
+    cap: float = setting(0.0, "upper limit of a hidden unit's activation (6 in ReLU6); 0: none", low=0, high=1e6)
     dropout: float = setting(
         0.5,
         "probability that a hidden unit is dropped, kept to the nearest 1/256",
@@ -161,7 +161,7 @@ RECIPES["best"] = RECIPES["quick"] | {
     "jitter": 0.15,
     "lambda_reg": 3e-3,
     "label_smoothing": 0.1,
-    "validation_share": 0.02,  # 0.1 while settings were chosen; then more images to learn from
+    "validation_share": 0.02,  # fewer images for validation, more to learn from
 }
 
 # Settings that have an effect only where others let them, and what to do about it; given without one, they are refused.
@@ -559,7 +559,7 @@ def make_parser() -> cli.ArgumentParser:
     place.add_argument("--output-dir", type=cli.output_folder, metavar="FOLDER", help=text)
     text = "keep the weights of every epoch, too, in NET.epochs/ beside NET.npz"
     group.add_argument("--keep-epochs", action="store_true", help=text)
-    text = "numbers in the checkpoints; float16 halves the files, and rounds"
+    text = "precision of the saved weights; float16 halves the files, and rounds"
     group.add_argument("--storage", choices=("float32", "float16"), default="float32", help=text)
     exclusive = group.add_mutually_exclusive_group()
     exclusive.add_argument("--resume", action="store_true", help="go on where the run with these flags was stopped")

@@ -355,14 +355,7 @@ def merit(s: Subject) -> dict[str, str]:
         m = s.measures
     except LeftOut as why:
         return {"Test": paragraph(f"Not tested: {why}.")}
-    rows = [
-        ["on the test split", f"{s.data.name}, {len(s.labels):,} images"],
-        ["accuracy", f"{m.accuracy:.2%}"],
-        ["95 % interval (Wilson)", f"{m.interval[0]:.2%} to {m.interval[1]:.2%}"],
-        ["top-2 accuracy", f"{m.top2:.2%}"],
-        ["cross-entropy, nats", f"{m.loss:.4f}"],
-        [f"calibration error, {metrics.BINS} bins", f"{m.calibration_error:.2%}"],
-    ]
+    rows = [["on the test split", f"{s.data.name}, {len(s.labels):,} images"], *map(list, metrics.told(m).items())]
     classes = [["class", "precision", "recall", "F1", "images"]]
     shown = s.shown(20)
     for c in shown:
@@ -430,7 +423,7 @@ def make_parser() -> cli.ArgumentParser:
     )
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the figures' files")
     parser.add_argument(
-        "--dpi", type=cli.integer(20, 1200), default=300, metavar="N", help="pixels to the inch, of 3.4 in a figure"
+        "--dpi", type=cli.integer(20, 1200), default=300, metavar="N", help="pixels per inch; a figure is 3.4 wide"
     )
     parser.add_argument("--show", action="store_true", help="show the figures in windows, too")
     cli.add_threads(parser)

@@ -1,9 +1,9 @@
-"""Measure every number of README's "What a network learned" on a checkpoint of train.py's default kind.
+"""Measure every number of "The report's claims" in docs/figures.md on a checkpoint of train.py's default kind.
 
     python benchmarks/claims.py checkpoints/cifar10-report-seed0.npz
 
 Reads the test split, as test.py does; nothing is chosen by it. It goes through the claims that the report reads from
-its figures, in the README's order, and prints a line for each number. Every function below says how its own is
+its figures, in that page's order, and prints a line for each number. Every function below says how its own is
 measured. A unit is "quiet" if its row of W2 has a norm below 0.03, else it is "in use".
 """
 

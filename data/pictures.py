@@ -234,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="holds a subfolder of pictures for each class")
     parser.add_argument("--out", type=output_folder, required=True, metavar="FOLDER", help="the folder of batches")
     parser.add_argument("--test-share", type=float, default=0.2, help="how much of each class is for testing")
-    parser.add_argument("--seed", type=integer(0, 2**32 - 1), default=0, help="of the draw, and of the order")
+    parser.add_argument("--seed", type=integer(0, 2**32 - 1), default=0, help="draws the test pictures and the order")
     args = parser.parse_args(argv)
     if not 0 < args.test_share < 1:
         parser.error(f"--test-share {args.test_share}: is no share; choose one between 0 and 1, such as 0.2")

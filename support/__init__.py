@@ -1,4 +1,7 @@
-"""What all scripts stand on: the command line, whole files and safe arrays, threads. Imports nothing of ours."""
+"""What the scripts share: command line, files, threads, the network's parts beside its equations, figures, tables.
+
+No module here imports a script of ours when it is loaded.
+"""
 
 import signal
 

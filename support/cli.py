@@ -153,29 +153,25 @@ def user_path(text: str | os.PathLike) -> Path:
 
 def output_path(text: str) -> Path:
     """An argparse type: the path of a file to write, which need not be there yet."""
-    try:
-        path = user_path(text)
-        if text.endswith(("/", os.sep)) or path.name in ("", "..") or path.is_dir():
-            raise UserError(f"{text}: is a folder; name a file in it")
-        folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-        if not folder.is_dir():
-            raise UserError(f"{folder}: is no folder, so nothing can be written into it; choose another place")
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}; {_remedy(error)}") from None
-    return path
+    return _output(text, folder=False)
 
 
 def output_folder(text: str) -> Path:
     """An argparse type: the path of a folder to write into, which need not be there yet."""
+    return _output(text, folder=True)
+
+
+def _output(text: str, folder: bool) -> Path:
     try:
         path = user_path(text)
-        if not path.absolute().name:
+        if folder and not path.absolute().name:
             raise UserError(f"{text}: is no place for results; name a folder in it")
-        folder = next(each for each in (path.absolute(), *path.absolute().parents) if os.path.lexists(each))
-        if not folder.is_dir():
-            raise UserError(f"{folder}: is no folder, so nothing can be written into it; choose another place")
+        if not folder and (text.endswith(("/", os.sep)) or path.name in ("", "..") or path.is_dir()):
+            raise UserError(f"{text}: is a folder; name a file in it")
+        place = path.absolute() if folder else path.absolute().parent
+        there = next(each for each in (place, *place.parents) if os.path.lexists(each))
+        if not there.is_dir():
+            raise UserError(f"{there}: is no folder, so nothing can be written into it; choose another place")
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     except OSError as error:

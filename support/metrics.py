@@ -26,6 +26,17 @@ class Measures:
     confusion: list[list[int]]
 
 
+def told(m: Measures) -> dict[str, str]:
+    """The figures of merit as text, by their names."""
+    return {
+        "accuracy": f"{m.accuracy:.2%}",
+        "95 % interval (Wilson)": f"{m.interval[0]:.2%} to {m.interval[1]:.2%}",
+        "top-2 accuracy": f"{m.top2:.2%}",
+        "cross-entropy, nats": f"{m.loss:.4f}",
+        f"calibration error, {BINS} bins": f"{m.calibration_error:.2%}",
+    }
+
+
 def measure(log_y: np.ndarray, labels: np.ndarray) -> Measures:
     """All figures of merit. A ratio of 0/0, as the precision of a class that was never predicted, counts as 0.
 

@@ -63,19 +63,23 @@ def error_context(path: str | os.PathLike, remedy: str, raises: type[UserError] 
 def open_regular(path: str | os.PathLike, limit: int = MAX_BYTES + MAX_META) -> io.FileIO:
     """Open a regular file for reading, unbuffered. Fault or OSError for anything else: a FIFO would block, a device
     never end; and Fault for more than `limit` bytes."""
-    for look in ("before", "after"):  # opening a device may already do something; and the name may change hands
-        if look == "after":
-            file = io.FileIO(path, "r", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
-        status = os.stat(path) if look == "before" else os.fstat(file.fileno())
-        kind = {stat.S_IFDIR: "is a folder", stat.S_IFIFO: "is a FIFO"}.get(stat.S_IFMT(status.st_mode), "is a device")
-        fault = None if stat.S_ISREG(status.st_mode) else f"{kind}, not a regular file"
-        if fault is None and status.st_size > limit:
-            fault = f"is larger than {limit:,} bytes"
-        if fault is not None:
-            if look == "after":
-                file.close()
-            raise Fault(fault)
+    _check_regular(os.stat(path), limit)  # before, as to open a device may already do something
+    file = io.FileIO(path, "r", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    try:
+        _check_regular(os.fstat(file.fileno()), limit)  # again, as the name may have changed hands
+    except Fault:
+        file.close()
+        raise
     return file
+
+
+def _check_regular(status: os.stat_result, limit: int) -> None:
+    """Fault unless it is a regular file of at most `limit` bytes."""
+    kind = {stat.S_IFDIR: "is a folder", stat.S_IFIFO: "is a FIFO"}.get(stat.S_IFMT(status.st_mode), "is a device")
+    if not stat.S_ISREG(status.st_mode):
+        raise Fault(f"{kind}, not a regular file")
+    if status.st_size > limit:
+        raise Fault(f"is larger than {limit:,} bytes")
 
 
 def read_file(path: str | os.PathLike, limit: int) -> bytes:

@@ -149,5 +149,5 @@ def add_report_arguments(parser: argparse.ArgumentParser, mode: str, others: str
     words = {"action": argparse.BooleanOptionalAction, "default": argparse.SUPPRESS}
     group.add_argument("--use-dropout", help="--no-use-dropout is --dropout 0", **words)
     group.add_argument("--mode", choices=(mode,), help=others)
-    group.add_argument("--activation", choices=("relu",), help="the only one")
-    group.add_argument("--save-results", action="store_true", help="they are always saved")
+    group.add_argument("--activation", choices=("relu",), help="ReLU is the only one")
+    group.add_argument("--save-results", action="store_true", help="no effect: results are always saved")
