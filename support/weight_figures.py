@@ -73,8 +73,8 @@ def curves(s) -> Figured:
         axes[2, 0].set_xlim(0, 2)
     return figure, (
         "Cross-entropy in nats and accuracy in per cent after each epoch, and the epoch's mean learning rate. Training "
-        "figures are averages over the epoch, with dropout and augmentation where the run has them; validation figures "
-        f"are taken after it, without them.{cut} The dotted line is the epoch whose weights were kept."
+        "figures are averages over the epoch, with dropout, augmentation and smoothed labels where the run has them; "
+        f"validation figures are taken after it, without.{cut} The dotted line is the epoch whose weights were kept."
     )
 
 
