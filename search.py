@@ -97,7 +97,8 @@ def plan(args: argparse.Namespace) -> tuple[list[str], dict, list[Trial]]:
     if args.halving and len(tried) < 2:
         raise SearchError("--halving does nothing with a single setting: give several values, or leave it out")
     asked = asdict(train.resolve({}, args.recipe)) | {name: values[0] for name, values in given.items()}
-    return searched(), {name: asked[name] for name in OPTIONS if name not in searched()}, trials
+    felt = {name for trial in trials for name in train.effective(trial.settings)}
+    return searched(), {name: asked[name] for name in OPTIONS if name in felt and name not in searched()}, trials
 
 
 def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Settings]:
@@ -409,7 +410,7 @@ def main(argv: list[str] | None = None) -> int:
         cifar10.split(data.train_labels, share, np.random.default_rng(0))
     if not args.dask:
         size, jobs = (len(data.train_labels), len(data.class_names)), args.jobs or default_threads()
-        memory.refuse([trial.settings for trial in trials], *size, args.threads or 1, jobs)
+        memory.refuse([trial.settings for trial in trials], *size, threads_of_each(args, len(trials)), jobs)
     folder = cli.shorter(args.output_dir or cli.ROOT / "checkpoints" / f"search-{data.title}")
     names = sorted(trial.name for trial in trials)
     definition = {
@@ -430,12 +431,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def threads_of_each(args: argparse.Namespace, trials: int) -> int:
+    """The threads of each of so many trials."""
+    cores = default_threads()
+    return args.threads or (1 if args.dask else max(1, cores // min(args.jobs or cores, trials)))
+
+
 def run_search(
     args: argparse.Namespace, folder: Path, definition: dict, trials: list[Trial], data: cifar10.Dataset
 ) -> Results:
     """Train the trials that aren't in the folder yet, in workers."""
-    cores = default_threads()
-    jobs = args.jobs or cores
+    jobs = args.jobs or default_threads()
     data_flags = ["--dataset", args.dataset, *(["--data-dir", args.data_dir] if args.data_dir else [])]
     common = {"folder": str(folder.absolute()), "recipe": args.recipe, "name": data.name}
     common |= {"fingerprint": data.fingerprint, "class_names": list(data.class_names)}
@@ -444,20 +450,21 @@ def run_search(
         command = trial.command(args.recipe, data_flags)
         return common | {"trial": trial.name, "settings": asdict(trial.settings), "command": command}
 
-    def threads(count: int) -> int:
-        return args.threads or (1 if args.dask else max(1, cores // min(jobs, count)))
-
     try:
         with workers.dask_workers(run_trial, args.dask) if args.dask else workers.local_workers(run_trial, jobs) as to:
             results = open_results(folder, definition, OPTIONS, args.resume, args.overwrite)
+            for trial in trials:  # if the search has grown by a setting that has no effect in this trial
+                if row := results.rows.get(trial.name):
+                    row |= {name: format_value(getattr(trial.settings, name)) for name in results.searched}
             for trial in results.rows:  # a search may have been killed just as it had written the row
                 train.state_path(folder / f"{trial}.npz").unlink(missing_ok=True)
             done = sum(trial.name in results.rows for trial in trials)
             if done:
+                results.write()
                 print(f"{done} of {len(trials)} trials are in {folder / 'results.csv'} already", flush=True)
             if done < len(trials):
                 share_images(folder, data.train_images, data.train_labels)
-                runner = TrialRunner(trials, results, task, to, threads)
+                runner = TrialRunner(trials, results, task, to, partial(threads_of_each, args))
                 with runner.bar:
                     runner.halve(args.eta) if args.halving else runner.run()
     finally:

@@ -137,15 +137,15 @@ def write_json(
         ],
     }
 
-    def told(value):
+    def finite(value):
         if isinstance(value, dict):
-            return {key: told(each) for key, each in value.items()}
+            return {key: finite(each) for key, each in value.items()}
         if isinstance(value, list | tuple):
-            return [told(each) for each in value]
+            return [finite(each) for each in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     with npz.write_whole(path) as file:
-        file.write(json.dumps(told(report), indent=1, allow_nan=False).encode())
+        file.write(json.dumps(finite(report), indent=1, allow_nan=False).encode())
 
 
 # ---- Pictures of one's own ------------------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def check(args: argparse.Namespace, parser: cli.ArgumentParser) -> None:
             continue
         if args.images:
             parser.error(f"{name} does nothing with --images, where no test split is read: leave it out")
-        if os.path.lexists(path) and not path.is_file():
+        if path.exists() and not path.is_file():
             continue  # a device or a pipe, which takes anything
         suffixes = {"export": (".npz", ".onnx"), "fold_mirror": (".npz",)}.get(flag)
         if suffixes and path.suffix not in suffixes:

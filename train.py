@@ -461,7 +461,7 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path |
             sgd = SGD(rates[-1], **{name: getattr(settings, name) for name in SGD_SETTINGS})
             loss, correct = run.network.train_batch(X, y, sgd, smoothing=settings.label_smoothing)
             if not math.isfinite(loss):
-                raise Diverged(progress.diverged(run, rates[-1], f"step {step + 1}", output))
+                raise Diverged(progress.diverged(run, effective(run.settings), rates[-1], f"step {step + 1}", output))
             run.step += 1
             if settings.ema:
                 average(run.averaged, run.network, settings.ema, run.step)
@@ -474,7 +474,7 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path |
     seconds = time.perf_counter() - started
     val_loss, val_accuracy = run.averaged.evaluate(images[run.validation_rows], labels[run.validation_rows])
     if not math.isfinite(val_loss) or not all(np.isfinite(w).all() for w in run.averaged.weights.values()):
-        raise Diverged(progress.diverged(run, rates[-1], "validation", output))
+        raise Diverged(progress.diverged(run, effective(run.settings), rates[-1], "validation", output))
     row = sum(rates) / len(rates), loss_sum / seen, right / seen, val_loss, val_accuracy, seconds
     for name, value in zip(HISTORY, row, strict=True):
         run.history[name].append(value)

@@ -87,13 +87,18 @@ class Subject:
     @property
     def images(self) -> np.ndarray:
         """The test images, (N, 3072) uint8. LeftOut without data."""
-        if self.data is None:
-            raise LeftOut(self.no_data)
-        return self.data.test_images
+        return self.needed_data.test_images
 
     @property
     def labels(self) -> np.ndarray:
-        return self.data.test_labels
+        """Their classes, (N,). LeftOut without data."""
+        return self.needed_data.test_labels
+
+    @property
+    def needed_data(self) -> cifar10.Dataset:
+        if self.data is None:
+            raise LeftOut(self.no_data)
+        return self.data
 
     @cached_property
     def names(self) -> list[str]:
@@ -173,13 +178,11 @@ def augmentation(s: Subject) -> Figured:
     if not isinstance(settings, dict):
         raise LeftOut("the file doesn't say how the training images were augmented")
     flip, shift, jitter = (settings.get(name, 0) for name in ("flip", "shift", "jitter"))
-    flip = flip is True and not s.network.window.mirror  # it would change nothing
+    flip = flip is True and settings.get("mirror") is not True  # it would change nothing
     known = type(shift) is int and 0 <= shift <= 16 and type(jitter) in (int, float) and 0 <= jitter <= 1
     if not known or not (flip or shift or jitter):
         raise LeftOut("training images were not augmented")
-    if s.data is None:
-        raise LeftOut(s.no_data)
-    rng, images = np.random.default_rng(0), s.data.train_images
+    rng, images = np.random.default_rng(0), s.needed_data.train_images
     first = [np.flatnonzero(s.data.train_labels == c)[:1] for c in range(s.network.classes)]
     rows = np.concatenate(first)[:4]
     figure, axes = grid(len(rows), 5, 0.72 * len(rows) + 0.15)
@@ -255,6 +258,7 @@ FIGURES: dict[str, Callable] = {
     "reliability": image_figures.reliability,
     "augmentation": augmentation,
 }
+LEGEND = 30  # characters of a name in a legend
 NEED_NO_DATA = ("curves", "filters", "output-weights", "top-neurons", "epochs", "weights", "batchnorm")
 
 
@@ -281,7 +285,7 @@ def compared(runs: dict[str, dict]) -> Figured:
         epochs = np.arange(1, len(history["val_loss"]) + 1)
         best = int(history["val_accuracy"].argmax())
         for ax, curve in zip(axes[:, 0], (history["val_loss"], 100 * history["val_accuracy"]), strict=True):
-            ax.plot(epochs, curve, color=colours[i], ls=dashes[i % 4], label=f"{drawable(name, 30)}")
+            ax.plot(epochs, curve, color=colours[i], ls=dashes[i % 4], label=drawable(name, LEGEND))
             ax.plot(epochs[best], curve[best], "o", color=colours[i], mec="black", ms=5)
     weight_figures.without_first(axes[0, 0], [weight_figures.history_of(info)["val_loss"] for info in runs.values()])
     axes[0, 0].set(ylabel="validation loss (nats)")
@@ -316,7 +320,7 @@ def compare(paths: list[Path], args: argparse.Namespace) -> int:
         raise UserError("a checkpoint is named twice; name each once")
     short = len({path.stem for path in paths}) == len(paths)
     names = [clean(path.stem if short else path, 60) for path in paths]
-    if len(set(names)) < len(names):  # what tells them apart was cut out
+    if len({drawable(name, LEGEND) for name in names}) < len(names):  # what tells them apart is cut out
         names = [f"{i} {name}" for i, name in enumerate(names, 1)]
     runs = {name: model.load(path)[1] for name, path in zip(names, paths, strict=True)}
     for path, info in zip(paths, runs.values(), strict=True):

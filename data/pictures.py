@@ -225,7 +225,7 @@ def _write_splits(new: Path, names: Sequence[str], splits: dict, rng: np.random.
         write_batch(new / TRAIN[i], title, images[rows], labels[rows], [files[row] for row in rows], "pictures")
     images, labels, files = splits["test"]
     write_batch(new / TEST, "testing batch 1 of 1", images, labels, files, "pictures")
-    write_meta(new / META, names, len(splits["train"][1]) // count)
+    write_meta(new / META, names, -(-len(splits["train"][1]) // count))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

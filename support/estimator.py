@@ -106,8 +106,8 @@ class Estimator:
     # ---- Fitting and predicting -------------------------------------------------------------------------------------
 
     def fit(self, X, y) -> "Estimator":
-        """Train on images X, (N, 3072) or (N, 32, 32, 3), uint8 or floats in [0, 1], with labels y (N,), of any kind;
-        nothing is written. Floats are rounded to 256 levels. ValueError or TypeError for what can't be."""
+        """Train on images X, (N, 3072) or (N, 32, 32, 3), uint8 or floats in [0, 1], with labels y (N,), names or whole
+        numbers; nothing is written. Floats are rounded to 256 levels. ValueError or TypeError for what can't be."""
         y = check_labels(y)
         images = self._images(X)
         check_lengths(images, y)
@@ -247,12 +247,16 @@ def check_labels(y) -> np.ndarray:
         y = y[:, 0]
     if y.ndim != 1:
         raise ValueError(f"y should be a 1d array of labels, got an array of shape {y.shape} instead")
+    if y.dtype.kind == "T":  # NumPy 2's text
+        y = y.astype(str)
     if y.dtype.kind == "c":
         raise ValueError("Complex data not supported: labels can't be complex")
     if y.dtype.kind == "O" and len({isinstance(label, str) for label in y}) > 1:
         raise ValueError("Unknown label type: y holds text and numbers together")
     if y.dtype.kind == "O" and len(y) and not isinstance(y[0], str):
         y = np.array(y.tolist())
+        if y.ndim != 1 or y.dtype.kind == "O":
+            raise ValueError("Unknown label type: a classifier's labels are names or whole numbers below 2**64")
     if y.dtype.kind == "f":
         if not np.isfinite(y).all():
             raise ValueError("Input y contains NaN or infinity.")

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from support.cli import UserError
+from support.npz import MAX_BYTES
 from support.settings import SettingError
-from support.threads import LANES, WINDOW_IMAGES
+from support.threads import LANES, WINDOW_IMAGES, few_images
 
 CGROUPS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"  # of a container
 
@@ -34,15 +35,18 @@ def of_training(settings, images: int, classes: int, threads: int) -> int:
     # What is seen of an image, and what all units make of it: of a batch or as many of its images as go together.
     seen, made = window.places * window.pixels, H * (5 * len(window.region) + 4 * window.q) // 2
     rows = min(settings.batch_size, images)
-    few = WINDOW_IMAGES * threads
+    few = few_images(WINDOW_IMAGES, len(window.region))[0].stop * threads
     rows = max(rows if together else min(rows, few), 256 * threads if whole else few)  # in training, in validation
-    start = max(64 * seen, 2 * min(images, 1024) * window.q * H) if settings.init == "patches" else 0
+    start = 0
+    if settings.init == "patches":  # patches; what the output weights are standardised by; z1 and a1 on the way there
+        pooled = WINDOW_IMAGES * threads * (seen + 2 * H * len(window.region))
+        start = max(64 * seen, 2 * min(images, 1024) * window.q * H, pooled)
     return weights + 4 * max(rows * (seen + made), start)
 
 
 def refuse(trainings: list, images: int, classes: int, threads: int, jobs: int = 1) -> None:
     """SettingError if one of the trainings (train.Settings), UserError if `jobs` of them side by side, can't fit into
-    the machine's memory."""
+    the machine's memory, or if a training's state is too large for a file."""
     has = machine()
     needed = [of_training(settings, images, classes, threads) for settings in trainings]
     together = sum(sorted(needed)[-jobs:])
@@ -54,3 +58,8 @@ def refuse(trainings: list, images: int, classes: int, threads: int, jobs: int =
         fewer = of_training(replace(settings, batch_size=2), images, classes, threads)
         name = "hidden_size" if fewer > has else "batch_size"
         raise SettingError(name, getattr(settings, name), f"needs about {most / 1e9:,.0f} {problem}")
+    for settings in trainings:
+        numbers = settings.hidden_size * (settings.inputs + settings.seen().q * classes)
+        if (state := 4 * (3 + (settings.ema > 0)) * numbers) > MAX_BYTES:  # weights, velocity, the best, the averaged
+            problem = f"needs a state file of {state / 2**30:.1f} GB, and {MAX_BYTES >> 30} GB is the limit; lower it"
+            raise SettingError("hidden_size", settings.hidden_size, problem)

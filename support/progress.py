@@ -61,12 +61,13 @@ def table_row(run, epoch: int) -> str:
     return row + f"{speed:8,.0f}" + "  *" * best
 
 
-def diverged(run, rate: float, where: str, output: Path | None) -> str:
-    """The line that a run ends with when its loss is no longer a number. output: where its best weights are."""
+def diverged(run, effective: dict, rate: float, where: str, output: Path | None) -> str:
+    """The line that a run ends with when its loss is no longer a number. effective: its settings that have an effect;
+    output: where its best weights are."""
     kept = f"the best weights until then are in {output}" if run.epoch and output else "no weights were saved"
     settings, usual = run.settings, type(run.settings)()
     # What is above its default the most; the first of equals.
-    above = {name: getattr(settings, name) / getattr(usual, name) for name in STEPS}
+    above = {name: getattr(settings, name) / getattr(usual, name) for name in STEPS if name in effective}
     name = max(above, key=above.get)
     return (
         f"loss not finite in epoch {run.epoch + 1}, {where}, most likely as --{name.replace('_', '-')} "

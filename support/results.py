@@ -76,9 +76,9 @@ class Results:
 def open_results(folder: Path, definition: dict, options: dict[str, Field], resume: bool, overwrite: bool) -> Results:
     """The folder of a search with the rows that are there already: none, unless it goes on with the search there.
 
-    definition: what search.json holds: settings (those that all trials share), searched (the names of the others),
-    seed, data, halving. options: all settings, by name. SearchError or SettingError where the folder holds a search and
-    it isn't this one.
+    definition: what search.json holds: settings (those of one value, wherever they have an effect), searched (the
+    names of the others), seed, data, halving. options: all settings, by name. SearchError or SettingError where the
+    folder holds a search and it isn't this one.
     """
     path, table = folder / "search.json", folder / "results.csv"
     present = [file for file in (table, path, folder / "results.md", folder / "best.npz") if os.path.lexists(file)]
@@ -133,11 +133,11 @@ def merge(old: dict, new: dict, options: dict[str, Field], folder: Path) -> tupl
     searched = [name for name in options if name in old["searched"] or name in new["searched"]]
     shared = {name: option.default for name, option in options.items()} | old["settings"]
     for name, value in new["settings"].items():
-        if name not in searched and shared[name] != value:
+        if name not in searched and old["settings"].get(name, value) != value:
             has = cli.clean(format_value(shared[name]), 40)
             raise SettingError(name, value, f"differs from the search in {folder}, which has {has}; {REMEDY}")
     added = {name: format_value(shared[name]) for name in searched if name not in old["searched"]}
-    settings = {name: value for name, value in new["settings"].items() if name not in searched}
+    settings = {name: value for name, value in (old["settings"] | new["settings"]).items() if name not in searched}
     return new | {"searched": searched, "settings": settings}, added
 
 

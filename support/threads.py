@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 # The BLAS libraries read these names once, while numpy loads.
@@ -102,6 +102,7 @@ class Threads:
             drain()
         finally:
             self._inside.busy = False
+            wait(helpers)  # until no thread writes any more, even where one has failed
             for helper in helpers:
                 helper.result()
         return results
@@ -122,8 +123,9 @@ class Product:
 
 def add(dicts: Iterable[dict]) -> dict:
     """The sum of dicts of arrays, in their order, in the first one's arrays."""
-    total, *others = dicts
-    for each in others:
+    dicts = iter(dicts)
+    total = next(dicts)
+    for each in dicts:
         for name, array in each.items():
             total[name] += array
     return total

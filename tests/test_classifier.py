@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from datetime import date
 
 import model
 import train
@@ -88,6 +89,11 @@ def test_labels_that_cant_be_kept_and_too_few_of_them_are_refused(images):
     X, y = images
     with pytest.raises(ValueError, match=r"Unknown label type: .*names or whole numbers"):
         Classifier(**SMALL).fit(X, y.astype("S1"))
+    for labels in ([date(2020, 1, 1 + i) for i in y], [2**70 + int(i) for i in y], [(int(i), 1) for i in y]):
+        objects = np.empty(len(y), object)
+        objects[:] = labels
+        with pytest.raises(ValueError, match=r"Unknown label type: .*names or whole numbers"):
+            Classifier(**SMALL).fit(X, objects)
     fitted = Classifier(**SMALL).fit(X, y)
     for labels in (y[:1], y[:-1]):
         with pytest.raises(ValueError, match=f"X has {len(X)} images, and y {len(labels)} labels"):

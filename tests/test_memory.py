@@ -45,6 +45,7 @@ print(1024 * (peak() - before))
         ({"hidden_size": 5000, "stride": 6, "mirror": False}, "quick"),
         ({"hidden_size": 5000, "stride": 6}, "quick"),
         ({"hidden_size": 300, "batchnorm": True, "batch_size": 512}, "quick"),
+        ({"hidden_size": 1000, "stride": 1}, "quick"),
     ],
 )
 def test_the_estimate_is_what_is_taken(given, recipe):
@@ -68,6 +69,14 @@ def test_too_much_is_refused_by_the_flag(small_machine):
         memory.refuse([Settings(8000)] * 4, 45_000, 10, 1, jobs=4)
     line_of(caught, "--jobs 4: trials side by side need about 2 GB of memory, and this machine has 2; lower it")
     memory.refuse([Settings(8000)] * 4, 45_000, 10, 1, jobs=2)
+
+
+def test_a_state_that_no_file_can_hold_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "machine", lambda: 100.0 * GB)
+    memory.refuse([Settings(110_000)], 45_000, 10, 1)
+    with pytest.raises(train.SettingError) as caught:
+        memory.refuse([Settings(), Settings(120_000)], 45_000, 10, 1)
+    line_of(caught, "--hidden-size 120000 needs a state file of 4.1 GB, and 4 GB is the limit; lower it")
 
 
 def test_commands_refuse_before_anything_is_built(small_machine, capsys, synthetic_dir, tmp_path):

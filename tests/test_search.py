@@ -16,7 +16,7 @@ import model
 import search
 import train
 from data import cifar10
-from support import npz, workers
+from support import npz, results, workers
 
 import numpy as np
 import pytest
@@ -363,6 +363,36 @@ def test_a_changed_grid_runs_only_what_is_new(copy, alone, search_py, idle):
     assert all(old[row["trial"]] == row | {"dropout": "0.5"} for row in rows(alone[0]))
     shown = idle(*GRID, "--resume", folder=copy, code=0)  # the first grid again: the same search, with a setting more
     assert "4 of 4 trials are in" in shown and rows(copy) == table
+
+
+def test_a_search_grows_by_a_setting_that_some_of_its_trials_ignore(search_py, idle, tmp_path):
+    flags = "--hidden-size", 8, "--epochs", 1, "--threads", 1, "--batchnorm", "true", "false", "--bn-lr-scale"
+    search_py(tmp_path, *flags, 1)
+    found = {(row["batchnorm"], row["val_loss"]) for row in rows(tmp_path)}
+    search_py(tmp_path, *flags, 1, 2, "--resume")
+    table = rows(tmp_path)
+    values = {(row["batchnorm"], row["bn_lr_scale"]) for row in table}
+    assert values == {("true", "1.0"), ("true", "2.0"), ("false", "128.0")}
+    assert found <= {(row["batchnorm"], row["val_loss"]) for row in table}
+    idle(*flags, 1, "--resume", folder=tmp_path, code=0)
+    assert rows(tmp_path) == table
+
+
+def test_a_search_grows_though_a_setting_had_or_has_no_effect(tmp_path):
+    def definition(flags):
+        searched, settings, _ = search.plan(search.parse(flags.split()))
+        same = {"data": {"fingerprint": "0", "name": "x"}, "seed": 0, "halving": False}
+        return {"searched": searched, "settings": settings} | same
+
+    old = definition("--recipe quick --hidden-size 8 16 --lambda-reg 0")
+    new = definition("--recipe quick --hidden-size 8 16 --lambda-reg 0 0.001")
+    assert "hidden_lambda_scale" not in old["settings"] and new["settings"]["hidden_lambda_scale"] == 0
+    assert results.merge(old, new, search.OPTIONS, tmp_path)[0]["settings"]["hidden_lambda_scale"] == 0
+
+    old = definition("--batchnorm false true --bn-lr-scale 1")
+    new = definition("--batchnorm false --hidden-size 512 1024")
+    assert old["settings"]["bn_lr_scale"] == 1 and "bn_lr_scale" not in new["settings"]
+    assert results.merge(old, new, search.OPTIONS, tmp_path)[0]["settings"]["bn_lr_scale"] == 1
 
 
 def test_overwrite_leaves_nothing_of_the_old_search(copy, search_py):

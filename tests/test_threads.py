@@ -78,6 +78,20 @@ def test_after_an_error_no_thread_begins_another_item(count):
     assert len(begun) <= count
 
 
+def test_after_an_error_no_thread_still_works():
+    ended = []
+
+    def fails(item):
+        time.sleep((0.1, 0.2, 0.5)[item])  # on three threads: the one that fails ends before the last
+        if item == 1:
+            raise KeyError
+        ended.append(item)
+
+    with pytest.raises(KeyError):
+        Threads(3).each(fails, range(3))
+    assert ended == [0, 2]
+
+
 def test_overflow_is_no_warning_on_any_thread(recwarn):
     for count in (1, 3):
         Threads(count).each(lambda item: np.full(3, 1e38, np.float32) * np.float32(1e10), range(6))

@@ -289,7 +289,7 @@ def test_augmentation_shows_what_training_sees(subject, data):
 
 def test_augmentation_of_mirrored_units_shows_no_mirror_images(nets, data):
     network, info = model.load(nets / "mirrored.npz")
-    info["settings"] |= {"flip": True, "shift": 0, "jitter": 0.1}
+    info["settings"] |= {"flip": True, "shift": 0, "jitter": 0.1, "mirror": True}
     assert visualize.augmentation(visualize.Subject(Path("x"), network, info, data))[1].endswith(
         "in place of each: with other contrast, brightness and colours."
     )
@@ -459,11 +459,12 @@ def test_without_images_the_other_figures_are_drawn(capsys, nets, monkeypatch):
     def fail(*_, **__):
         raise cifar10.DataError("no network")
 
-    few(monkeypatch, "features", "confusion")
+    few(monkeypatch, "features", "confusion", "activations")
     monkeypatch.setattr(cifar10, "load", fail)
     code, out, _ = call(capsys, nets / "windows.npz", "--dpi", 20, "--out", "f")
     assert code == 0
-    assert "left out confusion: there are no images (no network)" in out
+    for name in ("confusion", "activations"):
+        assert f"left out {name}: there are no images (no network)" in out
     assert Path("f/features.png").exists()
     assert "Not tested: there are no images" in Path("f/report.html").read_text()
     assert call(capsys, nets / "bn.npz", "--dataset", "synthetic")[0] == 2
@@ -532,8 +533,9 @@ def test_several_runs_in_one_figure_with_what_differs(capsys, data):
         assert call(capsys, "a.npz", again)[2].endswith("a checkpoint is named twice; name each once\n")
 
 
-def test_runs_whose_long_names_differ_only_in_the_middle_are_told_apart(capsys, data):
-    paths = [Path("x" * 60, run, "y" * 60, "net.npz") for run in "ab"]
+@pytest.mark.parametrize("length", [15, 60])  # too long for a legend, and for a report
+def test_runs_whose_long_names_differ_only_in_the_middle_are_told_apart(length, capsys, data):
+    paths = [Path("x" * length, run, "y" * length, "net.npz") for run in "ab"]
     for path in paths:
         path.parent.mkdir(parents=True)
         model.Network(4, seed=0).save(path, info_of(data))
