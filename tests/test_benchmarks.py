@@ -95,7 +95,7 @@ def test_a_recipe_in_pytorch_prints_its_row(run, synthetic_dir):
     flags = "--pytorch", "quick", "--minutes", 0.02, "--threads", 1, "--data-dir", synthetic_dir
     result = run("benchmarks/minutes.py", *flags)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1].startswith("PyTorch,0.02,")
+    assert result.stdout.splitlines()[-1].startswith('"PyTorch, quick",0.02,')
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
