@@ -23,7 +23,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from support import npz, progress, unfold
-from support.threads import Product, Threads, add, few_images, image_lanes, slices, unit_blocks, weight_blocks
+from support.threads import (
+    WINDOW_IMAGES,
+    Product,
+    Threads,
+    add,
+    few_images,
+    image_lanes,
+    slices,
+    unit_blocks,
+    weight_blocks,
+)
 from support.window import Window
 
 import numpy as np
@@ -468,7 +478,7 @@ class Network:
             _, (_, _, _, (s, _)) = self.forward(images[some])
             return s
 
-        return np.concatenate(self.threads.each(pool, slices(len(images), 8)))
+        return np.concatenate(self.threads.each(pool, slices(len(images), WINDOW_IMAGES)))
 
     def hidden(self, images: Array, capped: bool = True) -> Array:
         """a1 (N, n, H), with mirrored units (N, 2 n, H), in inference mode: (1), (3) and (4). capped: False for what it

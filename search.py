@@ -97,8 +97,8 @@ def plan(args: argparse.Namespace) -> tuple[list[str], dict, list[Trial]]:
     if args.halving and len(tried) < 2:
         raise SearchError("--halving does nothing with a single setting: give several values, or leave it out")
     asked = asdict(train.resolve({}, args.recipe)) | {name: values[0] for name, values in given.items()}
-    felt = {name for trial in trials for name in train.effective(trial.settings)}
-    return searched(), {name: asked[name] for name in OPTIONS if name in felt and name not in searched()}, trials
+    effective = {name for trial in trials for name in train.effective(trial.settings)}
+    return searched(), {name: asked[name] for name in OPTIONS if name in effective and name not in searched()}, trials
 
 
 def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Settings]:
@@ -452,15 +452,12 @@ def run_search(
 
     try:
         with workers.dask_workers(run_trial, args.dask) if args.dask else workers.local_workers(run_trial, jobs) as to:
-            results = open_results(folder, definition, OPTIONS, args.resume, args.overwrite)
-            for trial in trials:  # if the search has grown by a setting that has no effect in this trial
-                if row := results.rows.get(trial.name):
-                    row |= {name: format_value(getattr(trial.settings, name)) for name in results.searched}
+            asked = {trial.name: trial.settings for trial in trials}
+            results = open_results(folder, definition, OPTIONS, asked, args.resume, args.overwrite)
             for trial in results.rows:  # a search may have been killed just as it had written the row
                 train.state_path(folder / f"{trial}.npz").unlink(missing_ok=True)
             done = sum(trial.name in results.rows for trial in trials)
             if done:
-                results.write()
                 print(f"{done} of {len(trials)} trials are in {folder / 'results.csv'} already", flush=True)
             if done < len(trials):
                 share_images(folder, data.train_images, data.train_labels)

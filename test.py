@@ -389,7 +389,7 @@ def check(args: argparse.Namespace, parser: cli.ArgumentParser) -> None:
             continue
         if args.images:
             parser.error(f"{name} does nothing with --images, where no test split is read: leave it out")
-        if path.exists() and not path.is_file():
+        if os.path.exists(path) and not path.is_file():
             continue  # a device or a pipe, which takes anything
         suffixes = {"export": (".npz", ".onnx"), "fold_mirror": (".npz",)}.get(flag)
         if suffixes and path.suffix not in suffixes:

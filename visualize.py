@@ -96,6 +96,7 @@ class Subject:
 
     @property
     def needed_data(self) -> cifar10.Dataset:
+        """LeftOut without data."""
         if self.data is None:
             raise LeftOut(self.no_data)
         return self.data

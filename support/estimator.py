@@ -248,7 +248,7 @@ def check_labels(y) -> np.ndarray:
     if y.ndim != 1:
         raise ValueError(f"y should be a 1d array of labels, got an array of shape {y.shape} instead")
     if y.dtype.kind == "T":  # NumPy 2's text
-        y = y.astype(str)
+        y = y.astype(object)
     if y.dtype.kind == "c":
         raise ValueError("Complex data not supported: labels can't be complex")
     if y.dtype.kind == "O" and len({isinstance(label, str) for label in y}) > 1:

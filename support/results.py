@@ -73,12 +73,15 @@ class Results:
             return checkpoints.history(info, ("val_accuracy", "val_loss"))
 
 
-def open_results(folder: Path, definition: dict, options: dict[str, Field], resume: bool, overwrite: bool) -> Results:
+def open_results(
+    folder: Path, definition: dict, options: dict[str, Field], asked: dict, resume: bool, overwrite: bool
+) -> Results:
     """The folder of a search with the rows that are there already: none, unless it goes on with the search there.
 
     definition: what search.json holds: settings (those of one value, wherever they have an effect), searched (the
-    names of the others), seed, data, halving. options: all settings, by name. SearchError or SettingError where the
-    folder holds a search and it isn't this one.
+    names of the others), seed, data, halving. options: all settings, by name. asked: the settings (train.Settings) of
+    each trial that the search now wants, by the trial's name. SearchError or SettingError where the folder holds a
+    search and it isn't this one.
     """
     path, table = folder / "search.json", folder / "results.csv"
     present = [file for file in (table, path, folder / "results.md", folder / "best.npz") if os.path.lexists(file)]
@@ -103,6 +106,9 @@ def open_results(folder: Path, definition: dict, options: dict[str, Field], resu
             definition, added = merge(old, definition, options, folder)
         # A trial that failed may do better in other circumstances. Halving has chosen without it, and that stands.
         rows = [row | added for row in rows if row["status"] != "failed" or definition["halving"]]
+        for row in rows:  # a setting that is new to the search and has no effect in this trial has a value of its own
+            if settings := asked.get(row["trial"]):
+                row |= {name: format_value(getattr(settings, name)) for name in definition["searched"]}
     elif present:
         trials = [file for file in folder.iterdir() if TRIAL_FILE.fullmatch(file.name)]
         for file in (*present, *trials):

@@ -310,7 +310,7 @@ def read_search(path: Path) -> None:
             (folder / each).write_bytes(path.read_bytes() if path.name == each else content)
         for trial in TRIALS:
             (folder / f"{trial}.npz").touch()
-        found = results.open_results(folder, copy.deepcopy(DEFINITION), search.OPTIONS, True, False)
+        found = results.open_results(folder, copy.deepcopy(DEFINITION), search.OPTIONS, {}, True, False)
         found.best()
         found.add("b" * 10, 1, asdict(SETTINGS), {"status": "ok", "reason": "", "history": RUN.history})
         lines = tables.table(found.ranked(), found.searched)

@@ -78,6 +78,16 @@ def test_labels_of_any_kind(fitted, images, names):
     assert found.score(X, names[y]) == fitted.score(X, y) == np.mean(fitted.predict(X) == y)
 
 
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="needs NumPy 2")
+def test_labels_in_numpys_own_text(images, tmp_path):
+    X, y = images
+    names = np.array([f"class {i}" for i in range(10)])[y]
+    found = Classifier(**SMALL).fit(X, names.astype(np.dtypes.StringDType()))
+    np.testing.assert_array_equal(found.predict(X), Classifier(**SMALL).fit(X, names).predict(X))
+    found.save(tmp_path / "net.npz")
+    np.testing.assert_array_equal(Classifier.load(tmp_path / "net.npz").predict(X), found.predict(X))
+
+
 def test_settings_without_effect_are_ignored_as_in_scikit_learn(images, tmp_path):
     path = tmp_path / "net.npz"
     Classifier(stride=2, **SMALL).fit(*images).save(path)

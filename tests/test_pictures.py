@@ -1,6 +1,7 @@
 """data/pictures.py: pictures of one's own, averaged down, and made into a folder of batches."""
 
 import os
+import pickle
 
 from data import cifar10, pictures
 
@@ -162,6 +163,14 @@ def test_a_folder_becomes_a_data_set(capsys):
     assert (code, "--out same: is there already; " in err) == (2, True)
     with pytest.raises(cifar10.DataError, match="holds pictures images, not cifar10; leave --dataset out"):
         cifar10.load("cifar10", "same")
+
+
+def test_the_meta_file_says_how_many_images_the_first_batch_has(tmp_path):
+    images, labels = np.zeros((10_001, 3072), np.uint8), np.arange(10_001) % 2
+    splits = dict.fromkeys(("train", "test"), (images, labels, ["x.png"] * len(labels)))
+    pictures._write_splits(tmp_path, ["a", "b"], splits, np.random.default_rng(0))
+    first, meta = (pickle.loads((tmp_path / name).read_bytes()) for name in ("data_batch_1", "batches.meta"))
+    assert meta[b"num_cases_per_batch"] == len(first[b"labels"]) == 5001
 
 
 def test_splits_that_are_there_are_respected(capsys):

@@ -553,8 +553,11 @@ def test_no_file_of_a_command_replaces_another(capsys, nets, tmp_path):
     for flags in (["--export", nets / "bn.npz"], ["--fold-mirror", "link.npz"]):
         code, _, err = call(capsys, nets / "bn.npz", *flags)
         assert code == 2 and "would replace another file of this command" in err
-    code, _, err = call(capsys, nets / "bn.npz", "--json", "a.json", "--predictions", "./a.json")
-    assert code == 2 and "would replace another file of this command" in err
+    os.symlink("a.json", "to-a")  # which isn't there yet
+    for one, other in (("a.json", "./a.json"), ("to-a", "a.json"), ("to-a", "to-a")):
+        code, _, err = call(capsys, nets / "bn.npz", "--json", one, "--predictions", other)
+        assert code == 2 and "would replace another file of this command" in err
+    os.unlink("to-a")
     assert (nets / "bn.npz").read_bytes() == before and os.listdir() == ["link.npz"]
 
 
