@@ -27,18 +27,34 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent)
+)  # python -P leaves out the folder of the script
+
 import model
 import train
 from data import cifar10
-from support import cli, memory, npz, settings, tables, workers
-from support.results import Results, SearchError, clear, mapped_images, open_results, share_images
+from support import cli, files, locks, settings
+from support.searching import tables, workers
+from support.searching.results import (
+    Results,
+    SearchError,
+    clear,
+    mapped_images,
+    open_results,
+    share_images,
+)
 from support.settings import Range, SettingError, add_setting_arguments, fingerprint, format_value
 from support.threads import default_threads
 
 import numpy as np
 from tqdm import tqdm
 
-REPORT_GRID = {"hidden_size": [512, 1024], "learning_rate": [0.005, 0.01], "lambda_reg": [0.005, 0.01]}
+REPORT_GRID = {
+    "hidden_size": [512, 1024],
+    "learning_rate": [0.005, 0.01],
+    "lambda_reg": [0.005, 0.01],
+}
 OPTIONS = {option.name: option for option in fields(train.Settings) if option.name != "seed"}
 MAX_TRIALS = 10_000  # as many as are planned, ranked and written within seconds
 PATIENCE = 1000  # draws that bring nothing new, or 20 for each setting found, before a random search gives up
@@ -61,12 +77,20 @@ class Trial:
         key = {name: getattr(settings, name) for name, option in OPTIONS.items()}
         key = {name: value for name, value in key.items() if value != OPTIONS[name].default}
         trial_seed = fingerprint("seed", seed, key, repeat) % 2**31
-        return cls(replace(settings, seed=trial_seed), repeat, f"{fingerprint('trial', key, repeat):064x}"[:10])
+        return cls(
+            replace(settings, seed=trial_seed),
+            repeat,
+            f"{fingerprint('trial', key, repeat):064x}"[:10],
+        )
 
     def command(self, recipe: str, data_flags: list[str]) -> str:
         """The command line that trains the same network."""
         start = asdict(train.resolve({}, recipe))
-        own = [settings.typed(name, value) for name, value in asdict(self.settings).items() if value != start[name]]
+        own = [
+            settings.typed(name, value)
+            for name, value in asdict(self.settings).items()
+            if value != start[name]
+        ]
         return " ".join(["python train.py --recipe", recipe, *own, shlex.join(data_flags)]).strip()
 
 
@@ -74,31 +98,51 @@ def plan(args: argparse.Namespace) -> tuple[list[str], dict, list[Trial]]:
     """The names of the searched settings, the values of all others, and the trials. SearchError or SettingError if that
     makes no search."""
     # A boolean without a value is true, as in train.py.
-    given = {name: list(dict.fromkeys(getattr(args, name) or [True])) for name in OPTIONS if hasattr(args, name)}
+    given = {
+        name: list(dict.fromkeys(getattr(args, name) or [True]))
+        for name in OPTIONS
+        if hasattr(args, name)
+    }
     if not getattr(args, "use_dropout", True):
         if any(given.get("dropout", ())):
-            raise SettingError("dropout", shown(given["dropout"]), "contradicts --no-use-dropout: leave one out")
+            raise SettingError(
+                "dropout", shown(given["dropout"]), "contradicts --no-use-dropout: leave one out"
+            )
         given["dropout"] = [0.0]
 
     def searched():
-        return [name for name in OPTIONS if len(given.get(name, ())) > 1 or isinstance(given.get(name, [0])[0], Range)]
+        return [
+            name
+            for name in OPTIONS
+            if len(given.get(name, ())) > 1 or isinstance(given.get(name, [0])[0], Range)
+        ]
 
     if not searched() and args.recipe == "report":
         given = REPORT_GRID | given
     if args.halving and "epochs" in searched():
         raise SettingError("epochs", shown(given["epochs"]), "must be one value with --halving")
     tried = points(given, args)
-    trials = [Trial.of(each, repeat, args.seed) for each in tried for repeat in range(1, args.repeats + 1)]
+    trials = [
+        Trial.of(each, repeat, args.seed) for each in tried for repeat in range(1, args.repeats + 1)
+    ]
     if len(trials) < 2:
         raise SearchError(
             "nothing to search: this is a single trial; give a setting several values, such as --learning-rate 0.005 "
             "0.01, or give --repeats"
         )
     if args.halving and len(tried) < 2:
-        raise SearchError("--halving does nothing with a single setting: give several values, or leave it out")
-    asked = asdict(train.resolve({}, args.recipe)) | {name: values[0] for name, values in given.items()}
+        raise SearchError(
+            "--halving does nothing with a single setting: give several values, or leave it out"
+        )
+    asked = asdict(train.resolve({}, args.recipe)) | {
+        name: values[0] for name, values in given.items()
+    }
     effective = {name for trial in trials for name in train.effective(trial.settings)}
-    return searched(), {name: asked[name] for name in OPTIONS if name in effective and name not in searched()}, trials
+    return (
+        searched(),
+        {name: asked[name] for name in OPTIONS if name in effective and name not in searched()},
+        trials,
+    )
 
 
 def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Settings]:
@@ -114,19 +158,27 @@ def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Setti
         for end in (end for each in ranges for end in (each.low, each.high)):
             settings.allowed(OPTIONS[name], end)
         if ranges and random is None:
-            raise SettingError(name, shown(values), "is a range: give --random N, or several values")
+            raise SettingError(
+                name, shown(values), "is a range: give --random N, or several values"
+            )
         if ranges and len(values) > 1:
-            raise SettingError(name, shown(values), "mixes a range with more values: give one or the other")
+            raise SettingError(
+                name, shown(values), "mixes a range with more values: give one or the other"
+            )
     possible = math.prod(map(count, given.values()))
     if (trials := (random or possible) * args.repeats) > MAX_TRIALS:
         what = f"{random or possible:,} settings with --repeats {args.repeats:,}"
-        raise SearchError(f"{what}: {trials:,} trials, and {MAX_TRIALS:,} is the limit; ask for fewer")
+        raise SearchError(
+            f"{what}: {trials:,} trials, and {MAX_TRIALS:,} is the limit; ask for fewer"
+        )
     if random and possible < random:
         raise too_few(random, possible)
     found: dict[train.Settings, None] = {}
     seen, idle, waited = set(), dict.fromkeys(given, True), 0
     for values in drawn(given, args.seed) if random else itertools.product(*given.values()):
-        if random and (len(found) == random or (waited := waited + 1) > max(PATIENCE, 20 * len(found))):
+        if random and (
+            len(found) == random or (waited := waited + 1) > max(PATIENCE, 20 * len(found))
+        ):
             break
         if values in seen:
             continue
@@ -141,7 +193,9 @@ def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Setti
     for name in (name for name, alone in idle.items() if alone):
         for value in given[name]:
             for each in (value.low, value.high) if isinstance(value, Range) else (value,):
-                train.resolve({name: each}, train.RECIPES[recipe] | point)  # refuses what isn't the default
+                train.resolve(
+                    {name: each}, train.RECIPES[recipe] | point
+                )  # refuses what isn't the default
     if random and len(found) < random:
         raise too_few(random, len(found))
     return list(found)
@@ -157,12 +211,18 @@ def too_few(random: int, found: int) -> SearchError:
 def drawn(given: dict[str, list], seed: int) -> Iterator[tuple]:
     """Random combinations of the given values, without end."""
     for draw in itertools.count():
-        yield tuple(draw_value(values, "random", seed, draw, name) for name, values in given.items())
+        yield tuple(
+            draw_value(values, "random", seed, draw, name) for name, values in given.items()
+        )
 
 
 def draw_value(values: list, *key):
     """The value that belongs to the key, on every machine the same."""
-    return values[0].draw(*key) if isinstance(values[0], Range) else values[fingerprint(*key) % len(values)]
+    return (
+        values[0].draw(*key)
+        if isinstance(values[0], Range)
+        else values[fingerprint(*key) % len(values)]
+    )
 
 
 def count(values: list) -> int:
@@ -195,13 +255,27 @@ def run_trial(task: dict) -> dict:
     options = {name: task[name] for name in ("recipe", "command", "threads", "stop_after")}
     try:
         # A worker on another machine may still be busy with the trial for a search that was stopped: go on after it.
-        with npz.locked(folder / task["trial"], "a search's worker", wait=True):
+        with locks.locked(folder / task["trial"], "a search's worker", wait=True):
             output = folder / f"{task['trial']}.npz"
-            run = train.train(train.Settings(**task["settings"]), data, output, resume=True, overwrite=True, **options)
+            run = train.train(
+                train.Settings(**task["settings"]),
+                data,
+                output,
+                resume=True,
+                overwrite=True,
+                **options,
+            )
     except Exception as error:
-        reason = str(error) if isinstance(error, cli.UserError) else f"{type(error).__name__}: {error}"
-        reason = cli.clean(reason.replace(f"{folder}{os.sep}", ""))  # the table is the same in every folder
-        return {"status": "diverged" if isinstance(error, train.Diverged) else "failed", "reason": reason}
+        reason = (
+            str(error) if isinstance(error, cli.UserError) else f"{type(error).__name__}: {error}"
+        )
+        reason = cli.clean(
+            reason.replace(f"{folder}{os.sep}", "")
+        )  # the table is the same in every folder
+        return {
+            "status": "diverged" if isinstance(error, train.Diverged) else "failed",
+            "reason": reason,
+        }
     return {"status": "ok" if run.finished else "stopped", "reason": "", "history": run.history}
 
 
@@ -220,10 +294,20 @@ class TrialRunner:
         threads: Callable[[int], int],
     ):
         """task: most of what run_trial takes. submit: hands it to a worker. threads: for each of so many trials."""
-        self.trials, self.results, self.task, self.submit, self.threads = trials, results, task, submit, threads
+        self.trials, self.results, self.task, self.submit, self.threads = (
+            trials,
+            results,
+            task,
+            submit,
+            threads,
+        )
         done = sum(trial.name in results.rows for trial in trials)
-        self.histories: dict[str, dict | None] = {}  # of trials by name; None where a trial has failed
-        self.bar = tqdm(total=len(trials), initial=done, desc="search", unit=" trials", disable=None)
+        self.histories: dict[
+            str, dict | None
+        ] = {}  # of trials by name; None where a trial has failed
+        self.bar = tqdm(
+            total=len(trials), initial=done, desc="search", unit=" trials", disable=None
+        )
         self.show_best()
 
     def say(self, line: str) -> None:
@@ -245,13 +329,17 @@ class TrialRunner:
         what += f", repeat {trial.repeat}" if any(each.repeat > 1 for each in self.trials) else ""
         if row["val_accuracy"]:
             found = f"validation {float(row['val_accuracy']):.2%} in epoch {row['best_epoch']} of {row['epochs']}"
-            found += f", {float(row['seconds']):.0f} s" + (", stopped" if row["status"] == "stopped" else "")
+            found += f", {float(row['seconds']):.0f} s" + (
+                ", stopped" if row["status"] == "stopped" else ""
+            )
         else:
             found = f"{row['status']}: {row['reason']}"
         done = sum(each.name in self.results.rows for each in self.trials)
         self.say(f"[{done}/{len(self.trials)}] {what}: {found}")
 
-    def train(self, trials: list[Trial], stop_after: int | None = None) -> Iterator[tuple[Trial, dict]]:
+    def train(
+        self, trials: list[Trial], stop_after: int | None = None
+    ) -> Iterator[tuple[Trial, dict]]:
         """Train those of the trials that have no row, up to an epoch; yield each with its result as it ends."""
         pending = [trial for trial in trials if trial.name not in self.results.rows]
         how = {"stop_after": stop_after, "threads": self.threads(len(pending) or 1)}
@@ -282,7 +370,9 @@ class TrialRunner:
             )
         for rung, (epochs, _) in enumerate(rungs, 1):
             if any(trial.name not in self.results.rows for group in left for trial in group):
-                self.say(f"rung {rung} of {len(rungs)}: {len(left)} of {len(groups)} settings, up to epoch {epochs}")
+                self.say(
+                    f"rung {rung} of {len(rungs)}: {len(left)} of {len(groups)} settings, up to epoch {epochs}"
+                )
             for trial, result in self.train([trial for group in left for trial in group], epochs):
                 self.histories[trial.name] = result.get("history")
                 if result["status"] != "stopped":
@@ -292,7 +382,14 @@ class TrialRunner:
                 left.sort(key=partial(self.score, epochs))
                 for trial in (trial for group in left[keep:] for trial in group):
                     if trial.name not in self.results.rows:
-                        self.finish(trial, {"status": "stopped", "reason": "", "history": self.histories[trial.name]})
+                        self.finish(
+                            trial,
+                            {
+                                "status": "stopped",
+                                "reason": "",
+                                "history": self.histories[trial.name],
+                            },
+                        )
                 left = left[:keep]
 
     def score(self, epochs: int, group: list[Trial]) -> tuple:
@@ -302,7 +399,11 @@ class TrialRunner:
             if trial.name not in self.histories:
                 self.histories[trial.name] = self.results.history(trial.name)
             history = self.histories[trial.name]
-            rows = list(zip(history["val_accuracy"], history["val_loss"], strict=True))[:epochs] if history else []
+            rows = (
+                list(zip(history["val_accuracy"], history["val_loss"], strict=True))[:epochs]
+                if history
+                else []
+            )
             scores.append(max(rows, key=lambda row: row[0], default=None))
         return tables.rank(scores), group[0].name
 
@@ -322,12 +423,15 @@ def halving_rungs(count: int, epochs: int, eta: int) -> list[tuple[int, int]]:
 
 def make_parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(prog="search.py", description=__doc__)
-    parser.add_argument("--recipe", choices=tuple(train.RECIPES), default="report", help="settings to start from")
+    parser.add_argument(
+        "--recipe", choices=tuple(train.RECIPES), default="report", help="settings to start from"
+    )
     grid = {name: f"; the report's grid: {shown(values)}" for name, values in REPORT_GRID.items()}
     add_setting_arguments(parser, list(OPTIONS.values()), train.RECIPES, several=grid)
     amount = cli.integer(1, 10**18)
     group = parser.add_argument_group(
-        "search", "If no setting has several values or a range, --recipe report searches the report's grid."
+        "search",
+        "If no setting has several values or a range, --recipe report searches the report's grid.",
     )
     drawn = "try N settings drawn from the values and ranges, not all combinations"
     group.add_argument("--random", type=amount, metavar="N", help=drawn)
@@ -367,7 +471,9 @@ def make_parser() -> cli.ArgumentParser:
         "last epoch, what has failed is tried again (not with --halving), and if the values were changed, what is new "
         "is added",
     )
-    exclusive.add_argument("--overwrite", action="store_true", help="delete the search in the folder and start anew")
+    exclusive.add_argument(
+        "--overwrite", action="store_true", help="delete the search in the folder and start anew"
+    )
     exclusive = group.add_mutually_exclusive_group()
     exclusive.add_argument(
         "--jobs",
@@ -408,9 +514,6 @@ def main(argv: list[str] | None = None) -> int:
     data = cifar10.load_from(args)
     for share in dict.fromkeys(trial.settings.validation_share for trial in trials):
         cifar10.split(data.train_labels, share, np.random.default_rng(0))
-    if not args.dask:
-        size, jobs = (len(data.train_labels), len(data.class_names)), args.jobs or default_threads()
-        memory.refuse([trial.settings for trial in trials], *size, threads_of_each(args, len(trials)), jobs)
     folder = cli.shorter(args.output_dir or cli.ROOT / "checkpoints" / f"search-{data.title}")
     names = sorted(trial.name for trial in trials)
     definition = {
@@ -418,10 +521,12 @@ def main(argv: list[str] | None = None) -> int:
         "settings": shared,
         "seed": args.seed,
         "data": {"name": data.name, "fingerprint": data.fingerprint},
-        "halving": {"eta": args.eta, "trials": f"{fingerprint(names):064x}"} if args.halving else None,
+        "halving": {"eta": args.eta, "trials": f"{fingerprint(names):064x}"}
+        if args.halving
+        else None,
     }
     try:
-        with npz.locked(folder, "a search"):
+        with locks.locked(folder, "a search"):
             results = run_search(args, folder, definition, trials, data)
             conclude(results, data, args.report_test)
     except KeyboardInterrupt:
@@ -438,27 +543,48 @@ def threads_of_each(args: argparse.Namespace, trials: int) -> int:
 
 
 def run_search(
-    args: argparse.Namespace, folder: Path, definition: dict, trials: list[Trial], data: cifar10.Dataset
+    args: argparse.Namespace,
+    folder: Path,
+    definition: dict,
+    trials: list[Trial],
+    data: cifar10.Dataset,
 ) -> Results:
     """Train the trials that aren't in the folder yet, in workers."""
     jobs = args.jobs or default_threads()
-    data_flags = ["--dataset", args.dataset, *(["--data-dir", args.data_dir] if args.data_dir else [])]
+    data_flags = [
+        "--dataset",
+        args.dataset,
+        *(["--data-dir", args.data_dir] if args.data_dir else []),
+    ]
     common = {"folder": str(folder.absolute()), "recipe": args.recipe, "name": data.name}
     common |= {"fingerprint": data.fingerprint, "class_names": list(data.class_names)}
 
     def task(trial: Trial) -> dict:
         command = trial.command(args.recipe, data_flags)
-        return common | {"trial": trial.name, "settings": asdict(trial.settings), "command": command}
+        return common | {
+            "trial": trial.name,
+            "settings": asdict(trial.settings),
+            "command": command,
+        }
 
     try:
-        with workers.dask_workers(run_trial, args.dask) if args.dask else workers.local_workers(run_trial, jobs) as to:
+        with (
+            workers.dask_workers(run_trial, args.dask)
+            if args.dask
+            else workers.local_workers(run_trial, jobs) as to
+        ):
             asked = {trial.name: trial.settings for trial in trials}
             results = open_results(folder, definition, OPTIONS, asked, args.resume, args.overwrite)
-            for trial in results.rows:  # a search may have been killed just as it had written the row
+            for (
+                trial
+            ) in results.rows:  # a search may have been killed just as it had written the row
                 train.state_path(folder / f"{trial}.npz").unlink(missing_ok=True)
             done = sum(trial.name in results.rows for trial in trials)
             if done:
-                print(f"{done} of {len(trials)} trials are in {folder / 'results.csv'} already", flush=True)
+                print(
+                    f"{done} of {len(trials)} trials are in {folder / 'results.csv'} already",
+                    flush=True,
+                )
             if done < len(trials):
                 share_images(folder, data.train_images, data.train_labels)
                 runner = TrialRunner(trials, results, task, to, partial(threads_of_each, args))
@@ -478,11 +604,15 @@ def conclude(results: Results, data: cifar10.Dataset, report_test: bool) -> None
         path = folder / row["checkpoint"]
         network, _ = model.load(path, default_threads())
         if network.classes != len(data.class_names):
-            raise SearchError(f"{path}: has {network.classes} classes, the images {len(data.class_names)}; restore it")
+            raise SearchError(
+                f"{path}: has {network.classes} classes, the images {len(data.class_names)}; restore it"
+            )
         return network.evaluate(data.test_images, data.test_labels)[1]
 
     if report_test:
-        for row in tqdm(results.rows.values(), desc="test", unit=" trials", leave=False, disable=None):
+        for row in tqdm(
+            results.rows.values(), desc="test", unit=" trials", leave=False, disable=None
+        ):
             if row["checkpoint"] and not row["test_accuracy"]:
                 row["test_accuracy"] = repr(test(row))
         results.write()
@@ -490,17 +620,24 @@ def conclude(results: Results, data: cifar10.Dataset, report_test: bool) -> None
     table, notes = tables.table(groups, results.searched), tables.notes(groups)
     print(tables.as_text(table), *notes, sep="\n")
     if best is None:
-        raise SearchError(f"no trial has left a network; the column 'reason' of {folder / 'results.csv'} says why")
+        raise SearchError(
+            f"no trial has left a network; the column 'reason' of {folder / 'results.csv'} says why"
+        )
     outcome = (
         f"best trial {best['trial']}: validation accuracy {float(best['val_accuracy']):.2%}, "
         f"test accuracy {test(best):.2%} on {len(data.test_labels):,} images"
     )
     print(outcome)
-    with npz.write_whole(folder / "results.md") as file:
+    with files.write_whole(folder / "results.md") as file:
         file.write("\n\n".join([tables.as_markdown(table), *notes, outcome]).encode() + b"\n")
-    with npz.open_regular(folder / best["checkpoint"]) as source, npz.write_whole(folder / "best.npz") as file:
+    with (
+        files.open_regular(folder / best["checkpoint"]) as source,
+        files.write_whole(folder / "best.npz") as file,
+    ):
         shutil.copyfileobj(source, file)
-    draw = "draw them with: " + shlex.join([*cli.script("visualize.py"), str(folder / "results.csv")])
+    draw = "draw them with: " + shlex.join(
+        [*cli.script("visualize.py"), str(folder / "results.csv")]
+    )
     print(f"results in {folder}: best.npz, results.csv, results.md; {draw}")
 
 

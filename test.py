@@ -24,15 +24,28 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent)
+)  # python -P leaves out the folder of the script
+
 import model
 from data import cifar10
 from data.pictures import PictureError, read_picture
 from model import Network
-from support import cli, npz, unfold
+from support import cli, files, npz
 from support.checkpoints import default_checkpoint, trained_on, unfinished
 from support.cli import UserError, clean, shorter
-from support.metrics import Measures, confusions, log_probabilities, mean_probability, measure, mirrored, told
-from support.onnx_export import check_onnx, write_onnx
+from support.network import unfold
+from support.network.metrics import (
+    Measures,
+    confusions,
+    log_probabilities,
+    mean_probability,
+    measure,
+    mirrored,
+    told,
+)
+from support.network.onnx_export import check_onnx, write_onnx
 
 import numpy as np
 
@@ -69,9 +82,14 @@ def class_table(m: Measures, names: Sequence[str]) -> str:
         rows = rows[:EXTREMES] + rows[-EXTREMES:]
     width = max(len("class"), *(len(name) for name, *_ in rows))
     lines = [f"{'class':<{width}}  precision   recall       F1  images"]
-    lines += ["{:<{width}}  {:9.2%}  {:7.2%}  {:7.2%}  {:6,}".format(*row, width=width) for row in rows]
+    lines += [
+        "{:<{width}}  {:9.2%}  {:7.2%}  {:7.2%}  {:6,}".format(*row, width=width) for row in rows
+    ]
     if gap < len(rows):
-        lines.insert(1 + gap, f"... {len(names) - 2 * EXTREMES:,} more, with an F1 between these; --json has them all")
+        lines.insert(
+            1 + gap,
+            f"... {len(names) - 2 * EXTREMES:,} more, with an F1 between these; --json has them all",
+        )
     return "\n".join(lines)
 
 
@@ -113,7 +131,7 @@ def write_predictions(
     writer.writerow(["index", "label", "prediction", *names])
     for i, row, label in zip(indices, log_y, labels, strict=True):
         writer.writerow([i, names[label], names[row.argmax()], *(f"{p:.6g}" for p in np.exp(row))])
-    with npz.write_whole(path) as file:
+    with files.write_whole(path) as file:
         file.write(text.getvalue().encode())
 
 
@@ -127,12 +145,17 @@ def write_json(
 ) -> None:
     """All figures, how many images of which split and the --stride that they are of. What isn't finite, which JSON
     can't say, is null."""
-    described = {"name": data.name, "fingerprint": data.fingerprint, "class_names": data.class_names}
+    described = {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "class_names": data.class_names,
+    }
     report = {
         "data": described | {"split": split, "images": images},
         "stride": stride,
         "results": [
-            {"checkpoint": name, "images_per_second": speed} | {way: asdict(m) for way, m in columns.items()}
+            {"checkpoint": name, "images_per_second": speed}
+            | {way: asdict(m) for way, m in columns.items()}
             for name, (columns, speed) in rows.items()
         ],
     }
@@ -144,7 +167,7 @@ def write_json(
             return [finite(each) for each in value]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    with npz.write_whole(path) as file:
+    with files.write_whole(path) as file:
         file.write(json.dumps(finite(report), indent=1, allow_nan=False).encode())
 
 
@@ -183,15 +206,17 @@ def figure_path(picture: Path, folder: Path, taken: set[str]) -> Path:
     return path
 
 
-def explain(network: Network, image: np.ndarray, names: list[str], classes: Sequence[int], path: Path) -> None:
+def explain(
+    network: Network, image: np.ndarray, names: list[str], classes: Sequence[int], path: Path
+) -> None:
     """Print each class's logit as a sum, and write the evidence as a figure."""
-    from support.evidence import equation, votes
-    from support.evidence_figure import draw_evidence
+    from support.figures.votes import draw_evidence
+    from support.network.votes import equation, votes
 
     (maps,), (rest,) = votes(network, image[None])
     width = max(len(names[c]) for c in classes)
     figure = draw_evidence(network, image, names)
-    with npz.write_whole(path) as file:
+    with files.write_whole(path) as file:
         figure.savefig(file, format="png")
     for c in classes:
         print(f"  {names[c]:<{width}}  {equation(maps[c], rest[c])}")
@@ -201,7 +226,9 @@ def explain(network: Network, image: np.ndarray, names: list[str], classes: Sequ
 # ---- Testing --------------------------------------------------------------------------------------------------------
 
 
-def validation_rows(paths: Sequence[Path], infos: Sequence[dict], data: cifar10.Dataset) -> np.ndarray:
+def validation_rows(
+    paths: Sequence[Path], infos: Sequence[dict], data: cifar10.Dataset
+) -> np.ndarray:
     """The rows of the training split that the runs of these checkpoints kept for validation: (N,) int64. UserError
     where one doesn't say, or had other images or rows than these."""
     first = clean(shorter(paths[0]), 120)
@@ -209,14 +236,24 @@ def validation_rows(paths: Sequence[Path], infos: Sequence[dict], data: cifar10.
     for path, info in zip(paths, infos, strict=True):
         shown, said = clean(shorter(path), 120), trained_on(info)
         if "validation_rows" not in said:
-            raise UserError(f"{shown}: doesn't say which images its run kept for validation; leave --validation out")
+            raise UserError(
+                f"{shown}: doesn't say which images its run kept for validation; leave --validation out"
+            )
         if said.get("fingerprint") != data.fingerprint:
-            raise UserError(f"{shown}: its validation images are not among these ({data.name}); give its --data-dir")
+            raise UserError(
+                f"{shown}: its validation images are not among these ({data.name}); give its --data-dir"
+            )
         if said["validation_rows"] != rows:
-            raise UserError(f"{shown}: had other validation images than {first}; name runs of one --seed and share")
-    whole = isinstance(rows, list) and all(type(row) is int and 0 <= row < len(data.train_labels) for row in rows)
+            raise UserError(
+                f"{shown}: had other validation images than {first}; name runs of one --seed and share"
+            )
+    whole = isinstance(rows, list) and all(
+        type(row) is int and 0 <= row < len(data.train_labels) for row in rows
+    )
     if not (whole and 0 < len(rows) == len(set(rows))):
-        raise UserError(f"{first}: its list of validation images is damaged; leave --validation out")
+        raise UserError(
+            f"{first}: its list of validation images is damaged; leave --validation out"
+        )
     return np.array(rows)
 
 
@@ -230,15 +267,27 @@ def test(
 ) -> None:
     """Test the networks of args.checkpoints on the test split, or on the `kept` rows of the training split, print the
     figures, and write the files asked for."""
-    split, indices, images, labels = "test", range(len(data.test_labels)), data.test_images, data.test_labels
+    split, indices, images, labels = (
+        "test",
+        range(len(data.test_labels)),
+        data.test_images,
+        data.test_labels,
+    )
     if kept is not None:
-        split, indices, images, labels = "validation", kept, data.train_images[kept], data.train_labels[kept]
+        split, indices, images, labels = (
+            "validation",
+            kept,
+            data.train_images[kept],
+            data.train_labels[kept],
+        )
     names = [clean(name, 40) for name in data.class_names]
     if len(networks) == 1:
         print(f"checkpoint   {args.checkpoints[0]}\nnetwork      {networks[0]}")
     elif args.stride:
         print(f"networks     with units in steps of {args.stride}, whatever they were in training")
-    print(f"data         {data.name}, {len(labels):,} {split} images from {clean(data.folder, 150)}")
+    print(
+        f"data         {data.name}, {len(labels):,} {split} images from {clean(data.folder, 150)}"
+    )
     ways = [ALONE, BOTH] if args.tta else [ALONE]
     rows: dict[str, tuple[dict[str, Measures], float | None]] = {}
     log_ys: dict[str, list[np.ndarray]] = {way: [] for way in ways}
@@ -247,7 +296,9 @@ def test(
         for way in ways:
             started = time.perf_counter()
             log_ys[way].append(log_probabilities(network, images, tta=way == BOTH))
-            speed = speed or len(labels) / (time.perf_counter() - started)  # of the first way, the image alone
+            speed = speed or len(labels) / (
+                time.perf_counter() - started
+            )  # of the first way, the image alone
             columns[way] = measure(log_ys[way][-1], labels)
         rows[str(path)] = columns, speed
     final = log_ys[ways[-1]][-1]
@@ -281,7 +332,9 @@ def test(
     if args.fold_mirror:
         folded.save(args.fold_mirror, info)
         units = f"{folded.hidden_size:,} hidden units"
-        written.append(f"checkpoint with the mirror image folded in, {units}, in {args.fold_mirror}")
+        written.append(
+            f"checkpoint with the mirror image folded in, {units}, in {args.fold_mirror}"
+        )
     if written:
         print("\n" + "; ".join(written))
 
@@ -299,9 +352,13 @@ def make_parser() -> cli.ArgumentParser:
         help="one or more .npz files, of train.py or with the report's arrays (default: cifar10-best.npz in "
         "checkpoints/, or else the newest whose run is finished)",
     )
-    parser.add_argument("--model-path", type=cli.user_path, metavar="FILE", help="another way to name a checkpoint")
     parser.add_argument(
-        "--tta", action="store_true", help="test-time augmentation: also average logits over image and mirror image"
+        "--model-path", type=cli.user_path, metavar="FILE", help="another way to name a checkpoint"
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: also average logits over image and mirror image",
     )
     parser.add_argument(
         "--stride",
@@ -317,7 +374,9 @@ def make_parser() -> cli.ArgumentParser:
         "--stride, or --tta, or a checkpoint, and then to test only that",
     )
     parser.add_argument(
-        "--ensemble", action="store_true", help="of several checkpoints: also the mean of their probabilities"
+        "--ensemble",
+        action="store_true",
+        help="of several checkpoints: also the mean of their probabilities",
     )
     parser.add_argument(
         "--images",
@@ -334,11 +393,15 @@ def make_parser() -> cli.ArgumentParser:
     )
     cli.add_threads(parser)
     parser.add_argument(
-        "--mode", choices=["test"], help="no effect; accepted, as is --save-results, as the report's commands have it"
+        "--mode",
+        choices=["test"],
+        help="no effect; accepted, as is --save-results, as the report's commands have it",
     )
     parser.add_argument("--save-results", action="store_true", help=argparse.SUPPRESS)
     out = parser.add_argument_group("files to write")
-    out.add_argument("--json", type=cli.output_path, metavar="FILE", help="all figures, for a program to read")
+    out.add_argument(
+        "--json", type=cli.output_path, metavar="FILE", help="all figures, for a program to read"
+    )
     out.add_argument(
         "--predictions",
         type=cli.output_path,
@@ -365,7 +428,10 @@ def make_parser() -> cli.ArgumentParser:
 
 def check(args: argparse.Namespace, parser: cli.ArgumentParser) -> None:
     """Refuse what can't be done and files that would replace each other; note what has no effect."""
-    paths, several = [os.path.realpath(path) for path in args.checkpoints], len(args.checkpoints) > 1
+    paths, several = (
+        [os.path.realpath(path) for path in args.checkpoints],
+        len(args.checkpoints) > 1,
+    )
     if len(set(paths)) < len(paths):
         parser.error("a checkpoint is named twice; name each once")
     if args.ensemble and not several:
@@ -388,7 +454,9 @@ def check(args: argparse.Namespace, parser: cli.ArgumentParser) -> None:
         if path is None:
             continue
         if args.images:
-            parser.error(f"{name} does nothing with --images, where no test split is read: leave it out")
+            parser.error(
+                f"{name} does nothing with --images, where no test split is read: leave it out"
+            )
         if os.path.exists(path) and not path.is_file():
             continue  # a device or a pipe, which takes anything
         suffixes = {"export": (".npz", ".onnx"), "fold_mirror": (".npz",)}.get(flag)
@@ -397,7 +465,11 @@ def check(args: argparse.Namespace, parser: cli.ArgumentParser) -> None:
         if os.path.realpath(path) in used:
             parser.error(f"{name} {path}: would replace another file of this command; rename it")
         used.add(os.path.realpath(path))
-    data_flags = {"--data-dir": args.data_dir, "--data-url": args.data_url, "--data-md5": args.data_md5}
+    data_flags = {
+        "--data-dir": args.data_dir,
+        "--data-url": args.data_url,
+        "--data-md5": args.data_md5,
+    }
     data_flags["--dataset"] = args.dataset != "auto"
     for flag, value in data_flags.items():
         if args.images and value:
@@ -411,8 +483,10 @@ def at_stride(network: Network, stride: int | None) -> Network:
     same regions. UserError where that can't be."""
     if stride is None:
         return network
-    if network.whole:
-        raise UserError(f"--stride {stride}: units see the whole image, which is one place; leave it out")
+    if network.window.whole:
+        raise UserError(
+            f"--stride {stride}: units see the whole image, which is one place; leave it out"
+        )
     try:
         return network.copy(window=replace(network.window, stride=stride))
     except ValueError as error:
@@ -424,14 +498,21 @@ def sees_mirrored_alike(network: Network) -> bool:
     images = np.random.default_rng(0).integers(0, 256, (4, model.PIXELS), np.uint8)
     z2 = network.logits(images)
     with np.errstate(invalid="ignore"):
-        return bool(np.abs(z2 - network.logits(mirrored(images))).max() <= 1e-4 * max(1e-30, np.abs(z2).max()))
+        return bool(
+            np.abs(z2 - network.logits(mirrored(images))).max()
+            <= 1e-4 * max(1e-30, np.abs(z2).max())
+        )
 
 
 def prepare(args: argparse.Namespace, networks: list[Network]) -> Network | None:
     """Note or refuse what can't be known before the networks are loaded. Returns what --fold-mirror asks for."""
-    asked = [flag for flag, given in (("--tta", args.tta), ("--fold-mirror", args.fold_mirror)) if given]
+    asked = [
+        flag for flag, given in (("--tta", args.tta), ("--fold-mirror", args.fold_mirror)) if given
+    ]
     if asked and all(map(sees_mirrored_alike, networks)):
-        note(f"{' and '.join(asked)} changes nothing: the logits are those of image and mirror image together already")
+        note(
+            f"{' and '.join(asked)} changes nothing: the logits are those of image and mirror image together already"
+        )
     if args.export and args.export.suffix == ".onnx":
         check_onnx(args.export, networks[0])
     elif args.export:
@@ -442,7 +523,11 @@ def prepare(args: argparse.Namespace, networks: list[Network]) -> Network | None
                 f"{size / 2**30:,.1f} GB, and {npz.MAX_BYTES >> 30} GB is the limit; leave --export out"
             )
     if args.fold_mirror or (args.explain and args.tta):
-        flag, out = (f"--fold-mirror {args.fold_mirror}", "it") if args.fold_mirror else ("--explain", "--tta")
+        flag, out = (
+            (f"--fold-mirror {args.fold_mirror}", "it")
+            if args.fold_mirror
+            else ("--explain", "--tta")
+        )
         try:
             return networks[0].fold_mirror()
         except ValueError as error:
@@ -458,11 +543,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.checkpoints = [default_checkpoint(CHECKPOINTS)]
         print(f"no checkpoint named; this is {shorter(args.checkpoints[0])}")
     check(args, parser)
-    networks, infos = zip(*(model.load(path, threads=args.threads) for path in args.checkpoints), strict=True)
+    networks, infos = zip(
+        *(model.load(path, threads=args.threads) for path in args.checkpoints), strict=True
+    )
     networks = [at_stride(network, args.stride) for network in networks]
     for path, info in zip(args.checkpoints, infos, strict=True):
         if progress := unfinished(path, info):
-            note(f"{clean(shorter(path), 120)}: its run isn't finished; these are its best weights until {progress}")
+            note(
+                f"{clean(shorter(path), 120)}: its run isn't finished; these are its best weights until {progress}"
+            )
     folded = prepare(args, networks)
     if args.images:
         counts = {network.classes for network in networks}

@@ -20,16 +20,26 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent)
+)  # python -P leaves out the folder of the script
+
 import model
 from data import cifar10
 from data.augmentation import augment
 from model import MAX_UNITS, PIXELS, SGD, Network
-from support import checkpoints, cli, memory, npz, progress
-from support.checkpoints import epoch_path, epochs_folder, remove_run, state_path
+from support import checkpoints, cli, files, locks, npz, progress
+from support.checkpoints import remove_run, state_path
 from support.estimator import Estimator
-from support.settings import SettingError, add_report_arguments, add_setting_arguments, check, setting
+from support.network.window import Window
+from support.settings import (
+    SettingError,
+    add_report_arguments,
+    add_setting_arguments,
+    check,
+    setting,
+)
 from support.threads import Threads, default_threads, slices
-from support.window import Window
 
 import numpy as np
 from tqdm import tqdm
@@ -41,26 +51,42 @@ from tqdm import tqdm
 class Settings:
     """What a run depends on besides the data; the names are the flags. SettingError for a value that isn't allowed."""
 
-    hidden_size: int = setting(1024, "hidden units (filters, where they see windows)", low=1, high=MAX_UNITS)
-    window: int = setting(32, "pixels in a row of the window that a unit sees; 32: the whole image", low=1, high=32)
+    hidden_size: int = setting(
+        1024, "hidden units (filters, where they see windows)", low=1, high=MAX_UNITS
+    )
+    window: int = setting(
+        32, "pixels in a row of the window that a unit sees; 32: the whole image", low=1, high=32
+    )
     stride: int = setting(1, "pixels between two places of the window", low=1, high=31)
-    regions: int = setting(1, "N x N regions of places, in each of which a unit's activations are averaged", low=1)
-    mirror: bool = setting(False, "units stand mirrored at each place, too: an image and its mirror image are alike")
+    regions: int = setting(
+        1, "N x N regions of places, in each of which a unit's activations are averaged", low=1
+    )
+    mirror: bool = setting(
+        False, "units stand mirrored at each place, too: an image and its mirror image are alike"
+    )
     preprocess: str = setting(
         "none",
-        "pixels in [0, 1] as they are, standardized per channel, or patches whitened by principal components",
-        choices=("none", "standardize", "whiten"),
+        "pixels in [0, 1] as they are, or patches whitened by principal components",
+        choices=("none", "whiten"),
     )
-    whiten_dims: int = setting(256, "principal components that whitening keeps, at most", low=1, high=PIXELS)
-    whiten_eps: float = setting(0.1, "added to components' variances, in units of their mean", low=0, high=1e6)
+    whiten_dims: int = setting(
+        256, "principal components that whitening keeps, at most", low=1, high=PIXELS
+    )
+    whiten_eps: float = setting(
+        0.1, "added to components' variances, in units of their mean", low=0, high=1e6
+    )
     init: str = setting(
         "he",
         "first weights: normal (He et al. 2015); or patches: each filter a random patch of a training image, and W2, "
         "zero at first, moves as if the pooled activations were standardised",
         choices=("he", "patches"),
     )
-    batchnorm: bool = setting(True, "batch normalisation before the ReLU", aliases=("use-batchnorm",))
-    cap: float = setting(0.0, "upper limit of a hidden unit's activation (6 in ReLU6); 0: none", low=0, high=1e6)
+    batchnorm: bool = setting(
+        True, "batch normalisation before the ReLU", aliases=("use-batchnorm",)
+    )
+    cap: float = setting(
+        0.0, "upper limit of a hidden unit's activation (6 in ReLU6); 0: none", low=0, high=1e6
+    )
     dropout: float = setting(
         0.5,
         "probability that a hidden unit is dropped, kept to the nearest 1/256",
@@ -69,12 +95,19 @@ class Settings:
         aliases=("dropout-rate",),
     )
     flip: bool = setting(True, "mirror every other training image, at random")
-    shift: int = setting(0, "move training images by up to this many pixels in each direction", low=0, high=16)
-    jitter: float = setting(0.0, "deviation of random changes of contrast, brightness and colours", low=0, high=1)
+    shift: int = setting(
+        0, "move training images by up to this many pixels in each direction", low=0, high=16
+    )
+    jitter: float = setting(
+        0.0, "deviation of random changes of contrast, brightness and colours", low=0, high=1
+    )
     epochs: int = setting(100, "passes over the training images, at most", low=1, high=10**6)
     batch_size: int = setting(128, "images in a mini-batch", low=1, high=10**6)
     learning_rate: float = setting(
-        0.01, "learning rate of the first epoch, or the highest with a warm-up", low=0, aliases=("lr",)
+        0.01,
+        "learning rate of the first epoch, or the highest with a warm-up",
+        low=0,
+        aliases=("lr",),
     )
     schedule: str = setting(
         "report",
@@ -82,16 +115,27 @@ class Settings:
         choices=("report", "cosine", "constant"),
     )
     lr_decay: float = setting(0.9, "report schedule: factor after every epoch", low=0, high=1)
-    step_decay: float = setting(0.5, "report schedule: another factor after every tenth epoch", low=0, high=1)
+    step_decay: float = setting(
+        0.5, "report schedule: another factor after every tenth epoch", low=0, high=1
+    )
     warmup_epochs: float = setting(0.0, "epochs over which the learning rate rises from 0", low=0)
     momentum: float = setting(0.9, "momentum of SGD", low=0, below=1)
-    lambda_reg: float = setting(0.01, "L2: lambda/2 (|W1|^2 + |W2|^2) in the loss; --init patches: std W2", low=0)
+    lambda_reg: float = setting(
+        0.01, "L2: lambda/2 (|W1|^2 + |W2|^2) in the loss; --init patches: std W2", low=0
+    )
     hidden_lambda_scale: float = setting(1.0, "multiplier of lambda for W1", low=0)
     output_lr_scale: float = setting(1.0, "learning-rate multiplier of W2 and b2", low=0)
-    bn_lr_scale: float = setting(128.0, "learning-rate multiplier of gamma and beta; 128: as the report's code", low=0)
-    label_smoothing: float = setting(0.0, "share of each label that is spread over all classes", low=0, below=1)
+    bn_lr_scale: float = setting(
+        128.0, "learning-rate multiplier of gamma and beta; 128: as the report's code", low=0
+    )
+    label_smoothing: float = setting(
+        0.0, "share of each label that is spread over all classes", low=0, below=1
+    )
     ema: float = setting(
-        0.0, "average the weights over the steps with this decay, and validate and keep the average", low=0, below=1
+        0.0,
+        "average the weights over the steps with this decay, and validate and keep the average",
+        low=0,
+        below=1,
     )
     patience: int = setting(
         10,
@@ -99,8 +143,12 @@ class Settings:
         low=0,
         aliases=("early-stopping",),
     )
-    validation_share: float = setting(0.1, "share of the training split that is kept for validation", low=0, below=1)
-    seed: int = setting(0, "where all randomness starts: split, weights, batches, dropout", low=0, high=2**63)
+    validation_share: float = setting(
+        0.1, "share of the training split that is kept for validation", low=0, below=1
+    )
+    seed: int = setting(
+        0, "where all randomness starts: split, weights, batches, dropout", low=0, high=2**63
+    )
 
     def __post_init__(self):
         check(self)
@@ -109,11 +157,17 @@ class Settings:
         except ValueError as error:
             raise SettingError("window", self.window, f"can't be: {error}") from None
         if self.batchnorm and self.batch_size < 2:
-            raise SettingError("batch_size", self.batch_size, "must be at least 2, or give --no-batchnorm")
+            raise SettingError(
+                "batch_size", self.batch_size, "must be at least 2, or give --no-batchnorm"
+            )
 
     def seen(self) -> Window:
         """The window, without its map. stride and regions have no effect where it is the whole image."""
-        return Window(self.window, self.stride, self.regions, mirror=self.mirrors) if self.window < 32 else Window()
+        return (
+            Window(self.window, self.stride, self.regions, mirror=self.mirrors)
+            if self.window < 32
+            else Window()
+        )
 
     @property
     def mirrors(self) -> bool:
@@ -170,10 +224,16 @@ NEEDS = {
     "regions": (lambda s: s.window < 32, "give --window below 32"),
     "whiten_dims": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
     "whiten_eps": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
-    "mirror": (lambda s: s.window < 32 and s.preprocess == "whiten", "give --window below 32 and --preprocess whiten"),
+    "mirror": (
+        lambda s: s.window < 32 and s.preprocess == "whiten",
+        "give --window below 32 and --preprocess whiten",
+    ),
     "flip": (lambda s: not s.mirrors, "give --no-mirror"),
     "lr_decay": (lambda s: s.schedule == "report", "give --schedule report"),
-    "step_decay": (lambda s: s.schedule == "report" and s.epochs > 10, "give --schedule report and --epochs above 10"),
+    "step_decay": (
+        lambda s: s.schedule == "report" and s.epochs > 10,
+        "give --schedule report and --epochs above 10",
+    ),
     "bn_lr_scale": (lambda s: s.batchnorm, "give --batchnorm"),
     "hidden_lambda_scale": (lambda s: s.lambda_reg > 0, "give --lambda-reg above 0"),
     "patience": (lambda s: s.patience < s.epochs, "give more --epochs"),
@@ -194,7 +254,11 @@ def resolve(given: dict, recipe: str | dict = "report") -> Settings:
 def effective(settings: Settings | dict) -> dict:
     """The settings of a run without those that have no effect in it."""
     settings = settings if isinstance(settings, Settings) else Settings(**settings)
-    return {name: value for name, value in asdict(settings).items() if name not in NEEDS or NEEDS[name][0](settings)}
+    return {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in NEEDS or NEEDS[name][0](settings)
+    }
 
 
 # ---- What the units see ---------------------------------------------------------------------------------------------
@@ -205,7 +269,7 @@ def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None =
     window = settings.seen()
     if settings.preprocess == "whiten":
         return window.whitening(images, settings.inputs, settings.whiten_eps, threads or Threads())
-    return window.standardizing(images) if settings.preprocess == "standardize" else window
+    return window
 
 
 def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Generator) -> None:
@@ -213,17 +277,17 @@ def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Gene
     the units see it, with norm sqrt(2), so that a unit fires for what is like it; b1 is -2 to 0, at random, so that
     some fire early and some late; W2 is 0."""
     window, H = network.window, network.hidden_size
-    rows, places = rng.integers(0, len(images), H), rng.integers(0, window.places, H)
+    rows, places = rng.integers(0, len(images), H), rng.integers(0, window.positions, H)
     patches = np.empty((H, window.inputs), network.dtype)
     for units in slices(H, 64):
-        X = model.see(images[rows[units]], window, network.dtype)
-        X = X.reshape(-1, window.places, X.shape[1])[..., : window.inputs]
+        X = model.layer_input(images[rows[units]], window, network.dtype)
+        X = X.reshape(-1, window.positions, X.shape[1])[..., : window.inputs]
         patches[units] = X[np.arange(len(X)), places[units]]
     patches *= np.sqrt(2) / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-6)
     network.weights["W1"][...] = patches.T
     network.weights["b1"][...] = rng.uniform(-2, 0, H)
     network.weights["W2"][...] = 0
-    network.standardize(images[:1024])
+    network.precondition(images[:1024])
 
 
 # ---- Batches --------------------------------------------------------------------------------------------------------
@@ -272,18 +336,30 @@ class Run:
     best weights, generator and history."""
 
     def __init__(
-        self, settings: Settings, data: cifar10.Dataset, threads: int = 1, recipe: str = "report", command: str = ""
+        self,
+        settings: Settings,
+        data: cifar10.Dataset,
+        threads: int = 1,
+        recipe: str = "report",
+        command: str = "",
     ):
         self.settings, self.recipe, self.command = settings, recipe, command
         self.rng = np.random.default_rng(settings.seed)
-        self.train_rows, self.validation_rows = cifar10.split(data.train_labels, settings.validation_share, self.rng)
+        self.train_rows, self.validation_rows = cifar10.split(
+            data.train_labels, settings.validation_share, self.rng
+        )
         if settings.batchnorm and len(self.train_rows) < 2:
-            raise TrainingError(f"{data.folder or data.name}: one training image is too few for --batchnorm; give more")
+            raise TrainingError(
+                f"{data.folder or data.name}: one training image is too few for --batchnorm; give more"
+            )
         if settings.ema and self.steps * settings.epochs < EMA_EVERY:
             problem = f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs"
             raise SettingError("ema", settings.ema, problem)
-        memory.refuse([settings], len(self.train_rows), len(data.class_names), threads)
-        self.data = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
+        self.data = {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "class_names": list(data.class_names),
+        }
         seen = settings.preprocess != "none" or settings.init == "patches"
         images = data.train_images[self.train_rows if seen else self.train_rows[:0]]
         options = {name: getattr(settings, name) for name in ("batchnorm", "dropout", "cap")}
@@ -322,7 +398,9 @@ class Run:
     def finished(self) -> bool:
         """Whether all epochs are done, or patience has run out."""
         patience = self.settings.patience
-        return self.epoch >= self.settings.epochs or bool(patience and self.epoch - self.best_epoch >= patience)
+        return self.epoch >= self.settings.epochs or bool(
+            patience and self.epoch - self.best_epoch >= patience
+        )
 
     def info(self) -> dict:
         """What the checkpoint says of the run besides the weights."""
@@ -338,38 +416,64 @@ class Run:
 
     def parts(self) -> dict[str, dict[str, np.ndarray]]:
         """The arrays that change from step to step, by what they are."""
-        parts = {"weights": self.network.weights, "velocity": self.network.velocity, "best": self.best.weights}
+        parts = {
+            "weights": self.network.weights,
+            "velocity": self.network.velocity,
+            "best": self.best.weights,
+        }
         if self.settings.ema:
             parts["averaged"] = self.averaged.weights
-        if self.network.standard is not None:
-            parts["standard"] = {"s": self.network.standard}
+        if self.network.preconditioner is not None:
+            parts["preconditioner"] = {"s": self.network.preconditioner}
         return parts
 
     def save_state(self, path: Path) -> None:
         """Write everything that going on needs."""
-        arrays = {f"{part}.{name}": a for part, arrays in self.parts().items() for name, a in arrays.items()}
+        arrays = {
+            f"{part}.{name}": a
+            for part, arrays in self.parts().items()
+            for name, a in arrays.items()
+        }
         state = {"state": {"step": self.step, "generator": self.rng.bit_generator.state}}
         npz.write_npz(path, arrays, self.info() | state)
 
     def load_state(self, path: Path) -> None:
         """Go on from a state file. FileError if it is broken, TrainingError if it is of another run."""
         arrays, info = npz.read_npz(path, "state")
-        with npz.error_context(path, "start again with --overwrite"):
+        with files.error_context(path, "start again with --overwrite"):
             theirs, mine = info["settings"], asdict(self.settings)
             if theirs.keys() != mine.keys():
-                raise npz.Fault("is of another version of train.py")
+                raise files.Fault("is of another version of train.py")
             for name in mine:
                 if name not in ("epochs", "patience") and mine[name] != theirs[name]:
-                    raise SettingError(name, mine[name], f"differs from the run in {path}, which has {theirs[name]}")
+                    raise SettingError(
+                        name,
+                        mine[name],
+                        f"differs from the run in {path}, which has {theirs[name]}",
+                    )
             if info["data"]["fingerprint"] != self.data["fingerprint"]:
-                raise TrainingError(f"{path}: its run had other images ({info['data']['name']}); give --data-dir")
+                raise TrainingError(
+                    f"{path}: its run had other images ({info['data']['name']}); give --data-dir"
+                )
             if mine["schedule"] == "cosine" and mine["epochs"] != theirs["epochs"]:
-                raise SettingError("epochs", mine["epochs"], f"changes the cosine of the run in {path}; it must stay")
-            here = {f"{part}.{name}": a for part, those in self.parts().items() for name, a in those.items()}
+                raise SettingError(
+                    "epochs",
+                    mine["epochs"],
+                    f"changes the cosine of the run in {path}; it must stay",
+                )
+            here = {
+                f"{part}.{name}": a
+                for part, those in self.parts().items()
+                for name, a in those.items()
+            }
             npz.check_arrays(arrays, like=here)
-            if any((array < 0).any() for name, array in arrays.items() if name.endswith("running_var1")):
-                raise npz.Fault("has negative variances")
-            self.history, self.step, self.rng.bit_generator.state = checkpoints.position(info, HISTORY, self.steps)
+            if any(
+                (array < 0).any() for name, array in arrays.items() if name.endswith("running_var1")
+            ):
+                raise files.Fault("has negative variances")
+            self.history, self.step, self.rng.bit_generator.state = checkpoints.position(
+                info, HISTORY, self.steps
+            )
             for name, array in here.items():
                 array[...] = arrays[name]
 
@@ -387,13 +491,11 @@ def train(
     recipe: str = "report",
     command: str = "",
     storage=None,
-    keep_epochs: bool = False,
 ) -> Run:
     """Train a network and leave its best weights, by validation accuracy, in the checkpoint `output`.
 
     After each epoch the whole state is in state_path(output); with resume, a run goes on from there if it is there, and
-    ends in the same bits as one that was never stopped. Beside it stands a CSV with a row an epoch. keep_epochs: keep
-    each epoch's weights, those that are validated, in epochs_folder(output). stop_after: pause after this epoch, the
+    ends in the same bits as one that was never stopped. Beside it stands a CSV with a row an epoch. stop_after: pause after this epoch, the
     schedule unchanged. show: a table on stdout, and bars on a terminal. recipe and command: what the checkpoint shall
     say of itself. storage: its dtype, see Network.save.
 
@@ -402,28 +504,32 @@ def train(
     where a file can't be written.
     """
     output = Path(output)
-    with npz.locked(output, "a training"):
+    with locks.locked(output, "a training"):
         state, table = state_path(output), output.with_suffix(".csv")
-        files = output, state, table, epochs_folder(output)
+        left = output, state, table
         run = Run(settings, data, threads, recipe, command)
         if resume and state.exists():
             run.load_state(state)
-        elif not overwrite and (existing := [path for path in files if path.exists()]):
-            going_on = f"{state}, to go on from, is missing; " if resume else "go on with it by --resume, "
+        elif not overwrite and (existing := [path for path in left if path.exists()]):
+            going_on = (
+                f"{state}, to go on from, is missing; " if resume else "go on with it by --resume, "
+            )
             remedy = "replace it by --overwrite, or choose another --output"
             raise TrainingError(f"{existing[0]}: there is a run already; {going_on}{remedy}")
         elif overwrite:
-            remove_run(output)  # else --resume after Ctrl-C in the first epoch would go on with the old run
-        for path in files:
-            npz.remove_leftovers(path)
+            remove_run(
+                output
+            )  # else --resume after Ctrl-C in the first epoch would go on with the old run
+        for path in left:
+            files.remove_leftovers(path)
         if show:
-            print(progress.summary(run, data, effective(run.settings), asdict(Settings())), flush=True)
-        if keep_epochs and run.epoch:  # a kill may have come between it and the state
-            save(run.averaged, run, epoch_path(output, run.epoch), storage)
+            print(
+                progress.summary(run, data, effective(run.settings), asdict(Settings())), flush=True
+            )
         for _ in epochs(run, data, output, stop_after, show):
-            run.save_state(state)  # first, as a checkpoint without a state could not be gone on with
-            if keep_epochs:
-                save(run.averaged, run, epoch_path(output, run.epoch), storage)
+            run.save_state(
+                state
+            )  # first, as a checkpoint without a state could not be gone on with
             if run.best_epoch == run.epoch:
                 save(run.best, run, output, storage)
             progress.write_csv(run.history, table)
@@ -434,7 +540,9 @@ def train(
     return run
 
 
-def epochs(run: Run, data: cifar10.Dataset, output: Path | None, stop_after: int | None = None, show=False) -> Iterator:
+def epochs(
+    run: Run, data: cifar10.Dataset, output: Path | None, stop_after: int | None = None, show=False
+) -> Iterator:
     """Train a run to its end, or to the epoch stop_after; yields after each epoch. Writes nothing: output is where the
     best weights are kept, if they are, for the words of `Diverged`."""
     labels = data.train_labels.astype(np.int64)
@@ -445,7 +553,9 @@ def epochs(run: Run, data: cifar10.Dataset, output: Path | None, stop_after: int
         yield
 
 
-def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path | None, show: bool = False) -> None:
+def train_epoch(
+    run: Run, images: np.ndarray, labels: np.ndarray, output: Path | None, show: bool = False
+) -> None:
     """One epoch of a run: its steps, then validation, and a row of the history. Diverged if a loss isn't finite."""
     settings, epoch, started = run.settings, run.epoch, time.perf_counter()
     loss_sum, right, seen, rates = 0.0, 0, 0, []
@@ -461,7 +571,11 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path |
             sgd = SGD(rates[-1], **{name: getattr(settings, name) for name in SGD_SETTINGS})
             loss, correct = run.network.train_batch(X, y, sgd, smoothing=settings.label_smoothing)
             if not math.isfinite(loss):
-                raise Diverged(progress.diverged(run, effective(run.settings), rates[-1], f"step {step + 1}", output))
+                raise Diverged(
+                    progress.diverged(
+                        run, effective(run.settings), rates[-1], f"step {step + 1}", output
+                    )
+                )
             run.step += 1
             if settings.ema:
                 average(run.averaged, run.network, settings.ema, run.step)
@@ -472,9 +586,15 @@ def train_epoch(run: Run, images: np.ndarray, labels: np.ndarray, output: Path |
             bar.update(len(y))
             bar.set_postfix_str(f"loss {loss_sum / seen:.3f}", refresh=False)
     seconds = time.perf_counter() - started
-    val_loss, val_accuracy = run.averaged.evaluate(images[run.validation_rows], labels[run.validation_rows])
-    if not math.isfinite(val_loss) or not all(np.isfinite(w).all() for w in run.averaged.weights.values()):
-        raise Diverged(progress.diverged(run, effective(run.settings), rates[-1], "validation", output))
+    val_loss, val_accuracy = run.averaged.evaluate(
+        images[run.validation_rows], labels[run.validation_rows]
+    )
+    if not math.isfinite(val_loss) or not all(
+        np.isfinite(w).all() for w in run.averaged.weights.values()
+    ):
+        raise Diverged(
+            progress.diverged(run, effective(run.settings), rates[-1], "validation", output)
+        )
     row = sum(rates) / len(rates), loss_sum / seen, right / seen, val_loss, val_accuracy, seconds
     for name, value in zip(HISTORY, row, strict=True):
         run.history[name].append(value)
@@ -509,12 +629,18 @@ class Classifier(Estimator, settings=Settings):
     """These networks by scikit-learn's conventions, see `Estimator`: `fit` gives the bits of `train` with the same
     settings and images, and writes nothing. With a recipe's settings: Classifier(**RECIPES["quick"])."""
 
-    def _train(self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> tuple[Network, dict]:
-        data = cifar10.Dataset("arrays", images, labels, images[:0], labels[:0], names, fingerprint="")
+    def _train(
+        self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]
+    ) -> tuple[Network, dict]:
+        data = cifar10.Dataset(
+            "arrays", images, labels, images[:0], labels[:0], names, fingerprint=""
+        )
         run = Run(Settings(**self.settings()), data, self.threads)
         for _ in epochs(run, data, output=None):
             pass
-        del run.data["fingerprint"]  # the images' own has their test split, too, which isn't known here
+        del run.data[
+            "fingerprint"
+        ]  # the images' own has their test split, too, which isn't known here
         return run.best, run.info()
 
     _read = staticmethod(model.load)
@@ -525,10 +651,16 @@ class Classifier(Estimator, settings=Settings):
 
 def given_settings(args: argparse.Namespace) -> dict:
     """The settings that were typed. SettingError where two of them contradict each other."""
-    given = {option.name: getattr(args, option.name) for option in fields(Settings) if hasattr(args, option.name)}
+    given = {
+        option.name: getattr(args, option.name)
+        for option in fields(Settings)
+        if hasattr(args, option.name)
+    }
     if not getattr(args, "use_dropout", True):
         if given.get("dropout"):
-            raise SettingError("dropout", given["dropout"], "contradicts --no-use-dropout: leave one of them out")
+            raise SettingError(
+                "dropout", given["dropout"], "contradicts --no-use-dropout: leave one of them out"
+            )
         given["dropout"] = 0.0
     return given
 
@@ -536,20 +668,24 @@ def given_settings(args: argparse.Namespace) -> dict:
 def like(path: Path) -> dict:
     """The settings of a checkpoint's run. FileError if it says none."""
     _, info = npz.read_npz(path)
-    with npz.error_context(path, "give --like a checkpoint of train.py"):
+    with files.error_context(path, "give --like a checkpoint of train.py"):
         if "settings" not in info:
-            raise npz.Fault("doesn't say with which settings it was trained")
+            raise files.Fault("doesn't say with which settings it was trained")
         try:
             return asdict(Settings(**info["settings"]))
         except SettingError as error:
-            raise npz.Fault(f"has a wrong setting: {error}") from None
+            raise files.Fault(f"has a wrong setting: {error}") from None
 
 
 def make_parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(prog="train.py", description=__doc__)
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--recipe", choices=tuple(RECIPES), default="report", help="settings to start from")
-    start.add_argument("--like", type=Path, metavar="NET.npz", help="start from the settings of a checkpoint's run")
+    start.add_argument(
+        "--recipe", choices=tuple(RECIPES), default="report", help="settings to start from"
+    )
+    start.add_argument(
+        "--like", type=Path, metavar="NET.npz", help="start from the settings of a checkpoint's run"
+    )
     add_setting_arguments(parser, fields(Settings), RECIPES)
     group = parser.add_argument_group("run")
     place = group.add_mutually_exclusive_group()
@@ -557,13 +693,15 @@ def make_parser() -> cli.ArgumentParser:
     place.add_argument("--output", type=cli.output_path, metavar="FILE.npz", help=text)
     text = "a folder for it in place of checkpoints/"
     place.add_argument("--output-dir", type=cli.output_folder, metavar="FOLDER", help=text)
-    text = "keep the weights of every epoch, too, in NET.epochs/ beside NET.npz"
-    group.add_argument("--keep-epochs", action="store_true", help=text)
     text = "precision of the saved weights; float16 halves the files, and rounds"
     group.add_argument("--storage", choices=("float32", "float16"), default="float32", help=text)
     exclusive = group.add_mutually_exclusive_group()
-    exclusive.add_argument("--resume", action="store_true", help="go on where the run with these flags was stopped")
-    exclusive.add_argument("--overwrite", action="store_true", help="replace the checkpoint and state of another run")
+    exclusive.add_argument(
+        "--resume", action="store_true", help="go on where the run with these flags was stopped"
+    )
+    exclusive.add_argument(
+        "--overwrite", action="store_true", help="replace the checkpoint and state of another run"
+    )
     cli.add_threads(group)
     cifar10.add_arguments(parser)
     add_report_arguments(parser, "train", "test.py tests, search.py searches")
@@ -579,10 +717,16 @@ def main(argv: list[str] | None = None) -> int:
     data = cifar10.load_from(args)
     recipe = args.like.stem.removeprefix(f"{data.title}-") if args.like else args.recipe
     name = f"{data.title}-{recipe}-seed{settings.seed}.npz"
-    output = cli.shorter(args.output or cli.user_path((args.output_dir or cli.ROOT / "checkpoints") / name))
-    typed = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--resume", "--overwrite")]
+    output = cli.shorter(
+        args.output or cli.user_path((args.output_dir or cli.ROOT / "checkpoints") / name)
+    )
+    typed = [
+        word
+        for word in (sys.argv[1:] if argv is None else argv)
+        if word not in ("--resume", "--overwrite")
+    ]
     command = f"python train.py {shlex.join(typed)}".strip()
-    options = {name: getattr(args, name) for name in ("resume", "overwrite", "threads", "storage", "keep_epochs")}
+    options = {name: getattr(args, name) for name in ("resume", "overwrite", "threads", "storage")}
     try:
         run = train(settings, data, output, show=True, recipe=recipe, command=command, **options)
     except KeyboardInterrupt:
@@ -590,8 +734,14 @@ def main(argv: list[str] | None = None) -> int:
         raise KeyboardInterrupt(f"stopped; go on from the last whole epoch with: {again}") from None
     best = run.best_epoch
     accuracy, seconds = run.history["val_accuracy"][best - 1], sum(run.history["seconds"])
-    print(f"best epoch {best} of {run.epoch}, validation accuracy {accuracy:.2%}, in {seconds:.0f} s of training")
-    words = [*cli.script("test.py"), str(output), *(["--data-dir", str(args.data_dir)] if args.data_dir else [])]
+    print(
+        f"best epoch {best} of {run.epoch}, validation accuracy {accuracy:.2%}, in {seconds:.0f} s of training"
+    )
+    words = [
+        *cli.script("test.py"),
+        str(output),
+        *(["--data-dir", str(args.data_dir)] if args.data_dir else []),
+    ]
     print(f"checkpoint {output}; test it with: {shlex.join(words)}")
     return 0
 

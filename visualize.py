@@ -21,18 +21,26 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+sys.path.insert(
+    0, str(Path(__file__).resolve().parent)
+)  # python -P leaves out the folder of the script
+
 import model
 import train
 from data import cifar10, synthetic
 from data.augmentation import augment
-from support import cli, image_figures, metrics, npz, page, weight_figures
-from support.checkpoints import default_checkpoint, kept_epochs, trained_on
+from support import cli, files, locks
+from support.checkpoints import default_checkpoint, trained_on
 from support.cli import UserError, clean, shorter
-from support.demo import write_demo
-from support.page import paragraph, table
-from support.pixels import active_share, filter_weights
-from support.plots import GREY, Figured, LeftOut, bare, class_colours, drawable, grid, picture, style
-from support.search_figures import SEARCH_FIGURES, best_trials, read_search
+from support.figures import images as image_figures
+from support.figures import report as page
+from support.figures import weights as weight_figures
+from support.figures.demo.demo import write_demo
+from support.figures.report import paragraph, table
+from support.figures.searches import SEARCH_FIGURES, best_trials, read_search
+from support.figures.style import GREY, Figured, LeftOut, class_colours, drawable, grid, style
+from support.network import metrics
+from support.network.filters import active_share
 from support.settings import format_value
 from support.threads import slices
 
@@ -59,12 +67,21 @@ class Subject:
     def norms(self) -> np.ndarray:
         """|W1[:, h]| of each hidden unit, (H,): in whitened dimensions, where the network has such."""
         W1 = self.network.weights["W1"]
-        return np.concatenate([np.linalg.norm(W1[:, some].astype(float), axis=0) for some in slices(W1.shape[1], 4096)])
+        return np.concatenate(
+            [
+                np.linalg.norm(W1[:, some].astype(float), axis=0)
+                for some in slices(W1.shape[1], 4096)
+            ]
+        )
 
     @cached_property
     def W2(self) -> np.ndarray:
         """W2 as (q, H, C), float64."""
-        return self.network.weights["W2"].reshape(self.network.window.q, -1, self.network.classes).astype(float)
+        return (
+            self.network.weights["W2"]
+            .reshape(self.network.window.q, -1, self.network.classes)
+            .astype(float)
+        )
 
     @cached_property
     def log_y(self) -> np.ndarray:
@@ -180,7 +197,12 @@ def augmentation(s: Subject) -> Figured:
         raise LeftOut("the file doesn't say how the training images were augmented")
     flip, shift, jitter = (settings.get(name, 0) for name in ("flip", "shift", "jitter"))
     flip = flip is True and settings.get("mirror") is not True  # it would change nothing
-    known = type(shift) is int and 0 <= shift <= 16 and type(jitter) in (int, float) and 0 <= jitter <= 1
+    known = (
+        type(shift) is int
+        and 0 <= shift <= 16
+        and type(jitter) in (int, float)
+        and 0 <= jitter <= 1
+    )
     if not known or not (flip or shift or jitter):
         raise LeftOut("training images were not augmented")
     rng, images = np.random.default_rng(0), s.needed_data.train_images
@@ -195,49 +217,12 @@ def augmentation(s: Subject) -> Figured:
             image_figures.titled(ax, drawn, f"draw {k + 1}" if row == rows[0] else "")
     figure.supxlabel(s.note, fontsize=8)
     ways = ["mirrored with probability 1/2"] * flip
-    ways += [f"moved by up to {shift} pixels in each direction, the border mirrored into the gap"] * bool(shift)
+    ways += [
+        f"moved by up to {shift} pixels in each direction, the border mirrored into the gap"
+    ] * bool(shift)
     ways += ["with other contrast, brightness and colours"] * bool(jitter)
     return figure, (
         f"Training images (left, framed), and four draws of what an epoch may show in place of each: {'; '.join(ways)}."
-    )
-
-
-def epochs(s: Subject, columns: int = 12, rows: int = 16) -> Figured:
-    paths = kept_epochs(s.path)
-    if len(paths) < 2:
-        raise LeftOut("the run kept no weights of its epochs, as train.py --keep-epochs does")
-    chosen = np.unique(np.linspace(0, len(paths) - 1, rows).round().astype(int))  # all, if they are as few
-    paths = {epoch: paths[epoch] for epoch in np.array([*paths])[chosen].tolist()}
-    weights, own = s.network.weights, s.network.window
-    size = np.abs(weights["gamma1"][0]) if s.network.batchnorm else s.norms
-    units = np.argsort(-size * np.linalg.norm(s.W2, axis=(0, 2)), kind="stable")[:columns]
-    seen = []
-    for path in paths.values():
-        try:
-            network = model.load(path)[0]
-        except npz.FileError as error:
-            raise LeftOut(str(error)) from None
-        if network.weights["W1"].shape != weights["W1"].shape or network.window.size != own.size:
-            raise LeftOut(f"{clean(shorter(path), 100)} is of another network")
-        seen.append(filter_weights(network, units))
-    largest = np.abs(seen).max(axis=(0, 1))
-    figure, axes = grid(len(paths), len(units), 0.27 * len(paths) + 0.5)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01)
-    for i, (epoch, line) in enumerate(zip(paths, axes, strict=True)):
-        for k, ax in enumerate(line):
-            bare(ax)
-            ax.imshow(picture(seen[i][:, k], largest[k]))
-        line[0].set_ylabel(epoch, rotation=0, ha="right", va="center")
-    for ax, unit in zip(axes[0], units, strict=True):
-        ax.set_title(unit, rotation=90, pad=3)
-    figure.supylabel("epoch", fontsize=8)
-    figure.suptitle("unit", fontsize=8)
-    some = f" Of {len(kept_epochs(s.path))} epochs it shows {len(paths)}." * (len(paths) < len(kept_epochs(s.path)))
-    what = "|gamma|" if s.network.batchnorm else "the norm of the column of W1"
-    return figure, (
-        f"How {len(units)} filters came to be: what each multiplies the pixels with after an epoch, on one scale a "
-        "filter: the greyer, the smaller. They are the hidden units with the largest influence in the end, "
-        f"{what} times the norm of the unit's weights in W2.{some}"
     )
 
 
@@ -246,7 +231,6 @@ FIGURES: dict[str, Callable] = {
     "filters": weight_figures.filters,
     "output-weights": weight_figures.output_weights,
     "top-neurons": weight_figures.top_neurons,
-    "epochs": epochs,
     "weights": weight_figures.weights,
     "batchnorm": weight_figures.batchnorm,
     "features": weight_figures.features,
@@ -260,7 +244,7 @@ FIGURES: dict[str, Callable] = {
     "augmentation": augmentation,
 }
 LEGEND = 30  # characters of a name in a legend
-NEED_NO_DATA = ("curves", "filters", "output-weights", "top-neurons", "epochs", "weights", "batchnorm")
+NEED_NO_DATA = ("curves", "filters", "output-weights", "top-neurons", "weights", "batchnorm")
 
 
 def demo(s: Subject, path: Path) -> None:
@@ -285,10 +269,14 @@ def compared(runs: dict[str, dict]) -> Figured:
         history = weight_figures.history_of(info)
         epochs = np.arange(1, len(history["val_loss"]) + 1)
         best = int(history["val_accuracy"].argmax())
-        for ax, curve in zip(axes[:, 0], (history["val_loss"], 100 * history["val_accuracy"]), strict=True):
+        for ax, curve in zip(
+            axes[:, 0], (history["val_loss"], 100 * history["val_accuracy"]), strict=True
+        ):
             ax.plot(epochs, curve, color=colours[i], ls=dashes[i % 4], label=drawable(name, LEGEND))
             ax.plot(epochs[best], curve[best], "o", color=colours[i], mec="black", ms=5)
-    weight_figures.without_first(axes[0, 0], [weight_figures.history_of(info)["val_loss"] for info in runs.values()])
+    weight_figures.without_first(
+        axes[0, 0], [weight_figures.history_of(info)["val_loss"] for info in runs.values()]
+    )
     axes[0, 0].set(ylabel="validation loss (nats)")
     axes[1, 0].set(ylabel="validation accuracy (%)", xlabel="epoch")
     axes[1, 0].xaxis.get_major_locator().set_params(integer=True)
@@ -303,7 +291,12 @@ def differing(runs: dict[str, dict]) -> list[list[str]]:
     """What tells runs apart, as a table: a column a run, a row for its result and each setting that differs."""
     histories = [weight_figures.history_of(info) for info in runs.values()]
     rows = [["", *runs]]
-    rows.append(["best validation accuracy", *(f"{history['val_accuracy'].max():.2%}" for history in histories)])
+    rows.append(
+        [
+            "best validation accuracy",
+            *(f"{history['val_accuracy'].max():.2%}" for history in histories),
+        ]
+    )
     rows.append(["epochs trained", *(f"{len(history['val_accuracy'])}" for history in histories)])
     rows.append(["training time, h:mm:ss", *(duration(info) for info in runs.values())])
     rows.append(["data", *(clean(trained_on(info).get("name", ""), 40) for info in runs.values())])
@@ -321,14 +314,18 @@ def compare(paths: list[Path], args: argparse.Namespace) -> int:
         raise UserError("a checkpoint is named twice; name each once")
     short = len({path.stem for path in paths}) == len(paths)
     names = [clean(path.stem if short else path, 60) for path in paths]
-    if len({drawable(name, LEGEND) for name in names}) < len(names):  # what tells them apart is cut out
+    if len({drawable(name, LEGEND) for name in names}) < len(
+        names
+    ):  # what tells them apart is cut out
         names = [f"{i} {name}" for i, name in enumerate(names, 1)]
     runs = {name: model.load(path)[1] for name, path in zip(names, paths, strict=True)}
     for path, info in zip(paths, runs.values(), strict=True):
         try:
             weight_figures.history_of(info)
         except LeftOut as why:
-            raise UserError(f"{clean(shorter(path), 120)}: has no curves, as {why}; leave it out") from None
+            raise UserError(
+                f"{clean(shorter(path), 120)}: has no curves, as {why}; leave it out"
+            ) from None
     out = args.out or cli.ROOT / "figures" / "+".join(runs)[:80].replace("/", "_")
     drawn, _ = draw(runs, {"curves": compared}, out, args)
     finish(out, "Comparison", args, drawn, first={"Runs": table(differing(runs))})
@@ -340,7 +337,9 @@ def compare(paths: list[Path], args: argparse.Namespace) -> int:
 
 def shown_value(value: object) -> str:
     """A setting's value as a table shows it."""
-    return clean(format_value(value) if isinstance(value, bool | int | float | str) else repr(value), 80)
+    return clean(
+        format_value(value) if isinstance(value, bool | int | float | str) else repr(value), 80
+    )
 
 
 def duration(info: dict) -> str:
@@ -360,14 +359,20 @@ def merit(s: Subject) -> dict[str, str]:
         m = s.measures
     except LeftOut as why:
         return {"Test": paragraph(f"Not tested: {why}.")}
-    rows = [["on the test split", f"{s.data.name}, {len(s.labels):,} images"], *map(list, metrics.told(m).items())]
+    rows = [
+        ["on the test split", f"{s.data.name}, {len(s.labels):,} images"],
+        *map(list, metrics.told(m).items()),
+    ]
     classes = [["class", "precision", "recall", "F1", "images"]]
     shown = s.shown(20)
     for c in shown:
         shares = (f"{each[c]:.1%}" for each in (m.precision, m.recall, m.f1))
         classes.append([clean(s.names[c], 20), *shares, f"{m.support[c]:,}"])
     some = paragraph(s.some(20).strip()) if s.some(20) else ""
-    return {"Test": table(rows, True), "Classes": table(classes, True, [s.colours[c] for c in shown]) + some}
+    return {
+        "Test": table(rows, True),
+        "Classes": table(classes, True, [s.colours[c] for c in shown]) + some,
+    }
 
 
 def configuration(s: Subject) -> dict[str, str]:
@@ -375,7 +380,9 @@ def configuration(s: Subject) -> dict[str, str]:
     trained, command = trained_on(s.info), s.info.get("command")
     rows = [["", ""], ["checkpoint", shorter(s.path)], ["network", repr(s.network)]]
     rows += [["command", command]] if isinstance(command, str) and command else []
-    rows += [[key.replace("_", " "), s.info[key]] for key in ("recipe", "best_epoch") if key in s.info]
+    rows += [
+        [key.replace("_", " "), s.info[key]] for key in ("recipe", "best_epoch") if key in s.info
+    ]
     rows += [["training time, h:mm:ss", duration(s.info)]] if duration(s.info) else []
     rows += [["machine", s.info["machine"]]] if "machine" in s.info else []
     rows += [[f"data {key}", trained[key]] for key in ("name", "fingerprint") if key in trained]
@@ -387,13 +394,15 @@ def configuration(s: Subject) -> dict[str, str]:
     return parts
 
 
-def finish(out: Path, title: str, args: argparse.Namespace, drawn: dict[str, page.Drawn], **parts: dict) -> None:
+def finish(
+    out: Path, title: str, args: argparse.Namespace, drawn: dict[str, page.Drawn], **parts: dict
+) -> None:
     """Write report.html, if all figures were asked for, and say what was written. parts: `page.report`'s, by title."""
     count = f"{len(drawn)} figure{'s' * (len(drawn) != 1)}"
     if args.only:
         print(f"{count} in {shorter(out)}")
         return
-    with npz.write_whole(out / "report.html") as file:
+    with files.write_whole(out / "report.html") as file:
         file.write(page.report(title, figures=drawn, **({"first": {}, "last": {}} | parts)))
     print(f"{count} in {shorter(out)}; open {shorter(out / 'report.html')} to see them all")
 
@@ -403,7 +412,9 @@ def finish(out: Path, title: str, args: argparse.Namespace, drawn: dict[str, pag
 
 def make_parser() -> cli.ArgumentParser:
     names = textwrap.wrap(", ".join(FIGURES), 100, subsequent_indent="  ", break_on_hyphens=False)
-    parser = cli.ArgumentParser(prog="visualize.py", description=__doc__.format(names="\n".join(names)))
+    parser = cli.ArgumentParser(
+        prog="visualize.py", description=__doc__.format(names="\n".join(names))
+    )
     parser.add_argument(
         "files",
         nargs="*",
@@ -411,7 +422,9 @@ def make_parser() -> cli.ArgumentParser:
         metavar="CHECKPOINT.npz|RESULTS.csv",
         help="what to draw (default: checkpoints/cifar10-best.npz, or else the newest checkpoint there)",
     )
-    parser.add_argument("--model-path", type=Path, metavar="FILE", help="another way to name the checkpoint")
+    parser.add_argument(
+        "--model-path", type=Path, metavar="FILE", help="another way to name the checkpoint"
+    )
     parser.add_argument(
         "--out",
         "--output-dir",
@@ -426,9 +439,15 @@ def make_parser() -> cli.ArgumentParser:
         choices=[*FIGURES, *SEARCH_FIGURES],
         help="these figures, and no report.html",
     )
-    parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of the figures' files")
     parser.add_argument(
-        "--dpi", type=cli.integer(20, 1200), default=300, metavar="N", help="pixels per inch; a figure is 3.4 wide"
+        "--format", choices=("png", "pdf", "svg"), default="png", help="of the figures' files"
+    )
+    parser.add_argument(
+        "--dpi",
+        type=cli.integer(20, 1200),
+        default=300,
+        metavar="N",
+        help="pixels per inch; a figure is 3.4 wide",
     )
     parser.add_argument("--show", action="store_true", help="show the figures in windows, too")
     cli.add_threads(parser)
@@ -451,10 +470,14 @@ def draw(subject, figures: dict[str, Callable], out: Path, args: argparse.Namesp
                 figure, caption = function(subject)
             except LeftOut as why:
                 if args.only:
-                    raise UserError(f"--only {name}: can't be drawn, as {why}; leave it out") from None
+                    raise UserError(
+                        f"--only {name}: can't be drawn, as {why}; leave it out"
+                    ) from None
                 left_out[name] = str(why)
                 continue
-            drawn[name] = page.write_figure(figure, caption, out / f"{name}.{args.format}", args.dpi)
+            drawn[name] = page.write_figure(
+                figure, caption, out / f"{name}.{args.format}", args.dpi
+            )
             if not args.show:
                 plt.close(figure)
     for name, why in left_out.items():
@@ -464,9 +487,14 @@ def draw(subject, figures: dict[str, Callable], out: Path, args: argparse.Namesp
 
 def data_flags(args: argparse.Namespace) -> str:
     """The flags given that say which images to take, as they were typed; "" for none."""
-    given = [(flag, getattr(args, flag)) for flag in ("dataset", "data_dir", "data_url", "data_md5")]
+    given = [
+        (flag, getattr(args, flag)) for flag in ("dataset", "data_dir", "data_url", "data_md5")
+    ]
     return shlex.join(
-        word for flag, value in given if value not in (None, "auto") for word in (f"--{flag.replace('_', '-')}", value)
+        word
+        for flag, value in given
+        if value not in (None, "auto")
+        for word in (f"--{flag.replace('_', '-')}", value)
     )
 
 
@@ -477,7 +505,10 @@ def load_subject(path: Path, args: argparse.Namespace) -> Subject:
     asked = data_flags(args)
     if args.only and all(name in NEED_NO_DATA for name in args.only):
         if asked:
-            print(f"{clean(asked, 100)}: without effect, as these figures need no images", file=sys.stderr)
+            print(
+                f"{clean(asked, 100)}: without effect, as these figures need no images",
+                file=sys.stderr,
+            )
         return Subject(path, network, info, None, "no images were asked for")
     try:
         data = cifar10.load_for(args, trained_on(info))
@@ -507,20 +538,29 @@ def main(argv: list[str] | None = None) -> int:
         print(f"no checkpoint named; this is {shorter(paths[0])}")
     searches = [path for path in paths if path.suffix.lower() == ".csv"]
     if searches and len(paths) > 1:
-        parser.error(f"{searches[0]}: a search's results are drawn by themselves; name no other file")
+        parser.error(
+            f"{searches[0]}: a search's results are drawn by themselves; name no other file"
+        )
     figures = SEARCH_FIGURES if searches else FIGURES if len(paths) == 1 else {"curves": compared}
     for name in args.only or []:
         if name not in figures:
-            parser.error(f"--only {name}: is no figure of {', '.join(map(str, paths))}; there are {', '.join(figures)}")
+            parser.error(
+                f"--only {name}: is no figure of {', '.join(map(str, paths))}; there are {', '.join(figures)}"
+            )
     if (searches or len(paths) > 1) and (flags := data_flags(args)):
-        print(f"{clean(flags, 100)}: without effect, as these figures need no images", file=sys.stderr)
+        print(
+            f"{clean(flags, 100)}: without effect, as these figures need no images", file=sys.stderr
+        )
     if len(paths) > 1:
         compare(paths, args)
     elif searches:
         search = read_search(paths[0])
-        if holder := npz.holder(paths[0].parent):
+        if holder := locks.holder(paths[0].parent):
             folder = clean(shorter(paths[0].parent), 90)
-            print(f"{folder}: in use by {holder}; these are its trials until now, draw again later", file=sys.stderr)
+            print(
+                f"{folder}: in use by {holder}; these are its trials until now, draw again later",
+                file=sys.stderr,
+            )
         out = args.out or cli.ROOT / "figures" / paths[0].stem
         drawn, left_out = draw(search, figures, out, args)
         title = f"The best of {len(search.trials):,} trials"
@@ -530,7 +570,11 @@ def main(argv: list[str] | None = None) -> int:
         subject = load_subject(paths[0], args)
         out = args.out or cli.ROOT / "figures" / paths[0].stem
         drawn, left_out = draw(subject, figures, out, args)
-        parts = {} if args.only else {"first": merit(subject), "last": configuration(subject) | reasons(left_out)}
+        parts = (
+            {}
+            if args.only
+            else {"first": merit(subject), "last": configuration(subject) | reasons(left_out)}
+        )
         finish(out, paths[0].stem, args, drawn, **parts)
         if not args.only:
             try:
@@ -545,7 +589,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def reasons(left_out: dict[str, str]) -> dict[str, str]:
     """The figures that couldn't be drawn, as a part of the page."""
-    return {"Left out": table([["figure", "why"], *map(list, left_out.items())])} if left_out else {}
+    return (
+        {"Left out": table([["figure", "why"], *map(list, left_out.items())])} if left_out else {}
+    )
 
 
 if __name__ == "__main__":

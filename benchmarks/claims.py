@@ -18,11 +18,12 @@ sys.path.insert(0, str(ROOT))
 import model  # noqa: E402
 import train  # noqa: E402
 from data import cifar10  # noqa: E402
-from support import cli, metrics  # noqa: E402
+from support import cli  # noqa: E402
 from support.checkpoints import trained_on  # noqa: E402
 from support.cli import UserError, clean, shorter  # noqa: E402
-from support.pixels import active_share, class_picture, cosine, mean_gradient  # noqa: E402
-from support.plots import normality, thinned  # noqa: E402
+from support.figures.style import normality, thinned  # noqa: E402
+from support.network import metrics
+from support.network.filters import active_share, class_picture, cosine, mean_gradient  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -152,10 +153,20 @@ def detectors(s: Subject, quiet: np.ndarray) -> None:
         f"{np.median(smoothness(largest)):.0%}",
     )
     line("  the same of random weights", f"{low(SMOOTH).mean():.0%}")
-    line(f"of the {LARGEST}, have one clear orientation (coherence above {ORIENTED})", bars(largest))
-    line(f"of the {LARGEST}, are mostly colour in their smooth part", (colourfulness(largest) > 0.5).sum())
-    line(f"share of the picture that one spreads over, median of the {LARGEST}", f"{np.median(extent(largest)):.0%}")
-    line("units in use with one clear orientation", f"{(orientation(used)[0] > ORIENTED).mean():.0%}")
+    line(
+        f"of the {LARGEST}, have one clear orientation (coherence above {ORIENTED})", bars(largest)
+    )
+    line(
+        f"of the {LARGEST}, are mostly colour in their smooth part",
+        (colourfulness(largest) > 0.5).sum(),
+    )
+    line(
+        f"share of the picture that one spreads over, median of the {LARGEST}",
+        f"{np.median(extent(largest)):.0%}",
+    )
+    line(
+        "units in use with one clear orientation", f"{(orientation(used)[0] > ORIENTED).mean():.0%}"
+    )
 
 
 def idle_units(s: Subject, quiet: np.ndarray, whole: metrics.Measures, before: np.ndarray) -> None:
@@ -163,16 +174,24 @@ def idle_units(s: Subject, quiet: np.ndarray, whole: metrics.Measures, before: n
     heading("Units that do nothing")
     W1, gamma = s.W1, np.abs(s.network.weights["gamma1"][0])
     norms = np.linalg.norm(s.W2, axis=1)
-    line(f"rows of W2 with a norm below {QUIET}: the quiet units", f"{quiet.sum()} of {len(quiet):,}")
+    line(
+        f"rows of W2 with a norm below {QUIET}: the quiet units", f"{quiet.sum()} of {len(quiet):,}"
+    )
     line("median norm of the other rows", f"{np.median(norms[~quiet]):.3f}")
     if not quiet.any():
         return
     line("quiet units with |gamma| below 0.4", (gamma[quiet] < 0.4).sum())
     lengths = np.linalg.norm(before, axis=0)
     cosines = (W1 * before).sum(axis=0) / (s.norms * lengths)
-    line("cosine of their columns of W1 with those before training, median", f"{np.median(cosines[quiet]):.3f}")
+    line(
+        "cosine of their columns of W1 with those before training, median",
+        f"{np.median(cosines[quiet]):.3f}",
+    )
     line("  the same of units in use", f"{np.median(cosines[~quiet]):.3f}")
-    line("length of their columns, as a share of the first one, mean", f"{(s.norms / lengths)[quiet].mean():.0%}")
+    line(
+        "length of their columns, as a share of the first one, mean",
+        f"{(s.norms / lengths)[quiet].mean():.0%}",
+    )
     line("test accuracy", f"{whole.accuracy:.2%}")
     line("  without the quiet units", f"{without(s, quiet).accuracy:.2%}")
 
@@ -189,7 +208,9 @@ def near_normal(s: Subject, quiet: np.ndarray) -> None:
     kurtosis = (each**4).mean(axis=0) - 3
     line("W1: skewness", f"{first['skewness']:.2f}")
     line("W1: excess kurtosis", f"{first['excess kurtosis']:.2f}")
-    line("W1: beyond 3 standard deviations", f"{(np.abs(W1 - W1.mean()) > 3 * W1.std()).mean():.2%}")
+    line(
+        "W1: beyond 3 standard deviations", f"{(np.abs(W1 - W1.mean()) > 3 * W1.std()).mean():.2%}"
+    )
     line("  the same of a normal distribution", f"{math.erfc(3 / math.sqrt(2)):.2%}")
     line("W1: Kolmogorov-Smirnov distance", f"{first['KS distance']:.3f}")
     line("  the same of a Laplace distribution", f"{laplace['KS distance']:.3f}")
@@ -208,13 +229,19 @@ def different_neurons(s: Subject, quiet: np.ndarray, whole: metrics.Measures) ->
     heading("Classes rely on different hidden neurons")
     W2, names = s.W2, s.names
     order = np.argsort(-W2, axis=0)
-    line("the 5 strongest units of each class: different ones", f"{len(np.unique(order[:5]))} of {5 * s.classes}")
+    line(
+        "the 5 strongest units of each class: different ones",
+        f"{len(np.unique(order[:5]))} of {5 * s.classes}",
+    )
 
     chosen = [set(order[:TOP, c]) for c in range(s.classes)]
     pairs = [(a, b) for a in range(s.classes) for b in range(a)]
     shared = {(a, b): len(chosen[a] & chosen[b]) / TOP for a, b in pairs}
     a, b = max(shared, key=shared.get)
-    line(f"the {TOP} strongest of two classes: in common, mean", f"{np.mean(list(shared.values())):.1%}")
+    line(
+        f"the {TOP} strongest of two classes: in common, mean",
+        f"{np.mean(list(shared.values())):.1%}",
+    )
     line("  by chance", f"{TOP / len(W2):.1%}")
     line("  largest", f"{names[b]} and {names[a]}, {shared[a, b]:.0%}")
 
@@ -233,9 +260,15 @@ def different_neurons(s: Subject, quiet: np.ndarray, whole: metrics.Measures) ->
 
     correlation, confused = np.corrcoef(W2.T), np.array(whole.confusion)
     a, b = max(pairs, key=lambda pair: correlation[pair])
-    line("most similar columns of W2, correlation", f"{names[b]} and {names[a]}, {correlation[a, b]:.2f}")
+    line(
+        "most similar columns of W2, correlation",
+        f"{names[b]} and {names[a]}, {correlation[a, b]:.2f}",
+    )
     a, b = max(pairs, key=lambda pair: confused[pair] + confused.T[pair])
-    line("most confused pair, images", f"{names[b]} and {names[a]}, {confused[a, b] + confused[b, a]}")
+    line(
+        "most confused pair, images",
+        f"{names[b]} and {names[a]}, {confused[a, b] + confused[b, a]}",
+    )
 
 
 def class_pictures(s: Subject, whole: metrics.Measures) -> None:
@@ -257,7 +290,10 @@ def class_pictures(s: Subject, whole: metrics.Measures) -> None:
     line("cosine of a picture with the class's mean image", span([cosine(a, b) for a, b in pairs]))
     known = images[::5].astype(np.float32) @ templates.T
     scores = (s.images.astype(np.float32) @ templates.T - known.mean(axis=0)) / known.std(axis=0)
-    line("test accuracy of the pictures as templates", f"{(scores.argmax(axis=1) == s.labels).mean():.0%}")
+    line(
+        "test accuracy of the pictures as templates",
+        f"{(scores.argmax(axis=1) == s.labels).mean():.0%}",
+    )
     line("  of the network", f"{whole.accuracy:.0%}")
     shares = [active_share(s.network, s.images[s.labels == c])[1] for c in range(s.classes)]
     gradients = [mean_gradient(s.network, share, c) for c, share in enumerate(shares)]
@@ -273,20 +309,26 @@ def class_pictures(s: Subject, whole: metrics.Measures) -> None:
 def check(s: Subject, quiet: np.ndarray) -> None:
     """Refuse a network that the claims can't be measured on."""
     name = clean(shorter(s.path), 120)
-    if not (s.network.whole and s.network.window.P is None and s.network.batchnorm):
+    if not (s.network.window.whole and s.network.window.P is None and s.network.batchnorm):
         raise UserError(
             f"{name}: the claims are about units that see the pixels of the whole image, with batch normalisation; "
             "name a checkpoint of 'python train.py'"
         )
     if (~quiet).sum() < max(TOP, LARGEST):
-        raise UserError(f"{name}: only {(~quiet).sum()} units are in use, and the claims need {TOP}; train it longer")
+        raise UserError(
+            f"{name}: only {(~quiet).sum()} units are in use, and the claims need {TOP}; train it longer"
+        )
     if np.bincount(s.labels, minlength=s.classes).min() == 0:
-        raise UserError(f"{s.data.folder}: the test split has no image of some class; give another --data-dir")
+        raise UserError(
+            f"{s.data.folder}: the test split has no image of some class; give another --data-dir"
+        )
 
 
 def main() -> int:
     parser = cli.ArgumentParser(prog="claims.py", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .npz file of train.py")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a .npz file of train.py"
+    )
     cli.add_threads(parser)
     cifar10.add_arguments(parser)
     args = parser.parse_args()
@@ -301,7 +343,10 @@ def main() -> int:
     s = Subject(args.checkpoint, network, info, data)
     quiet = np.linalg.norm(s.W2, axis=1) < QUIET
     check(s, quiet)
-    before, whole = start(s), metrics.measure(metrics.log_probabilities(network, s.images), s.labels)
+    before, whole = (
+        start(s),
+        metrics.measure(metrics.log_probabilities(network, s.images), s.labels),
+    )
     print(f"{clean(shorter(s.path), 120)}: {network!r}; {data.name}, {len(s.labels):,} test images")
     detectors(s, quiet)
     idle_units(s, quiet, whole, before)

@@ -56,19 +56,21 @@ def batches(case: Case) -> Iterator[tuple]:
 
 def ours(case: Case, mirror: bool = False) -> Callable:
     import model
-    from support.window import Window
+    from support.network.window import Window
 
     import numpy as np
 
     stream, window, options = batches(case), None, {"dropout": DROPOUT}
     if case.windows:
         P = np.random.default_rng(0).standard_normal((3 * SIZE**2, DIMS)) / SIZE
-        P += P[Window(SIZE).flip] * np.repeat([-1, 1], [DIMS // 2, DIMS - DIMS // 2])  # odd columns, then even ones
+        P += P[Window(SIZE).flip] * np.repeat(
+            [-1, 1], [DIMS // 2, DIMS - DIMS // 2]
+        )  # odd columns, then even ones
         window = Window(SIZE, STRIDE, REGIONS, mean=np.full(len(P), 0.5), P=P, mirror=mirror)
         options = {"batchnorm": False, "dropout": 0, "cap": float(mirror)}
     net = model.Network(case.hidden, window, classes=CLASSES, threads=case.threads, **options)
     if case.windows:
-        net.standardize(next(stream)[0])
+        net.precondition(next(stream)[0])
     sgd = model.SGD(RATE, MOMENTUM, LAMBDA, BN_LR_SCALE)
     return lambda: net.train_batch(*next(stream), sgd)[0]
 
@@ -82,7 +84,10 @@ def factors(case: Case) -> tuple:
 
     rows, inputs = (case.batch * PLACES, DIMS) if case.windows else (case.batch, PIXELS)
     normal = np.random.default_rng(0).standard_normal
-    X, W1, dz1 = (normal(shape, np.float32) for shape in ((rows, inputs), (inputs, case.hidden), (rows, case.hidden)))
+    X, W1, dz1 = (
+        normal(shape, np.float32)
+        for shape in ((rows, inputs), (inputs, case.hidden), (rows, case.hidden))
+    )
     return X, W1, dz1, np.empty_like(dz1), np.empty_like(W1)
 
 
@@ -101,7 +106,9 @@ def floor(case: Case) -> Callable:
     def step():
         if case.windows:
             workers.each(lambda some: np.matmul(X[some], W1, out=z1[some]), shares(len(X)))
-            workers.each(lambda some: np.matmul(X.T, dz1[:, some], out=dW1[:, some]), shares(case.hidden))
+            workers.each(
+                lambda some: np.matmul(X.T, dz1[:, some], out=dW1[:, some]), shares(case.hidden)
+            )
         else:  # new arrays, small enough for the cache
             workers.each(lambda some: X @ W1[:, some], threads.unit_blocks(case.hidden, True))
             workers.each(lambda some: X[:, some].T @ dz1, threads.weight_blocks(W1))
@@ -129,7 +136,11 @@ def traffic(case: Case) -> Callable:
 
     import numpy as np
 
-    W1, velocity, workers = factors(case)[1].ravel(), np.zeros(PIXELS * case.hidden, np.float32), Threads(case.threads)
+    W1, velocity, workers = (
+        factors(case)[1].ravel(),
+        np.zeros(PIXELS * case.hidden, np.float32),
+        Threads(case.threads),
+    )
 
     def touch(some: slice):
         velocity[some] *= np.float32(MOMENTUM)
@@ -153,11 +164,22 @@ def torch_network(case: Case, fused: bool = True):
     torch.manual_seed(0)
     if case.windows:
         # The regions of this pool overlap, ours don't; but in PyTorch ours are slower.
-        pool = nn.AdaptiveAvgPool2d(REGIONS), nn.Flatten(), nn.Linear(REGIONS**2 * case.hidden, CLASSES)
-        net = nn.Sequential(nn.Unflatten(1, (3, 32, 32)), nn.Conv2d(3, case.hidden, SIZE, STRIDE), nn.ReLU(), *pool)
+        pool = (
+            nn.AdaptiveAvgPool2d(REGIONS),
+            nn.Flatten(),
+            nn.Linear(REGIONS**2 * case.hidden, CLASSES),
+        )
+        net = nn.Sequential(
+            nn.Unflatten(1, (3, 32, 32)), nn.Conv2d(3, case.hidden, SIZE, STRIDE), nn.ReLU(), *pool
+        )
     else:
-        norm, last = nn.BatchNorm1d(case.hidden, eps=1e-5, momentum=0.1), nn.Linear(case.hidden, CLASSES)
-        net = nn.Sequential(nn.Linear(PIXELS, case.hidden), norm, nn.ReLU(), nn.Dropout(DROPOUT), last)
+        norm, last = (
+            nn.BatchNorm1d(case.hidden, eps=1e-5, momentum=0.1),
+            nn.Linear(case.hidden, CLASSES),
+        )
+        net = nn.Sequential(
+            nn.Linear(PIXELS, case.hidden), norm, nn.ReLU(), nn.Dropout(DROPOUT), last
+        )
     groups = []
     for layer in net:
         scale = BN_LR_SCALE if isinstance(layer, nn.BatchNorm1d) else 1.0
@@ -165,7 +187,9 @@ def torch_network(case: Case, fused: bool = True):
             decay = LAMBDA if w.ndim > 1 else 0.0
             if w.ndim > 1:
                 nn.init.normal_(w, std=(2 / w[0].numel()) ** 0.5)  # as ours
-            groups.append({"params": [w], "weight_decay": decay, "lr": scale * RATE, "scale": scale})
+            groups.append(
+                {"params": [w], "weight_decay": decay, "lr": scale * RATE, "scale": scale}
+            )
     return net, torch.optim.SGD(groups, momentum=MOMENTUM, fused=fused)
 
 
@@ -193,9 +217,17 @@ def sklearn_step(case: Case) -> Callable:
     import numpy as np
     from sklearn.neural_network import MLPClassifier
 
-    options = {"solver": "sgd", "momentum": MOMENTUM, "nesterovs_momentum": False, "learning_rate_init": RATE}
+    options = {
+        "solver": "sgd",
+        "momentum": MOMENTUM,
+        "nesterovs_momentum": False,
+        "learning_rate_init": RATE,
+    }
     alpha = LAMBDA * case.batch  # scikit-learn divides it by the batch
-    net, stream = MLPClassifier((case.hidden,), alpha=alpha, batch_size=case.batch, **options), batches(case)
+    net, stream = (
+        MLPClassifier((case.hidden,), alpha=alpha, batch_size=case.batch, **options),
+        batches(case),
+    )
 
     def step():
         images, labels = next(stream)

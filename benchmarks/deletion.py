@@ -23,7 +23,7 @@ import model
 from data import cifar10
 from support import cli
 from support.checkpoints import trained_on
-from support.evidence import votes
+from support.network.votes import votes
 
 import numpy as np
 from tqdm import tqdm
@@ -36,11 +36,13 @@ WAYS = ("intact", "highest votes", "highest votes, moved", "random", "lowest vot
 
 def pixels_of_places(network: model.Network) -> np.ndarray:
     """Which of the 1024 pixels each place covers, (places, 1024) float32, 0 or 1."""
-    if network.whole:
+    if network.window.whole:
         return np.eye(1024, dtype=np.float32)
     window = network.window
-    covered = np.zeros((window.places, 1024), np.float32)
-    red = window.patches(np.arange(model.PIXELS)[None])[:, : window.size**2]  # numbers of the pixels, in red
+    covered = np.zeros((window.positions, 1024), np.float32)
+    red = window.patches(np.arange(model.PIXELS)[None])[
+        :, : window.size**2
+    ]  # numbers of the pixels, in red
     np.put_along_axis(covered, red, 1, axis=1)
     return covered
 
@@ -59,24 +61,35 @@ def choices(maps: np.ndarray, rng: np.random.Generator) -> dict[str, list[np.nda
 
     def highest(scores: np.ndarray) -> np.ndarray:
         chosen = np.zeros((m, side**2), np.float32)
-        np.put_along_axis(chosen, scores.reshape(m, -1).argsort(axis=1, kind="stable")[:, -count:], 1, axis=1)
+        np.put_along_axis(
+            chosen, scores.reshape(m, -1).argsort(axis=1, kind="stable")[:, -count:], 1, axis=1
+        )
         return chosen
 
     def moved(chosen: np.ndarray) -> np.ndarray:
         distances = rng.integers(0, side, (m, 2))
         squares = chosen.reshape(m, side, side)
-        return np.stack([np.roll(each, by, (0, 1)) for each, by in zip(squares, distances, strict=True)]).reshape(m, -1)
+        return np.stack(
+            [np.roll(each, by, (0, 1)) for each, by in zip(squares, distances, strict=True)]
+        ).reshape(m, -1)
 
     most = highest(maps)
-    draws = [moved(most) for _ in range(DRAWS)], [highest(rng.random(maps.shape)) for _ in range(DRAWS)]
+    draws = (
+        [moved(most) for _ in range(DRAWS)],
+        [highest(rng.random(maps.shape)) for _ in range(DRAWS)],
+    )
     return dict(zip(WAYS, ([np.zeros_like(most)], [most], *draws, [highest(-maps)]), strict=True))
 
 
-def deletion(network: model.Network, images: np.ndarray, labels: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+def deletion(
+    network: model.Network, images: np.ndarray, labels: np.ndarray, seed: int = 0
+) -> dict[str, np.ndarray]:
     """(accuracy, share of blank pixels) for each of WAYS."""
     rng, covers = np.random.default_rng(seed), pixels_of_places(network)
     sums = {way: np.zeros(2) for way in WAYS}
-    for start in tqdm(range(0, len(images), BATCH), "delete", unit=" batches", leave=False, disable=None):
+    for start in tqdm(
+        range(0, len(images), BATCH), "delete", unit=" batches", leave=False, disable=None
+    ):
         some, y = images[start : start + BATCH], labels[start : start + BATCH]
         maps, rest = votes(network, some)
         predicted = (maps.sum(axis=(2, 3)) + rest).argmax(axis=1)
@@ -90,8 +103,12 @@ def deletion(network: model.Network, images: np.ndarray, labels: np.ndarray, see
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.ArgumentParser(prog="deletion.py", description=__doc__)
-    parser.add_argument("checkpoints", nargs="+", type=cli.user_path, metavar="CHECKPOINT", help=".npz files")
-    parser.add_argument("--count", type=cli.integer(1, 10**9), metavar="N", help="test images (default: all)")
+    parser.add_argument(
+        "checkpoints", nargs="+", type=cli.user_path, metavar="CHECKPOINT", help=".npz files"
+    )
+    parser.add_argument(
+        "--count", type=cli.integer(1, 10**9), metavar="N", help="test images (default: all)"
+    )
     cli.add_threads(parser)
     cifar10.add_arguments(parser)
     args = parser.parse_args(argv)
@@ -101,10 +118,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         network, info = model.load(path, threads=args.threads)
         data = cifar10.load_for(args, trained_on(info))
         if network.classes != len(data.class_names):
-            raise cli.UserError(f"{path}: was trained on other classes than those of {data.name}; give its --dataset")
+            raise cli.UserError(
+                f"{path}: was trained on other classes than those of {data.name}; give its --dataset"
+            )
         cifar10.warn_of_other_data(path, trained_on(info), data)
         found = deletion(network, data.test_images[: args.count], data.test_labels[: args.count])
-        places = "1,024 pixels" if network.whole else f"{network.window.places:,} windows"
+        places = "1,024 pixels" if network.window.whole else f"{network.window.positions:,} windows"
         figures = " | ".join(f"{right:.2%} ({blank:.0%})" for right, blank in found.values())
         print(f"| {path.name} | {places} | {figures} |", flush=True)
 

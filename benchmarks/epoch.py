@@ -43,10 +43,14 @@ def reading(exchange: Callable, dataset: str, data_dir: str | None) -> None:
         began = time.perf_counter()
         data = cifar10.load(dataset, data_dir)
         seconds.append(time.perf_counter() - began)
-    exchange((data.name, len(data.train_labels), len(data.test_labels), statistics.median(seconds[1:])))
+    exchange(
+        (data.name, len(data.train_labels), len(data.test_labels), statistics.median(seconds[1:]))
+    )
 
 
-def training(exchange: Callable, hidden: int, batch: int, threads: int, epochs: int, dataset: str, data_dir) -> None:
+def training(
+    exchange: Callable, hidden: int, batch: int, threads: int, epochs: int, dataset: str, data_dir
+) -> None:
     """In a worker: do an epoch whenever asked, and answer by the seconds of its parts and the peak memory."""
     import train
     from data import cifar10
@@ -73,9 +77,13 @@ def training(exchange: Callable, hidden: int, batch: int, threads: int, epochs: 
     train.train_epoch = asked
     train.Network.evaluate = timed("validation", train.Network.evaluate)
     # One epoch more than is asked for: the last one also ends the run.
-    settings = train.resolve({"hidden_size": hidden, "batch_size": batch, "epochs": epochs + 1, "patience": 0})
+    settings = train.resolve(
+        {"hidden_size": hidden, "batch_size": batch, "epochs": epochs + 1, "patience": 0}
+    )
     with tempfile.TemporaryDirectory() as folder:
-        train.train(settings, cifar10.load(dataset, data_dir), Path(folder, "net.npz"), threads=threads)
+        train.train(
+            settings, cifar10.load(dataset, data_dir), Path(folder, "net.npz"), threads=threads
+        )
 
 
 def report_epoch(args) -> None:
@@ -97,7 +105,9 @@ def report_epoch(args) -> None:
     median = {part: statistics.median(each[part] for each in epochs[1:]) for part in epochs[0]}
     alone = statistics.median(times) / 1e3 * (rows - held_out) / args.batch
     both = alone + median["validation"]
-    print(f"\n### An epoch: {name} images, batch {args.batch}, {args.hidden:,} units, {counted(args.threads)}\n")
+    print(
+        f"\n### An epoch: {name} images, batch {args.batch}, {args.hidden:,} units, {counted(args.threads)}\n"
+    )
     print("| what | |\n|---|--:|")
     for what, value in (
         ("a step, with the spread of the middle 80 %", f"{timing.middle(times)} ms"),
@@ -105,7 +115,10 @@ def report_epoch(args) -> None:
         (f"validation on {held_out:,} images", f"{median['validation']:.2f} s"),
         ("**a whole epoch**", f"**{median['epoch']:.2f} s**"),
         ("of which its steps", f"{median['training'] - median['validation']:.2f} s"),
-        ("of which saving the state and the best weights", f"{median['epoch'] - median['training']:.2f} s"),
+        (
+            "of which saving the state and the best weights",
+            f"{median['epoch'] - median['training']:.2f} s",
+        ),
         ("**epoch / (steps + validation)**", f"**{median['epoch'] / both:.3f}**"),
         ("peak memory", f"{memory:,.0f} MB"),
         (f"reading {rows + others:,} images, warm disk", f"{seconds:.2f} s"),
@@ -119,20 +132,33 @@ def report_epoch(args) -> None:
 def our_training(args) -> tuple[float, list[float]]:
     """The seconds of the command train.py, and the validation accuracy of each epoch."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = {"hidden-size": args.hidden, "batch-size": args.batch, "epochs": args.epochs, "threads": args.threads}
+        flags = {
+            "hidden-size": args.hidden,
+            "batch-size": args.batch,
+            "epochs": args.epochs,
+            "threads": args.threads,
+        }
         flags |= {"dataset": args.dataset, "output": Path(folder, "net.npz")}
         flags |= {"data-dir": args.data_dir} if args.data_dir else {}
-        command = [sys.executable, ROOT / "train.py", *(f"--{flag}={value}" for flag, value in flags.items())]
+        command = [
+            sys.executable,
+            ROOT / "train.py",
+            *(f"--{flag}={value}" for flag, value in flags.items()),
+        ]
         began = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True)
         seconds = time.perf_counter() - began
         if done.returncode:
-            raise timing.Lost(" ".join(done.stderr.splitlines()[-1:]) or f"train.py: exit code {done.returncode}")
+            raise timing.Lost(
+                " ".join(done.stderr.splitlines()[-1:]) or f"train.py: exit code {done.returncode}"
+            )
         with open(Path(folder, "net.csv"), newline="") as file:
             return seconds, [float(row["val_accuracy"]) for row in csv.DictReader(file)]
 
 
-def torch_training(exchange: Callable, hidden: int, batch: int, threads: int, epochs: int, dataset: str, data_dir):
+def torch_training(
+    exchange: Callable, hidden: int, batch: int, threads: int, epochs: int, dataset: str, data_dir
+):
     """In a worker: the same training in PyTorch; the answer is the validation accuracy of each epoch."""
     import train
     from data import cifar10
@@ -154,15 +180,22 @@ def torch_training(exchange: Callable, hidden: int, batch: int, threads: int, ep
             for group in sgd.param_groups:
                 group["lr"] = group["scale"] * train.learning_rate(settings, epoch)
             net.train()
-            for images, labels in train.batches(data.train_images, data.train_labels, rows, settings, rng):
+            for images, labels in train.batches(
+                data.train_images, data.train_labels, rows, settings, rng
+            ):
                 loss = torch.nn.functional.cross_entropy(logits(images), torch.from_numpy(labels))
                 sgd.zero_grad()
                 loss.backward()
                 sgd.step()
             net.eval()
             with torch.no_grad():
-                found = [logits(data.train_images[some]).argmax(1) for some in np.array_split(validation, 20)]
-            accuracy.append(float((torch.cat(found).numpy() == data.train_labels[validation]).mean()))
+                found = [
+                    logits(data.train_images[some]).argmax(1)
+                    for some in np.array_split(validation, 20)
+                ]
+            accuracy.append(
+                float((torch.cat(found).numpy() == data.train_labels[validation]).mean())
+            )
             best = max(range(epoch + 1), key=accuracy.__getitem__)
             torch.save({"net": net.state_dict(), "sgd": sgd.state_dict()}, Path(folder, "state"))
             if best == epoch:
@@ -185,7 +218,9 @@ def report_training(args) -> None:
     print(
         f"\n### A training: {args.epochs} epochs, batch {args.batch}, {args.hidden:,} units, {args.threads} threads\n"
     )
-    print("| training, start to end | s (rounds) | / ours | validation, last epoch |\n|---|--:|--:|--:|")
+    print(
+        "| training, start to end | s (rounds) | / ours | validation, last epoch |\n|---|--:|--:|--:|"
+    )
     ours = next(iter(seconds.values()))
     for (name, each), accuracy in zip(seconds.items(), (our_accuracy, their_accuracy), strict=True):
         ratio = timing.middle([a / b for a, b in zip(each, ours, strict=True)])
@@ -197,14 +232,30 @@ def main() -> int:
     from support import cli
 
     parser = cli.ArgumentParser(description=__doc__)
-    parser.add_argument("--training", action="store_true", help="a whole training against PyTorch's, not an epoch")
-    parser.add_argument("--batch", type=cli.integer(2, 10**5), default=128, metavar="N", help="images in a batch")
-    parser.add_argument("--hidden", type=cli.integer(1, 10**6), default=1024, metavar="N", help="hidden units")
-    parser.add_argument("--epochs", type=cli.integer(2, 1000), default=3, metavar="N", help="epochs")
-    parser.add_argument("--steps", type=cli.integer(2, 10**5), default=60, metavar="N", help="steps between epochs")
-    parser.add_argument("--rounds", type=cli.integer(1, 100), default=3, metavar="N", help="whole trainings of each")
-    parser.add_argument("--dataset", choices=("auto", *cifar10.LAYOUTS), default="auto", help="which images")
-    parser.add_argument("--data-dir", metavar="FOLDER", help="where they are (default: as train.py)")
+    parser.add_argument(
+        "--training", action="store_true", help="a whole training against PyTorch's, not an epoch"
+    )
+    parser.add_argument(
+        "--batch", type=cli.integer(2, 10**5), default=128, metavar="N", help="images in a batch"
+    )
+    parser.add_argument(
+        "--hidden", type=cli.integer(1, 10**6), default=1024, metavar="N", help="hidden units"
+    )
+    parser.add_argument(
+        "--epochs", type=cli.integer(2, 1000), default=3, metavar="N", help="epochs"
+    )
+    parser.add_argument(
+        "--steps", type=cli.integer(2, 10**5), default=60, metavar="N", help="steps between epochs"
+    )
+    parser.add_argument(
+        "--rounds", type=cli.integer(1, 100), default=3, metavar="N", help="whole trainings of each"
+    )
+    parser.add_argument(
+        "--dataset", choices=("auto", *cifar10.LAYOUTS), default="auto", help="which images"
+    )
+    parser.add_argument(
+        "--data-dir", metavar="FOLDER", help="where they are (default: as train.py)"
+    )
     cli.add_threads(parser)
     args = parser.parse_args()
     print(timing.once(describe_machine), flush=True)

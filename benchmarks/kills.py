@@ -42,25 +42,37 @@ class Job:
         self.folder, self.is_search = folder, command.startswith("search")
         script, *flags = command.split()
         self.command = [sys.executable, cli.ROOT / script, *flags, "--data-dir", images, "--resume"]
-        self.command += ["--output-dir", folder] if self.is_search else ["--output", folder / "net.npz"]
+        self.command += (
+            ["--output-dir", folder] if self.is_search else ["--output", folder / "net.npz"]
+        )
 
     def start(self) -> subprocess.Popen:
         output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([str(word) for word in self.command], start_new_session=True, **output)
+        return subprocess.Popen(
+            [str(word) for word in self.command], start_new_session=True, **output
+        )
 
     def wait(self, process: subprocess.Popen) -> None:
         _, error = process.communicate()
         if process.returncode:
-            raise Broken(f"{self.folder.name}: exit code {process.returncode}, {error.strip()[-200:]}")
+            raise Broken(
+                f"{self.folder.name}: exit code {process.returncode}, {error.strip()[-200:]}"
+            )
 
     def result(self) -> dict[str, np.ndarray | str]:
         """What has to be the same whatever happens: all weights, and the table without the seconds."""
         found = {}
         for path in self.folder.glob("*.npz"):
             arrays, _ = npz.read_npz(path)
-            found |= {f"{path.name}: {name}": array for name, array in arrays.items() if path.stem[-6:] != ".state"}
+            found |= {
+                f"{path.name}: {name}": array
+                for name, array in arrays.items()
+                if path.stem[-6:] != ".state"
+            }
         for number, row in enumerate(self.rows()):
-            found |= {f"row {number}: {name}": text for name, text in row.items() if name != "seconds"}
+            found |= {
+                f"row {number}: {name}": text for name, text in row.items() if name != "seconds"
+            }
         return found
 
     def rows(self) -> list[dict[str, str]]:
@@ -75,25 +87,47 @@ class Job:
         _, error = process.communicate(timeout=60)
         if process.returncode == 0:
             return False
-        started = (self.folder / "search.json").exists() if self.is_search else any(self.folder.glob("*.state.npz"))
-        wanted = {-number} if number == signal.SIGKILL else {128 + number} if started else {128 + number, -number}
+        started = (
+            (self.folder / "search.json").exists()
+            if self.is_search
+            else any(self.folder.glob("*.state.npz"))
+        )
+        wanted = (
+            {-number}
+            if number == signal.SIGKILL
+            else {128 + number}
+            if started
+            else {128 + number, -number}
+        )
         # Python's own tracker of semaphores complains when their process was killed by force.
         page = number != signal.SIGKILL and "\n" in error.strip()
         if process.returncode not in wanted or "Traceback" in error or page:
-            raise Broken(f"{signal.Signals(number).name}: exit code {process.returncode}, {error.strip()[-200:]}")
+            raise Broken(
+                f"{signal.Signals(number).name}: exit code {process.returncode}, {error.strip()[-200:]}"
+            )
         if number != signal.SIGKILL and started and not error.strip().endswith("--resume"):
-            raise Broken(f"{signal.Signals(number).name}: no line says how to go on: {error.strip()}")
+            raise Broken(
+                f"{signal.Signals(number).name}: no line says how to go on: {error.strip()}"
+            )
         left = [p.name for p in self.folder.glob("*") if p.suffix in (".tmp", ".lock", ".bin")]
         if number != signal.SIGKILL and left:
             raise Broken(f"{signal.Signals(number).name}: left {left[0]} behind")
-        if missing := [row["trial"] for row in before if row["trial"] not in {each["trial"] for each in self.rows()}]:
-            raise Broken(f"{signal.Signals(number).name}: trial {missing[0]} has vanished from results.csv")
+        if missing := [
+            row["trial"]
+            for row in before
+            if row["trial"] not in {each["trial"] for each in self.rows()}
+        ]:
+            raise Broken(
+                f"{signal.Signals(number).name}: trial {missing[0]} has vanished from results.csv"
+            )
         return True
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = cli.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=cli.integer(1, 10**6), default=50, help="how many stops of each job")
+    parser.add_argument(
+        "--kills", type=cli.integer(1, 10**6), default=50, help="how many stops of each job"
+    )
     parser.add_argument("--seed", type=cli.integer(0, 2**63), default=0, help="of the moments")
     args = parser.parse_args(argv)
     moments = random.Random(args.seed)
@@ -107,7 +141,9 @@ def main(argv: list[str] | None = None) -> int:
             duration, expected = time.perf_counter() - began, whole.result()
             while kills < args.kills:
                 runs += 1
-                job = Job(command, Path(temporary, "images"), Path(temporary, f"{command[:5]}{runs}"))
+                job = Job(
+                    command, Path(temporary, "images"), Path(temporary, f"{command[:5]}{runs}")
+                )
                 running = True
                 while running:
                     process = job.start()
@@ -118,10 +154,16 @@ def main(argv: list[str] | None = None) -> int:
                     running = job.stop(process, SIGNALS[kills % 3], to_all=moments.random() < 0.5)
                     kills += running
                 found = job.result()
-                differing = [name for name in expected if not np.array_equal(expected[name], found.get(name))]
+                differing = [
+                    name for name in expected if not np.array_equal(expected[name], found.get(name))
+                ]
                 if differing or len(found) > len(expected):
-                    raise Broken(f"{command[:8]}, run {runs}, after {kills} stops: {differing or 'more files'} differ")
-            print(f"{command.split()[0]}: {kills} stops in {runs} runs, each resumed: all bits as uninterrupted")
+                    raise Broken(
+                        f"{command[:8]}, run {runs}, after {kills} stops: {differing or 'more files'} differ"
+                    )
+            print(
+                f"{command.split()[0]}: {kills} stops in {runs} runs, each resumed: all bits as uninterrupted"
+            )
     return 0
 
 

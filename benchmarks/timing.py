@@ -15,7 +15,12 @@ import sys
 import time
 from collections.abc import Callable
 
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREAD_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 WARM_UP = 3  # steps before the first turn: buffers, compilation
 PAUSE = 0.05  # seconds before a turn, until the last one's idle BLAS threads have stopped spinning
 
@@ -31,9 +36,13 @@ class Worker:
     """
 
     def __init__(self, function: Callable, *arguments, threads: int = 1):
-        context = multiprocessing.get_context("spawn")  # a fresh Python, where BLAS isn't loaded yet
+        context = multiprocessing.get_context(
+            "spawn"
+        )  # a fresh Python, where BLAS isn't loaded yet
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_run, args=(theirs, threads, function, arguments), daemon=True)
+        self.process = context.Process(
+            target=_run, args=(theirs, threads, function, arguments), daemon=True
+        )
         self.process.start()
         theirs.close()
         self.first = self._receive()
@@ -63,7 +72,9 @@ class Worker:
 
 def _run(pipe, threads: int, function: Callable, arguments: tuple) -> None:
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # helpers that compile would stay, idle, until the end
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = (
+        "1"  # helpers that compile would stay, idle, until the end
+    )
 
     def exchange(answer):
         pipe.send(answer)
@@ -73,7 +84,9 @@ def _run(pipe, threads: int, function: Callable, arguments: tuple) -> None:
         function(exchange, *arguments)
     except (EOFError, BrokenPipeError):  # nobody asks any more
         pass
-    except Exception as error:  # a compiler alone fails in a dozen ways, and the others are to go on
+    except (
+        Exception
+    ) as error:  # a compiler alone fails in a dozen ways, and the others are to go on
         pipe.send(Lost(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"))
 
 
@@ -86,7 +99,9 @@ def once(function: Callable, *arguments, threads: int = 1):
 
 def peak_memory() -> float:
     """The most memory that this process has had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
 
 
 def serve(exchange: Callable, make: Callable, *arguments) -> None:
@@ -111,7 +126,9 @@ def turn(worker: Worker, steps: int) -> tuple[list[float], float]:
     return times[max(1, steps // 3) :], memory
 
 
-def race(starts: dict[str, Callable[[], Worker]], rounds: int, steps: int) -> tuple[dict, dict, dict]:
+def race(
+    starts: dict[str, Callable[[], Worker]], rounds: int, steps: int
+) -> tuple[dict, dict, dict]:
     """Start workers and let them take turns: (milliseconds, a list for each round; peak memory; why some are lost)."""
     workers, times, memory, lost = {}, {}, {}, {}
     with contextlib.ExitStack() as stack:
@@ -138,4 +155,6 @@ def middle(values: list[float]) -> str:
 
 def ratio(rounds: list[list[float]], others: list[list[float]]) -> str:
     """How many times as long as the others' these steps take."""
-    return middle([statistics.median(a) / statistics.median(b) for a, b in zip(rounds, others, strict=True)])
+    return middle(
+        [statistics.median(a) / statistics.median(b) for a, b in zip(rounds, others, strict=True)]
+    )

@@ -4,7 +4,11 @@ import numpy as np
 
 
 def augment(
-    images: np.ndarray, rng: np.random.Generator, flip: bool = False, shift: int = 0, jitter: float = 0.0
+    images: np.ndarray,
+    rng: np.random.Generator,
+    flip: bool = False,
+    shift: int = 0,
+    jitter: float = 0.0,
 ) -> np.ndarray:
     """(m, 3072) uint8 -> the same, drawn anew for each image: moved by up to `shift` pixels in both directions, its
     border mirrored into the gap; with `flip`, mirrored every other time; its colours changed, see `jittered`. May

@@ -32,7 +32,7 @@ from data.folders import META, TEST, TRAIN
 from data.pickles import Call, DataError, array, read_pickle, text
 from data.synthetic import SHAPES, write_synthetic
 from support.cli import ROOT, ArgumentParser, UserError, clean, command, shorter, user_path
-from support.npz import Fault, error_context
+from support.files import Fault, error_context
 
 import numpy as np
 
@@ -151,7 +151,13 @@ def load(
             write_synthetic(folder)
         else:
             try:
-                download(folder, url or layout.url, md5 or layout.md5, layout.files, partial(read, kind=kind))
+                download(
+                    folder,
+                    url or layout.url,
+                    md5 or layout.md5,
+                    layout.files,
+                    partial(read, kind=kind),
+                )
             except Unreachable as error:
                 # A folder asked for by name may be a typo: other images would hide it.
                 if dataset != "auto" or data_dir is not None:
@@ -166,7 +172,9 @@ def load(
     data = read(folder, kind)
     if dataset not in ("auto", data.name):
         other = f"give --dataset {data.name}" if data.name in LAYOUTS else "leave --dataset out"
-        raise DataError(f"{shorter(folder)}: holds {data.name} images, not {dataset}; {other} or another --data-dir")
+        raise DataError(
+            f"{shorter(folder)}: holds {data.name} images, not {dataset}; {other} or another --data-dir"
+        )
     return data
 
 
@@ -220,8 +228,13 @@ def read(folder: str | os.PathLike, kind: str = "cifar10") -> Dataset:
     if layout is CIFAR10 and names not in (CLASSES, tuple(SHAPES)):
         remedy = f"put the right file there, or make {shown} anew by: python data/pictures.py"
 
-    room = sum(path.stat().st_size for file in layout.train if (path := folder / file).is_file()) // PIXELS
-    train_images = np.empty((room, PIXELS), np.uint8)  # more than enough, and what isn't written takes no memory
+    room = (
+        sum(path.stat().st_size for file in layout.train if (path := folder / file).is_file())
+        // PIXELS
+    )
+    train_images = np.empty(
+        (room, PIXELS), np.uint8
+    )  # more than enough, and what isn't written takes no memory
     train_labels: list[np.ndarray] = []
     rows, files, first = 0, list(layout.train), None
     while files:
@@ -246,7 +259,9 @@ def read(folder: str | os.PathLike, kind: str = "cifar10") -> Dataset:
         item.flags.writeable = False
         digest.update(f"{item.shape}".encode())
         # Labels too: one byte each on every machine, or two if there are many classes.
-        digest.update(np.ascontiguousarray(item, np.uint8 if item.ndim == 2 or len(names) <= 256 else "<u2"))
+        digest.update(
+            np.ascontiguousarray(item, np.uint8 if item.ndim == 2 or len(names) <= 256 else "<u2")
+        )
     name = first or ("cifar100" if layout is CIFAR100 else "cifar10")
     return Dataset(name, *arrays, names, digest.hexdigest(), folder)
 
@@ -256,7 +271,9 @@ def _check_kind(made_by: str, first: str, names: Sequence[str]) -> None:
     if made_by != "pictures" and (made_by == "synthetic") != (names == tuple(SHAPES)):
         raise Fault(f"is {'' if made_by else 'not '}synthetic, but its batches.meta says otherwise")
     if made_by != first:
-        raise Fault(f"is of another kind ({made_by or 'official'}) than the batches before it ({first or 'official'})")
+        raise Fault(
+            f"is of another kind ({made_by or 'official'}) than the batches before it ({first or 'official'})"
+        )
 
 
 def _batch(path: Path, layout: Layout, classes: int) -> tuple[np.ndarray, np.ndarray, str, int]:
@@ -278,7 +295,9 @@ def _batch(path: Path, layout: Layout, classes: int) -> tuple[np.ndarray, np.nda
         split, number = found[1], found[2]
         # Only a clear contradiction counts: copies are found that number their batches from 0.
         swapped = (split == "testing") != (path.name == layout.test)
-        if swapped or (split == "training" and "1" <= number <= "5" and len(number) == 1 and number != own):
+        if swapped or (
+            split == "training" and "1" <= number <= "5" and len(number) == 1 and number != own
+        ):
             raise Fault(f"is swapped: it says that it is {found[0]!r}")
     made_by = next((kind for kind in OWN if title.endswith(f", {kind}")), "")
     count = int(found[3]) if found else len(layout.train)
@@ -316,7 +335,9 @@ def _class_names(path: Path, layout: Layout) -> tuple[str, ...]:
     if not isinstance(names, list | tuple) or not 2 <= len(names) <= MAX_CLASSES:
         raise Fault(f"has no list of 2 to {MAX_CLASSES:,} {layout.names}")
     names = tuple(text(name) for name in names)
-    if len(set(names)) < len(names) or not all(name and name.isprintable() and len(name) <= 255 for name in names):
+    if len(set(names)) < len(names) or not all(
+        name and name.isprintable() and len(name) <= 255 for name in names
+    ):
         raise Fault(f"has {layout.names} that are empty, doubled, too long or not printable")
     return names
 
@@ -324,7 +345,9 @@ def _class_names(path: Path, layout: Layout) -> tuple[str, ...]:
 # ---- The validation split -------------------------------------------------------------------------------------------
 
 
-def split(labels: np.ndarray | int, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def split(
+    labels: np.ndarray | int, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw the validation rows: (training, validation), two sorted int64 arrays that part the rows.
 
     labels: (n,), or just n. share: the validation share, between 0 and 1. Of fewer than 5,000 labels each class gives
@@ -344,7 +367,9 @@ def split(labels: np.ndarray | int, share: float, rng: np.random.Generator) -> t
     return stratified(labels, share, rng)
 
 
-def stratified(labels: np.ndarray, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def stratified(
+    labels: np.ndarray, share: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw a `share` of the rows of each class: (the rest, what was drawn), two sorted int64 arrays.
 
     What is drawn has round(n share) rows, those beyond whole rows from the classes with the largest fractions; but each
@@ -411,7 +436,9 @@ def load_for(args: argparse.Namespace, trained: dict) -> Dataset:
     """
     name = trained.get("name")
     if args.dataset == "auto" and args.data_dir is None and name == "pictures":
-        raise DataError("this checkpoint was trained on pictures of your own; give their folder by --data-dir")
+        raise DataError(
+            "this checkpoint was trained on pictures of your own; give their folder by --data-dir"
+        )
     dataset = args.dataset
     if dataset == "auto" and isinstance(name, str) and name in LAYOUTS:
         inside = args.data_dir is None or (_named(args.data_dir) / LAYOUTS[name].folder).is_dir()
@@ -423,7 +450,10 @@ def warn_of_other_data(path: str | os.PathLike, trained: dict, dataset: Dataset)
     """A line on stderr where the images aren't known to be those that the checkpoint `path` was trained on."""
     shown = clean(shorter(path), 100)
     if "fingerprint" not in trained:
-        print(f"{shown}: doesn't say which images it was trained on; these are {dataset.name}", file=sys.stderr)
+        print(
+            f"{shown}: doesn't say which images it was trained on; these are {dataset.name}",
+            file=sys.stderr,
+        )
     elif trained["fingerprint"] != dataset.fingerprint:
         print(
             f"WARNING: {shown}: was trained on other images ({clean(trained.get('name'), 40)}, fingerprint "
@@ -437,7 +467,9 @@ def class_names(trained: dict, count: int) -> list[str]:
     names = trained.get("class_names")
     usable = isinstance(names, list) and len(names) == count
     # The names go to the terminal, and to matplotlib, to which a $ is mathematics.
-    if usable and all(isinstance(name, str) and name.isprintable() and "$" not in name for name in names):
+    if usable and all(
+        isinstance(name, str) and name.isprintable() and "$" not in name for name in names
+    ):
         return [clean(name, 60) for name in names]
     return list(CLASSES) if count == len(CLASSES) else [f"class {i}" for i in range(count)]
 
@@ -448,8 +480,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_arguments(parser)
     data = load_from(parser.parse_args(argv), make=True)
     names = clean(" ".join(data.class_names), 200)
-    print(f"name         {data.name}\nfolder       {clean(data.folder)}\nclasses      {len(data.class_names)}: {names}")
-    print(f"training     {len(data.train_images):,} images\ntest         {len(data.test_images):,} images")
+    print(
+        f"name         {data.name}\nfolder       {clean(data.folder)}\nclasses      {len(data.class_names)}: {names}"
+    )
+    print(
+        f"training     {len(data.train_images):,} images\ntest         {len(data.test_images):,} images"
+    )
     print(f"fingerprint  {data.fingerprint}")
 
 

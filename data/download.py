@@ -38,7 +38,9 @@ class TooSlow(TimeoutError):
     """A minute has brought next to nothing."""
 
 
-def download(folder: Path, url: str, md5: str, files: Collection[str], check: Callable[[Path], object]) -> None:
+def download(
+    folder: Path, url: str, md5: str, files: Collection[str], check: Callable[[Path], object]
+) -> None:
     """Fetch the archive at `url`, verify its MD5 sum, and unpack `files` of it into the new folder `folder`.
 
     check: called with the folder before it appears; raises DataError if its content won't do. An interrupted download
@@ -48,7 +50,9 @@ def download(folder: Path, url: str, md5: str, files: Collection[str], check: Ca
     """
     md5 = md5.lower()
     if not re.fullmatch("[0-9a-f]{32}", md5):
-        raise DataError(f"--data-md5 {md5}: is no MD5 sum; give 32 hexadecimal digits, as md5sum prints them")
+        raise DataError(
+            f"--data-md5 {md5}: is no MD5 sum; give 32 hexadecimal digits, as md5sum prints them"
+        )
     if not re.match("(https?|file)://", url):
         raise DataError(f"--data-url {url}: is no URL; give https://, http:// or file:///")
     with whole_folder(folder) as new:
@@ -120,7 +124,9 @@ class _Head(io.RawIOBase):
         super().close()
 
 
-def _connection(base: type[http.client.HTTPConnection], pace: _Pace) -> type[http.client.HTTPConnection]:
+def _connection(
+    base: type[http.client.HTTPConnection], pace: _Pace
+) -> type[http.client.HTTPConnection]:
     """A kind of connection whose answers keep to `pace`, from their first byte on."""
 
     class Response(http.client.HTTPResponse):
@@ -183,7 +189,10 @@ def _fetch(url: str, part: Path) -> str:
                     "the URL of a mirror, or --dataset synthetic"
                 ) from error
             fault = str(reason) or type(error).__name__
-            if isinstance(error, (urllib.error.URLError, ValueError, OverflowError)) and not connected:
+            if (
+                isinstance(error, (urllib.error.URLError, ValueError, OverflowError))
+                and not connected
+            ):
                 waits = []  # no network, or no such address: waiting does not help
         after = part.stat().st_size if part.exists() else 0
         if after > most:
@@ -205,7 +214,9 @@ def _fetch(url: str, part: Path) -> str:
 def _receive(url: str, part: Path, have: int, pace: _Pace) -> bool:
     """Append to `part`, which has `have` bytes, what the server sends; return whether that was all."""
     headers = {"User-Agent": "cifar10.py"} | ({"Range": f"bytes={have}-"} if have else {})
-    with _opener(pace).open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+    with _opener(pace).open(
+        urllib.request.Request(url, headers=headers), timeout=TIMEOUT
+    ) as response:
         if getattr(response, "status", None) == 206:
             if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 part.unlink()
@@ -216,13 +227,17 @@ def _receive(url: str, part: Path, have: int, pace: _Pace) -> bool:
         total = have + int(length) if re.fullmatch("[0-9]{1,30}", length) else None
         with (
             open(part, "ab" if have else "wb") as file,
-            tqdm(total=total, initial=have, desc="download", unit="B", unit_scale=True, disable=None) as bar,
+            tqdm(
+                total=total, initial=have, desc="download", unit="B", unit_scale=True, disable=None
+            ) as bar,
         ):
             # read1 returns what has come, where read would wait, unpaced, for all of it.
             while have != total and (chunk := response.read1(2**18)):
                 have += len(chunk)
                 if max(have, total or 0) > LIMIT:
-                    raise DataError(f"--data-url {url}: is larger than {LIMIT:,} bytes; give another URL")
+                    raise DataError(
+                        f"--data-url {url}: is larger than {LIMIT:,} bytes; give another URL"
+                    )
                 try:
                     file.write(chunk)
                     file.flush()
@@ -263,22 +278,35 @@ def _unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
         with open(archive, "rb") as file:
             start = file.read(3)
             file.seek(0)
-            decompress = {b"\x1f\x8b\x08": gzip.open, b"BZh": bz2.open}.get(start, lambda plain: plain)
+            decompress = {b"\x1f\x8b\x08": gzip.open, b"BZh": bz2.open}.get(
+                start, lambda plain: plain
+            )
             stream = _Unpacked(decompress(file))
             with tarfile.open(fileobj=stream, mode="r:") as tar:
                 for member in tqdm(tar, "unpack", unit=" files", disable=None):
                     path = PurePosixPath(member.name)
-                    if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+                    if (
+                        path.is_absolute()
+                        or ".." in path.parts
+                        or not (member.isfile() or member.isdir())
+                    ):
                         raise DataError(
                             f"{archive}: holds {clean(member.name, 60)!r}, a link or a way out of its folder; {remedy}"
                         )
                     size += member.size
                     if member.size < 0 or size > LIMIT:
-                        raise DataError(f"{archive}: unpacks to more than {LIMIT:,} bytes; {remedy}")
+                        raise DataError(
+                            f"{archive}: unpacks to more than {LIMIT:,} bytes; {remedy}"
+                        )
                     if member.isfile() and path.name in names:
-                        with tar.extractfile(member) as source, open(folder / path.name, "wb") as target:
+                        with (
+                            tar.extractfile(member) as source,
+                            open(folder / path.name, "wb") as target,
+                        ):
                             shutil.copyfileobj(source, target, 2**18)
     except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error) as error:
-        if getattr(error, "errno", None):  # the disk's fault; a damaged archive's OSError has no number
+        if getattr(
+            error, "errno", None
+        ):  # the disk's fault; a damaged archive's OSError has no number
             raise
         raise DataError(f"{archive}: is no sound archive ({clean(error, 60)}); {remedy}") from error

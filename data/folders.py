@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.pickles import DataError
 from support.cli import clean, shorter
-from support.npz import locked
+from support.locks import locked
 
 import numpy as np
 
@@ -66,4 +66,6 @@ def write_meta(path: Path, class_names: Sequence[str], rows: int) -> None:
 
 def _write(path: Path, content: dict[bytes, object]) -> None:
     with open(path, "wb") as file:
-        pickle.dump(content, file, protocol=3)  # in protocol 2, the official one, Python 3 has no bytes
+        pickle.dump(
+            content, file, protocol=3
+        )  # in protocol 2, the official one, Python 3 has no bytes

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable
 
 from support.cli import UserError, clean
-from support.npz import Fault, read_file
+from support.files import Fault, read_file
 
 import numpy as np
 
@@ -45,7 +45,11 @@ class Call:
 _NAMES = {
     f"numpy.{core}.{module}.{name}": name
     for core in ("core", "_core")
-    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
+    for module, name in (
+        ("multiarray", "_reconstruct"),
+        ("multiarray", "scalar"),
+        ("numeric", "_frombuffer"),
+    )
 }
 _NAMES |= {f"numpy.{name}": name for name in ("ndarray", "dtype")}
 _NAMES |= {"_codecs.encode": "encode", "builtins.bytes": "bytes", "__builtin__.bytes": "bytes"}
@@ -74,7 +78,9 @@ class _Machine:
             for _ in range(100_000 + len(content) // 256):
                 code = content[self.position]
                 self.position += 1
-                if code == 75:  # K, BININT1, and below U, SHORT_BINSTRING, and q, BINPUT: the labels and file names
+                if (
+                    code == 75
+                ):  # K, BININT1, and below U, SHORT_BINSTRING, and q, BINPUT: the labels and file names
                     self.stack.append(content[self.position])
                     self.position += 1
                 elif code == 85:
@@ -93,15 +99,23 @@ class _Machine:
             raise Fault("has far more operations than a batch of its size needs")
         except KeyError as error:
             operation = operations.get(code)
-            what = f"operation {bytes([code])!r}" if operation is None else f"a reference to {clean(error, 30)}"
+            what = (
+                f"operation {bytes([code])!r}"
+                if operation is None
+                else f"a reference to {clean(error, 30)}"
+            )
             raise Fault(f"is no CIFAR-10 pickle ({what})") from None
         except (IndexError, struct.error):
-            fault = "is truncated or empty" if self.position >= len(view) else "is no CIFAR-10 pickle"
+            fault = (
+                "is truncated or empty" if self.position >= len(view) else "is no CIFAR-10 pickle"
+            )
             raise Fault(fault) from None
         except (TypeError, ValueError, AttributeError) as error:
             if isinstance(error, Fault):
                 raise
-            raise Fault(f"is no CIFAR-10 pickle ({type(error).__name__} in {bytes([code])!r})") from None
+            raise Fault(
+                f"is no CIFAR-10 pickle ({type(error).__name__} in {bytes([code])!r})"
+            ) from None
 
     # Reading what follows an operation
 
@@ -186,7 +200,9 @@ class _Machine:
     def deepen(self, container: object, items: list | tuple) -> None:
         """Note how deep `container`, which now holds the items, is."""
         depths = self.depths
-        below = max((depths.get(id(item), 0) for item in items if type(item) in _CONTAINERS), default=0)
+        below = max(
+            (depths.get(id(item), 0) for item in items if type(item) in _CONTAINERS), default=0
+        )
         depth = max(depths.get(id(container), 1), below + 1)
         if depth > MAX_DEPTH:
             raise Fault(f"is nested over {MAX_DEPTH} deep")
@@ -378,7 +394,11 @@ def array(call: object) -> np.ndarray:
     else:
         raise Fault(f"holds a bare numpy.{call.name}")
     dtype = _dtype(dtype)
-    if type(shape) is not tuple or len(shape) > 4 or not all(type(n) is int and abs(n) <= 2**40 for n in shape):
+    if (
+        type(shape) is not tuple
+        or len(shape) > 4
+        or not all(type(n) is int and abs(n) <= 2**40 for n in shape)
+    ):
         raise Fault("holds an array of a shape that is none")
     if type(raw) not in (bytes, memoryview) or order not in ("C", "F"):
         raise Fault("holds an array without bytes")

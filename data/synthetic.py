@@ -18,11 +18,15 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "square": lambda x, y: 0.75 - np.maximum(abs(x), abs(y)),
     "frame": lambda x, y: 0.18 - abs(np.maximum(abs(x), abs(y)) - 0.75),
     "triangle": lambda x, y: np.minimum(0.7 - y, 0.5 + 0.5 * y - abs(x)),
-    "cross": lambda x, y: np.minimum(0.25 - np.minimum(abs(x), abs(y)), 0.95 - np.maximum(abs(x), abs(y))),
+    "cross": lambda x, y: np.minimum(
+        0.25 - np.minimum(abs(x), abs(y)), 0.95 - np.maximum(abs(x), abs(y))
+    ),
     "star": lambda x, y: 0.65 + 0.35 * np.cos(5 * np.arctan2(x, -y)) - np.hypot(x, y),
     "stripes": lambda x, y: np.minimum(0.25 * np.cos(8 * x), 0.95 - np.maximum(abs(x), abs(y))),
     "bars": lambda x, y: np.minimum(0.25 * np.cos(8 * y), 0.95 - np.maximum(abs(x), abs(y))),
-    "checkers": lambda x, y: np.minimum(0.4 * np.sin(5 * x) * np.sin(5 * y), 0.95 - np.maximum(abs(x), abs(y))),
+    "checkers": lambda x, y: np.minimum(
+        0.4 * np.sin(5 * x) * np.sin(5 * y), 0.95 - np.maximum(abs(x), abs(y))
+    ),
 }
 
 
@@ -46,7 +50,9 @@ def _draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     def uniform(low: float, high: float, channels: int = 1) -> np.ndarray:
         return rng.uniform(low, high, (n, channels, 1, 1)).astype(np.float32)
 
-    def turned(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # coordinates along and across, (n, 1, 32, 32)
+    def turned(
+        angle: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:  # coordinates along and across, (n, 1, 32, 32)
         return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
 
     grid = np.linspace(-1, 1, 32, dtype=np.float32)
@@ -75,14 +81,18 @@ def _draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (np.clip(image, 0, 1) * 255).round().astype(np.uint8).reshape(n, 3072)
 
 
-def write_synthetic(folder: str | Path, train: int = 50_000, test: int = 10_000, seed: int = 0) -> None:
+def write_synthetic(
+    folder: str | Path, train: int = 50_000, test: int = 10_000, seed: int = 0
+) -> None:
     """Draw `train` + `test` synthetic images into the new folder `folder`, in the layout of CIFAR-10.
 
     Does nothing if the folder is there. DataError if one of the six batches would be empty, or the disk refuses.
     """
     folder = Path(folder)
     if train < 5 or test < 1:
-        raise DataError(f"{folder}: {train} training and {test} test images are too few; ask for 5 and 1")
+        raise DataError(
+            f"{folder}: {train} training and {test} test images are too few; ask for 5 and 1"
+        )
     with whole_folder(folder) as new:
         if new is None:
             return

@@ -2,11 +2,10 @@
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from support import npz
+from support import files, npz
 from support.cli import clean, shorter
 
 import numpy as np
@@ -17,9 +16,13 @@ def default_checkpoint(folder: Path) -> Path:
     else the newest. FileError if there is none."""
     if (best := folder / "cifar10-best.npz").is_file():
         return best
-    found = [path for path in folder.glob("*.npz") if path.is_file() and not path.name.endswith(".state.npz")]
+    found = [
+        path
+        for path in folder.glob("*.npz")
+        if path.is_file() and not path.name.endswith(".state.npz")
+    ]
     if not found:
-        raise npz.FileError(
+        raise files.FileError(
             f"no checkpoint named, and none in {clean(shorter(folder), 120)}: 'python train.py' writes one"
         )
     found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
@@ -29,7 +32,7 @@ def default_checkpoint(folder: Path) -> Path:
 def _is_unfinished(path: Path) -> bool:
     if not os.path.exists(state_path(path)):
         return False
-    with contextlib.suppress(npz.FileError):
+    with contextlib.suppress(files.FileError):
         return unfinished(path, npz.read_npz(path)[1]) is not None
     return True
 
@@ -39,28 +42,9 @@ def state_path(path: Path) -> Path:
     return path.with_suffix(".state.npz")
 
 
-def epochs_folder(path: Path) -> Path:
-    """Where train.py --keep-epochs keeps a checkpoint of each epoch of the run that writes `path`."""
-    return path.with_suffix(".epochs")
-
-
-def epoch_path(path: Path, epoch: int) -> Path:
-    """The checkpoint of an epoch, from 1."""
-    return epochs_folder(path) / f"{epoch:03d}.npz"
-
-
-def kept_epochs(path: Path) -> dict[int, Path]:
-    """The checkpoints of epochs that are there, by epoch, in order."""
-    found = [each for each in epochs_folder(path).glob("*.npz") if re.fullmatch("[0-9]{3,7}", each.stem)]
-    return {int(each.stem): each for each in sorted(found, key=lambda each: int(each.stem))}
-
-
 def remove_run(path: Path) -> None:
-    """Delete what going on with the run that writes `path` would need, and the checkpoints of its epochs."""
-    for each in (state_path(path), *kept_epochs(path).values()):
-        each.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # it isn't there, or holds other files
-        epochs_folder(path).rmdir()
+    """Delete the state from which the run that writes `path` would be resumed."""
+    state_path(path).unlink(missing_ok=True)
 
 
 def unfinished(path: Path, info: dict) -> str | None:
@@ -69,14 +53,26 @@ def unfinished(path: Path, info: dict) -> str | None:
     It isn't where its state lies beside it and its history is shorter than its epochs, unless validation accuracy had
     stopped improving for `patience` epochs. Nothing in info is trusted.
     """
-    settings, history = (found if isinstance(found := info.get(key), dict) else {} for key in ("settings", "history"))
-    planned, patience, accuracy = settings.get("epochs"), settings.get("patience"), history.get("val_accuracy")
-    if not (os.path.exists(state_path(path)) and type(planned) is int and isinstance(accuracy, list)):
+    settings, history = (
+        found if isinstance(found := info.get(key), dict) else {} for key in ("settings", "history")
+    )
+    planned, patience, accuracy = (
+        settings.get("epochs"),
+        settings.get("patience"),
+        history.get("val_accuracy"),
+    )
+    if not (
+        os.path.exists(state_path(path)) and type(planned) is int and isinstance(accuracy, list)
+    ):
         return None
     done = len(accuracy)
     if done >= planned:
         return None
-    if type(patience) is int and 0 < patience < done and all(isinstance(each, int | float) for each in accuracy):
+    if (
+        type(patience) is int
+        and 0 < patience < done
+        and all(isinstance(each, int | float) for each in accuracy)
+    ):
         stopped = done - 1 - int(np.argmax(accuracy)) >= patience
         return None if stopped else f"epoch {done} of {planned}"
     return f"epoch {done} of {planned}"
@@ -94,19 +90,25 @@ def history(info: dict, columns: Iterable[str]) -> dict[str, list]:
     found = {name: list(info["history"][name]) for name in columns}
     for name, column in found.items():
         high = 1 if name.endswith("accuracy") else 1e100
-        if not column or not all(type(value) in (int, float) and 0 <= value <= high for value in column):
-            raise npz.Fault("has a damaged history")
+        if not column or not all(
+            type(value) in (int, float) and 0 <= value <= high for value in column
+        ):
+            raise files.Fault("has a damaged history")
     if len(set(map(len, found.values()))) > 1 or min(found.get("seconds", [1])) <= 0:
-        raise npz.Fault("has a damaged history")
+        raise files.Fault("has a damaged history")
     return found
 
 
 def position(info: dict, columns: Iterable[str], steps: int) -> tuple[dict[str, list], int, dict]:
     """Where a state's run stands: its history, see above, its step, at most `steps` an epoch, and its generator. Fault,
     or another error, for what can't be."""
-    found, step, generator = history(info, columns), info["state"]["step"], info["state"]["generator"]
+    found, step, generator = (
+        history(info, columns),
+        info["state"]["step"],
+        info["state"]["generator"],
+    )
     if type(step) is not int or not 0 <= step <= steps * len(found["seconds"]):
-        raise npz.Fault("has a step that doesn't fit its history")
+        raise files.Fault("has a step that doesn't fit its history")
     if generator["state"]["inc"] % 2 == 0:
-        raise npz.Fault("has a generator that would repeat itself")
+        raise files.Fault("has a generator that would repeat itself")
     return found, step, generator

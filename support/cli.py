@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
-ROOT = Path(__file__).resolve().parent.parent  # the folder of the scripts
+from support.startup import ROOT
+
 LINE = 300  # characters; no line that reports an error is longer
 TEXT = 270  # characters of an error, which leave room for the script's name in the line
 MAX_THREADS = 1024
@@ -37,7 +37,9 @@ def clean(text: object, limit: int = LINE) -> str:
     words = "".join(c if c.isprintable() or c.isspace() else "?" for c in text).split()
     while (excess := len(" ".join(words)) - limit) > 0:
         # The first word, which names the file, keeps its length longest.
-        longest = max(range(len(words)), key=lambda i: min(len(words[i]), 61 if i == 0 else len(words[i])))
+        longest = max(
+            range(len(words)), key=lambda i: min(len(words[i]), 61 if i == 0 else len(words[i]))
+        )
         if len(words[longest]) <= 60:
             return _cut(" ".join(words), limit)
         words[longest] = _cut(words[longest], max(60, len(words[longest]) - excess))
@@ -72,7 +74,9 @@ class ArgumentParser(argparse.ArgumentParser):
     """argparse's, but --some_flag is --some-flag, no flag is abbreviated, and an error is one line."""
 
     def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **{"allow_abbrev": False, "formatter_class": _HelpFormatter} | kwargs)
+        super().__init__(
+            *args, **{"allow_abbrev": False, "formatter_class": _HelpFormatter} | kwargs
+        )
 
     def parse_known_args(self, args=None, namespace=None):
         flags = {flag.replace("_", "-"): flag for flag in self._option_string_actions}
@@ -102,7 +106,9 @@ class ArgumentParser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"{_cut(arg_string, 60)!r} is too large") from None
 
     def error(self, message: str) -> None:
-        self.exit(2, clean(f"{self.prog}: error: {clean(message, 230)}; see {self.prog} --help") + "\n")
+        self.exit(
+            2, clean(f"{self.prog}: error: {clean(message, 230)}; see {self.prog} --help") + "\n"
+        )
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -114,7 +120,9 @@ def integer(low: int, high: int) -> Callable[[str], int]:
         except ValueError:  # no number, or one of thousands of digits
             number = None
         if number is None or not low <= number <= high:
-            raise argparse.ArgumentTypeError(f"{_cut(text, 40)!r} is no integer from {low} to {high}")
+            raise argparse.ArgumentTypeError(
+                f"{_cut(text, 40)!r} is no integer from {low} to {high}"
+            )
         return number
 
     return parse
@@ -145,8 +153,13 @@ def user_path(text: str | os.PathLike) -> Path:
     try:
         path = Path(name).expanduser()
     except RuntimeError:
-        raise UserError(f"{name}: there is no such user's home folder; write the path out") from None
-    if max(len(os.fsencode(part)) for part in (path.parts or (".",))) > 255 or len(os.fsencode(path)) > 4000:
+        raise UserError(
+            f"{name}: there is no such user's home folder; write the path out"
+        ) from None
+    if (
+        max(len(os.fsencode(part)) for part in (path.parts or (".",))) > 255
+        or len(os.fsencode(path)) > 4000
+    ):
         raise UserError(f"{name}: is longer than a file system allows; choose a shorter name")
     return path
 
@@ -166,12 +179,16 @@ def _output(text: str, folder: bool) -> Path:
         path = user_path(text)
         if folder and not path.absolute().name:
             raise UserError(f"{text}: is no place for results; name a folder in it")
-        if not folder and (text.endswith(("/", os.sep)) or path.name in ("", "..") or path.is_dir()):
+        if not folder and (
+            text.endswith(("/", os.sep)) or path.name in ("", "..") or path.is_dir()
+        ):
             raise UserError(f"{text}: is a folder; name a file in it")
         place = path.absolute() if folder else path.absolute().parent
         there = next(each for each in (place, *place.parents) if os.path.lexists(each))
         if not there.is_dir():
-            raise UserError(f"{there}: is no folder, so nothing can be written into it; choose another place")
+            raise UserError(
+                f"{there}: is no folder, so nothing can be written into it; choose another place"
+            )
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     except OSError as error:
@@ -255,7 +272,9 @@ def _describe(error: UserError | OSError | MemoryError) -> str:
 
 
 def _report(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # a full or closed stderr: nobody is left to tell
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # a full or closed stderr: nobody is left to tell
         print(line, file=sys.stderr, flush=True)
 
 
@@ -269,7 +288,9 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal's encoding lacks is no reason to fail
+        if hasattr(
+            stream, "reconfigure"
+        ):  # a name that the terminal's encoding lacks is no reason to fail
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -300,20 +321,3 @@ def _terminated_like_interrupted() -> Iterator[list[int]]:
         yield received
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-def _report_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """sys.excepthook that reports Ctrl-C in one line."""
-    if issubclass(kind, KeyboardInterrupt):
-        _report(f"\n{Path(sys.argv[0]).name}: interrupted")
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-# While a script of ours still imports its modules, `command` isn't there yet to report Ctrl-C.
-if Path(getattr(sys.modules["__main__"], "__file__", None) or "/").resolve().parent in (
-    ROOT,
-    ROOT / "data",
-    ROOT / "benchmarks",
-):
-    sys.excepthook = _report_interrupt

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import ClassVar
 
-from support import npz
+from support import files
 from support.cli import UserError
 from support.threads import slices
 
@@ -36,7 +36,9 @@ class Estimator:
     _estimator_type = "classifier"
     _defaults: ClassVar[dict] = {}  # of the constructor's parameters
 
-    def _train(self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> tuple[object, dict]:
+    def _train(
+        self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]
+    ) -> tuple[object, dict]:
         """The trained network and its info, from images (N, 3072) uint8 and labels (N,) int64, 0 to C - 1. names: the
         classes'. UserError for settings that can't be."""
         raise NotImplementedError
@@ -57,12 +59,16 @@ class Estimator:
 
         def __init__(self, **parameters):
             if unknown := parameters.keys() - defaults.keys():
-                raise TypeError(f"{cls.__name__} has no parameter {min(unknown)!r}; it has {', '.join(defaults)}")
+                raise TypeError(
+                    f"{cls.__name__} has no parameter {min(unknown)!r}; it has {', '.join(defaults)}"
+                )
             vars(self).update(defaults | parameters)
 
         kind = inspect.Parameter
         by_name = [kind(name, kind.KEYWORD_ONLY, default=value) for name, value in defaults.items()]
-        __init__.__signature__ = inspect.Signature([kind("self", kind.POSITIONAL_OR_KEYWORD), *by_name])
+        __init__.__signature__ = inspect.Signature(
+            [kind("self", kind.POSITIONAL_OR_KEYWORD), *by_name]
+        )
         cls.__init__ = __init__
 
     def get_params(self, deep: bool = True) -> dict:
@@ -74,19 +80,30 @@ class Estimator:
         for name, value in parameters.items():
             if name not in self._defaults:
                 known = ", ".join(self._defaults)
-                raise ValueError(f"Invalid parameter {name!r} for {type(self).__name__}; valid are {known}")
+                raise ValueError(
+                    f"Invalid parameter {name!r} for {type(self).__name__}; valid are {known}"
+                )
             setattr(self, name, value)
         return self
 
     def settings(self) -> dict:
         """The training's settings, NumPy's numbers, which a grid may have, as Python's."""
-        given = {name: v.item() if isinstance(v, np.generic) else v for name, v in self.get_params().items()}
+        given = {
+            name: v.item() if isinstance(v, np.generic) else v
+            for name, v in self.get_params().items()
+        }
         del given["threads"]
         seed = given.pop("random_state")
-        return given | {"seed": int(np.random.default_rng().integers(2**31)) if seed is None else seed}
+        return given | {
+            "seed": int(np.random.default_rng().integers(2**31)) if seed is None else seed
+        }
 
     def __repr__(self):
-        changed = {name: v for name, v in self.get_params().items() if repr(v) != repr(self._defaults[name])}
+        changed = {
+            name: v
+            for name, v in self.get_params().items()
+            if repr(v) != repr(self._defaults[name])
+        }
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -113,7 +130,9 @@ class Estimator:
         check_lengths(images, y)
         classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
-            raise ValueError(f"{type(self).__name__} needs at least two classes; y holds only one class")
+            raise ValueError(
+                f"{type(self).__name__} needs at least two classes; y holds only one class"
+            )
         labels = labels.reshape(-1).astype(np.int64)
         if type(self.threads) is not int or self.threads < 1:
             raise ValueError(f"threads must be a whole number of at least 1, not {self.threads!r}")
@@ -143,7 +162,12 @@ class Estimator:
     def _keep(self, network, info: dict, classes: np.ndarray) -> None:
         """Set the fitted attributes."""
         history = info.get("history", {})
-        self.network_, self.info_, self.classes_, self.n_features_in_ = network, info, classes, PIXELS
+        self.network_, self.info_, self.classes_, self.n_features_in_ = (
+            network,
+            info,
+            classes,
+            PIXELS,
+        )
         self.loss_curve_ = list(history.get("train_loss", ()))
         self.validation_scores_ = list(history.get("val_accuracy", ()))
         self.best_epoch_ = info.get("best_epoch", 0)
@@ -169,12 +193,15 @@ class Estimator:
         """The classifier of a checkpoint, of `save` or of train.py, whose labels are 0 to C - 1. FileError if it can't
         be read."""
         network, info = cls._read(path, threads)
-        with npz.error_context(path, "restore the file, or fit again"):
+        with files.error_context(path, "restore the file, or fit again"):
             settings = dict(info.get("settings", {}))
-            settings |= {"random_state": settings.pop("seed", cls._defaults["random_state"]), "threads": threads}
+            settings |= {
+                "random_state": settings.pop("seed", cls._defaults["random_state"]),
+                "threads": threads,
+            }
             classes = np.array(info.pop("classes", range(network.classes)))
             if classes.dtype.kind not in "biufU" or len(set(classes.tolist())) != network.classes:
-                raise npz.Fault(f"doesn't say what its {network.classes} classes are")
+                raise files.Fault(f"doesn't say what its {network.classes} classes are")
             fitted = cls(**settings)
             fitted._keep(network, info, classes)
         return fitted
@@ -201,11 +228,17 @@ def check_numbers(X) -> np.ndarray:
         except TypeError as error:
             raise TypeError(f"{error}; argument must be a string or a number") from None
     if X.ndim < 2:
-        raise ValueError(f"X must be rows of images, not of shape {X.shape}. Reshape your data by X.reshape(1, -1)")
+        raise ValueError(
+            f"X must be rows of images, not of shape {X.shape}. Reshape your data by X.reshape(1, -1)"
+        )
     if not len(X):
-        raise ValueError(f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required.")
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
+        )
     if X[0].size == 0:
-        raise ValueError(f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required.")
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={X.shape}) while a minimum of 1 is required."
+        )
     if X.dtype.kind == "f" and not np.isfinite(X.sum()) and not np.isfinite(X).all():
         raise ValueError("Input X contains NaN or infinity.")
     if X.dtype.kind in "if" and X.min() < 0:
@@ -246,7 +279,9 @@ def check_labels(y) -> np.ndarray:
         warnings.warn(theirs("DataConversionWarning", UserWarning)(text), stacklevel=3)
         y = y[:, 0]
     if y.ndim != 1:
-        raise ValueError(f"y should be a 1d array of labels, got an array of shape {y.shape} instead")
+        raise ValueError(
+            f"y should be a 1d array of labels, got an array of shape {y.shape} instead"
+        )
     if y.dtype.kind == "T":  # NumPy 2's text
         y = y.astype(object)
     if y.dtype.kind == "c":
@@ -256,18 +291,26 @@ def check_labels(y) -> np.ndarray:
     if y.dtype.kind == "O" and len(y) and not isinstance(y[0], str):
         y = np.array(y.tolist())
         if y.ndim != 1 or y.dtype.kind == "O":
-            raise ValueError("Unknown label type: a classifier's labels are names or whole numbers below 2**64")
+            raise ValueError(
+                "Unknown label type: a classifier's labels are names or whole numbers below 2**64"
+            )
     if y.dtype.kind == "f":
         if not np.isfinite(y).all():
             raise ValueError("Input y contains NaN or infinity.")
         if (y != np.rint(y)).any():
-            raise ValueError("Unknown label type: continuous. A classifier's labels are names or whole numbers")
+            raise ValueError(
+                "Unknown label type: continuous. A classifier's labels are names or whole numbers"
+            )
     if y.dtype.kind not in "biufUO":
-        raise ValueError(f"Unknown label type: {y.dtype}. A classifier's labels are names or whole numbers")
+        raise ValueError(
+            f"Unknown label type: {y.dtype}. A classifier's labels are names or whole numbers"
+        )
     return y
 
 
 def check_lengths(images: np.ndarray, y: np.ndarray) -> None:
     """ValueError unless there is one label for each image."""
     if len(images) != len(y):
-        raise ValueError(f"X has {len(images)} images, and y {len(y)} labels: inconsistent numbers of samples")
+        raise ValueError(
+            f"X has {len(images)} images, and y {len(y)} labels: inconsistent numbers of samples"
+        )

@@ -5,7 +5,7 @@ import io
 import textwrap
 from pathlib import Path
 
-from support import npz
+from support import files
 
 # What makes a run diverge.
 STEPS = ("learning_rate", "bn_lr_scale", "output_lr_scale", "lambda_reg", "hidden_lambda_scale")
@@ -14,9 +14,14 @@ STEPS = ("learning_rate", "bn_lr_scale", "output_lr_scale", "lambda_reg", "hidde
 def parameters(network) -> str:
     """A table of a network's arrays: names, shapes, parameters. Those that training doesn't move have none."""
     arrays = network.weights | network.window.map
-    rows = [(name, " x ".join(map(str, w.shape)), w.size * (name in network.velocity)) for name, w in arrays.items()]
+    rows = [
+        (name, " x ".join(map(str, w.shape)), w.size * (name in network.velocity))
+        for name, w in arrays.items()
+    ]
     rows.append(("parameters", "", sum(count for _, _, count in rows)))
-    return "\n".join(f"{name:13} {shape:>12} {f'{count:,}' if count else '-':>12}" for name, shape, count in rows)
+    return "\n".join(
+        f"{name:13} {shape:>12} {f'{count:,}' if count else '-':>12}" for name, shape, count in rows
+    )
 
 
 def summary(run, data, effective: dict, usual: dict) -> str:
@@ -39,7 +44,9 @@ def estimate(run, seconds: float, images: int) -> str:
     takes less than a training image), and the head of the table of epochs."""
     left, patience = run.settings.epochs - run.epoch, run.settings.patience
     epoch = seconds / images * (len(run.train_rows) + len(run.validation_rows))
-    sooner = f"; less, if validation accuracy doesn't rise for {patience} epochs" * (0 < patience < left)
+    sooner = f"; less, if validation accuracy doesn't rise for {patience} epochs" * (
+        0 < patience < left
+    )
     head = f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  {'val loss':>8} {'acc':>6}  {'images/s':>8}"
     whole = f"time        at most {_time(left * epoch)}, {left} epoch{'s' * (left > 1)} of {_time(epoch)}{sooner}\n"
     return f"{whole * (left > 0)}\n{head}"
@@ -54,7 +61,9 @@ def _time(seconds: float) -> str:
 
 def table_row(run, epoch: int) -> str:
     """The table's line of an epoch: mean rate, loss and accuracy, speed, and a star behind the best so far."""
-    rate, loss, accuracy, val_loss, val_accuracy, seconds = (column[epoch] for column in run.history.values())
+    rate, loss, accuracy, val_loss, val_accuracy, seconds = (
+        column[epoch] for column in run.history.values()
+    )
     best = val_accuracy > max(run.history["val_accuracy"][:epoch], default=-1)
     speed = len(run.train_rows) / seconds
     row = f"{epoch + 1:5d}  {rate:8.6f}  {loss:10.4f} {accuracy:6.2%}  {val_loss:8.4f} {val_accuracy:6.2%}  "
@@ -64,10 +73,16 @@ def table_row(run, epoch: int) -> str:
 def diverged(run, effective: dict, rate: float, where: str, output: Path | None) -> str:
     """The line that a run ends with when its loss is no longer a number. effective: its settings that have an effect;
     output: where its best weights are."""
-    kept = f"the best weights until then are in {output}" if run.epoch and output else "no weights were saved"
+    kept = (
+        f"the best weights until then are in {output}"
+        if run.epoch and output
+        else "no weights were saved"
+    )
     settings, usual = run.settings, type(run.settings)()
     # What is above its default the most; the first of equals.
-    above = {name: getattr(settings, name) / getattr(usual, name) for name in STEPS if name in effective}
+    above = {
+        name: getattr(settings, name) / getattr(usual, name) for name in STEPS if name in effective
+    }
     name = max(above, key=above.get)
     return (
         f"loss not finite in epoch {run.epoch + 1}, {where}, most likely as --{name.replace('_', '-')} "
@@ -80,5 +95,5 @@ def write_csv(history: dict[str, list], path: Path) -> None:
     text = io.StringIO(newline="")
     rows = zip(*history.values(), strict=True)
     csv.writer(text).writerows([["epoch", *history], *([i, *row] for i, row in enumerate(rows, 1))])
-    with npz.write_whole(path) as file:
+    with files.write_whole(path) as file:
         file.write(text.getvalue().encode())

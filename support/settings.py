@@ -25,7 +25,16 @@ def typed(name: str, value) -> str:
     return f"--{flag} {clean(format_value(value), 80)}"
 
 
-def setting(default, help: str, *, low=None, high=None, below=None, choices=None, aliases: tuple[str, ...] = ()):
+def setting(
+    default,
+    help: str,
+    *,
+    low=None,
+    high=None,
+    below=None,
+    choices=None,
+    aliases: tuple[str, ...] = (),
+):
     """A field of a settings class: its default, what --help says, and which values are allowed, low <= value <= high
     and value < below. aliases: other names of the flag."""
     allowed = {"low": low, "high": high, "below": below, "choices": choices}
@@ -45,7 +54,9 @@ def allowed(option: Field, value):
         if abs(value) > 1e300:
             raise refuse("is too large")
         value = float(value)
-    low, high, below, choices = (option.metadata[key] for key in ("low", "high", "below", "choices"))
+    low, high, below, choices = (
+        option.metadata[key] for key in ("low", "high", "below", "choices")
+    )
     if type(value) is not type(option.default):
         raise refuse(f"must be of type {type(option.default).__name__}")
     if choices and value not in choices:
@@ -102,8 +113,12 @@ def parse_value(kind: type, text: str, ranges: bool = False):
             return Range(*ends, kind)
     except (ValueError, KeyError):
         also = " or LOW:HIGH" if ranges and kind in (int, float) else ""
-        raise argparse.ArgumentTypeError(f"{clean(text, 60)!r} is not {KINDS[kind]}{also}") from None
-    raise argparse.ArgumentTypeError(f"{clean(text, 60)}: a range is LOW:HIGH with 0 < LOW < HIGH, such as 1e-4:1e-1")
+        raise argparse.ArgumentTypeError(
+            f"{clean(text, 60)!r} is not {KINDS[kind]}{also}"
+        ) from None
+    raise argparse.ArgumentTypeError(
+        f"{clean(text, 60)}: a range is LOW:HIGH with 0 < LOW < HIGH, such as 1e-4:1e-1"
+    )
 
 
 def format_value(value) -> str:
@@ -112,35 +127,55 @@ def format_value(value) -> str:
 
 
 def add_setting_arguments(
-    parser: argparse.ArgumentParser, options: list[Field], recipes: dict[str, dict], several: dict | None = None
+    parser: argparse.ArgumentParser,
+    options: list[Field],
+    recipes: dict[str, dict],
+    several: dict | None = None,
 ) -> None:
     """Add a flag for every setting. What isn't given isn't in the namespace, so that a recipe can fill it.
 
     several: for a search, where a flag takes one value or more, or a range; by name what its help says besides.
     """
-    about = None if several is None else "One value or several: all combinations are tried. A range is LOW:HIGH."
+    about = (
+        None
+        if several is None
+        else "One value or several: all combinations are tried. A range is LOW:HIGH."
+    )
     group = parser.add_argument_group("settings", about)
     for option in options:
         kind, choices = type(option.default), option.metadata["choices"]
-        flags = [f"--{name.replace('_', '-')}" for name in (option.name, *option.metadata["aliases"])]
-        values = {name: format_value(recipe.get(option.name, option.default)) for name, recipe in recipes.items()}
+        flags = [
+            f"--{name.replace('_', '-')}" for name in (option.name, *option.metadata["aliases"])
+        ]
+        values = {
+            name: format_value(recipe.get(option.name, option.default))
+            for name, recipe in recipes.items()
+        }
         shown = ", ".join(f"{name}: {value}" for name, value in values.items())
         if len(set(values.values())) == 1:
             shown = f"default: {format_value(option.default)}"
         shown += (several or {}).get(option.name, "")
         words = {"dest": option.name, "default": argparse.SUPPRESS}
         words["help"] = f"{option.metadata['help']} ({shown})".replace("%", "%%")
-        metavar = "|".join(choices) if choices else {bool: "true|false", int: "N", float: "X", str: "TEXT"}[kind]
+        metavar = (
+            "|".join(choices)
+            if choices
+            else {bool: "true|false", int: "N", float: "X", str: "TEXT"}[kind]
+        )
         if several is not None:
             value = partial(parse_value, kind, ranges=True)
-            group.add_argument(*flags, nargs="*" if kind is bool else "+", type=value, metavar=metavar, **words)
+            group.add_argument(
+                *flags, nargs="*" if kind is bool else "+", type=value, metavar=metavar, **words
+            )
             if kind is bool:
                 words |= {"action": "store_const", "const": [False], "help": f"{flags[0]} false"}
                 group.add_argument(*(f"--no-{flag[2:]}" for flag in flags), **words)
         elif kind is bool:
             group.add_argument(*flags, action=argparse.BooleanOptionalAction, **words)
         else:
-            group.add_argument(*flags, type=partial(parse_value, kind), choices=choices, metavar=metavar, **words)
+            group.add_argument(
+                *flags, type=partial(parse_value, kind), choices=choices, metavar=metavar, **words
+            )
 
 
 def add_report_arguments(parser: argparse.ArgumentParser, mode: str, others: str) -> None:
@@ -150,4 +185,6 @@ def add_report_arguments(parser: argparse.ArgumentParser, mode: str, others: str
     group.add_argument("--use-dropout", help="--no-use-dropout is --dropout 0", **words)
     group.add_argument("--mode", choices=(mode,), help=others)
     group.add_argument("--activation", choices=("relu",), help="ReLU is the only one")
-    group.add_argument("--save-results", action="store_true", help="no effect: results are always saved")
+    group.add_argument(
+        "--save-results", action="store_true", help="no effect: results are always saved"
+    )

@@ -1,10 +1,8 @@
 """Work spread over threads, with the same bits whatever their number.
 
-NumPy lets go of Python's lock while it computes, so threads of our own run side by side. Each of them calls BLAS, whose
-own threads would fight ours for the cores, and would cut sums differently on different machines: BLAS gets one thread.
+NumPy lets go of Python's lock while it computes, so threads of our own run side by side; BLAS has one thread in each.
 """
 
-import ctypes
 import io
 import os
 import subprocess
@@ -14,41 +12,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-# The BLAS libraries read these names once, while numpy loads.
-BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
-ONE_BLAS_THREAD = "numpy" not in sys.modules or all(os.environ.get(name) == "1" for name in BLAS_VARIABLES)
-os.environ |= dict.fromkeys(BLAS_VARIABLES, "1")
+from support import startup
 
-import numpy as np  # noqa: E402
-
-
-def _one_blas_thread() -> bool:
-    """Give a BLAS that is loaded already, as numpy was imported first in a notebook, one thread; whether that went."""
-    numbers = []
-    folders = (Path(np.__file__).parent / ".dylibs", Path(np.__file__).parent.parent / "numpy.libs")
-    libraries = {str(path) for folder in folders for path in folder.glob("*openblas*")}
-    if sys.platform == "linux":
-        libraries = {
-            line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "openblas" in line
-        }
-    for path in libraries:
-        try:
-            library = ctypes.CDLL(path)
-        except OSError:
-            return False
-        for name in ("openblas_{}_num_threads", "openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads64_"):
-            if hasattr(library, name.format("set")):
-                getattr(library, name.format("set"))(1)
-                numbers.append(getattr(library, name.format("get"))())
-    return bool(numbers) and set(numbers) == {1}
-
-
-ONE_BLAS_THREAD = ONE_BLAS_THREAD or _one_blas_thread()
-
-# glibc gives freed memory back to the system, and takes it again page by page, unless it has once seen a block of
-# nearly 32 MB freed: then it keeps it. Without this, a tenth of a training step is the system's zeroing of pages.
-_block = np.empty(31 << 20, np.uint8)
-del _block
+import numpy as np
 
 
 def default_threads() -> int:
@@ -108,7 +74,7 @@ class Threads:
         return results
 
 
-class Product:
+class LazyProduct:
     """X^T dz, (rows of X, k) by (rows, H), as its two factors. Indexing by rows multiplies these rows out.
 
     dL/dW1 of the whole image is as large as W1. Multiplied block by block where it is used, it never goes to memory.
@@ -177,7 +143,7 @@ def eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Where numpy was imported before this module, as in a notebook, BLAS has its threads already, and a process of its
     own computes the result.
     """
-    if ONE_BLAS_THREAD:
+    if startup.ONE_BLAS_THREAD:
         return np.linalg.eigh(matrix)
     sent = io.BytesIO()
     np.save(sent, matrix)
@@ -187,5 +153,7 @@ def eigh(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
     command = [sys.executable, "-c", script]
     folder = Path(__file__).resolve().parent.parent
-    answer = io.BytesIO(subprocess.run(command, input=sent.getvalue(), stdout=-1, check=True, cwd=folder).stdout)
+    answer = io.BytesIO(
+        subprocess.run(command, input=sent.getvalue(), stdout=-1, check=True, cwd=folder).stdout
+    )
     return np.load(answer), np.load(answer)

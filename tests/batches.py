@@ -43,7 +43,10 @@ def write_cifar10(folder):
 def write_cifar100(folder):
     """A sound folder of 6 training and 4 test images in CIFAR-100's layout."""
     folder.mkdir()
-    for file, title, n in (("train", b"training batch 1 of 1", 6), ("test", b"testing batch 1 of 1", 4)):
+    for file, title, n in (
+        ("train", b"training batch 1 of 1", 6),
+        ("test", b"testing batch 1 of 1", 4),
+    ):
         content = batch(file, n, batch_label=title)
         del content[b"labels"]
         fine = rng.integers(0, 100, n).tolist()
@@ -56,7 +59,11 @@ def write_cifar100(folder):
 
 
 def py2_str(value):
-    return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + struct.pack("<i", len(value)) + value
+    return (
+        b"U" + bytes([len(value)]) + value
+        if len(value) < 256
+        else b"T" + struct.pack("<i", len(value)) + value
+    )
 
 
 def py2_batch(content):

@@ -69,7 +69,7 @@ def in_little_memory(code, megabytes=300):
     start = (
         "import resource, sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from support import threads, cli, npz\n"
+        "from support import threads, cli, files, locks, npz\n"
         "from data import cifar10, download, pickles, pictures\n"
         "from PIL import Image\nimport numpy as np\n"
         "with open('/proc/self/statm') as file:\n"
@@ -77,6 +77,8 @@ def in_little_memory(code, megabytes=300):
         f"resource.setrlimit(resource.RLIMIT_AS, (taken + ({megabytes} << 20),) * 2)\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (10, 10))\n"
     )
-    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", start + code], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.splitlines()[-1]

@@ -16,7 +16,9 @@ def rows(text):
 
 @pytest.mark.parametrize("flags", [(), ("--windows",)])
 def test_step_compares_ours_with_the_floor(run, flags):
-    result = run("benchmarks/step.py", *flags, *TINY, "--rounds", 1, "--steps", 2, "--images", 64, "--peers")
+    result = run(
+        "benchmarks/step.py", *flags, *TINY, "--rounds", 1, "--steps", 2, "--images", 64, "--peers"
+    )
     assert result.returncode == 0, result.stderr
     assert rows(result.stdout)[2] == "ours"
     assert sum(row.startswith("floor") for row in rows(result.stdout)) == 2
@@ -44,7 +46,9 @@ def test_a_contender_that_is_lost_doesnt_stop_the_others(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import timing
 
-    starts = {each.__name__: lambda each=each: timing.Worker(each) for each in (counts, dies, fails)}
+    starts = {
+        each.__name__: lambda each=each: timing.Worker(each) for each in (counts, dies, fails)
+    }
     times, memory, lost = timing.race(starts, 2, 3)
     assert times == {"counts": [[1, 2], [1, 2]]}
     assert memory == {"counts": 50}
@@ -59,9 +63,13 @@ def test_ratios_are_taken_within_each_round(monkeypatch):
 
 
 def test_epoch_compares_an_epoch_with_its_steps(run, synthetic_dir):
-    result = run("benchmarks/epoch.py", *TINY, "--epochs", 2, "--steps", 2, "--data-dir", synthetic_dir)
+    result = run(
+        "benchmarks/epoch.py", *TINY, "--epochs", 2, "--steps", 2, "--data-dir", synthetic_dir
+    )
     assert result.returncode == 0, result.stderr
-    assert {"**a whole epoch**", "**epoch / (steps + validation)**", "peak memory"} <= set(rows(result.stdout))
+    assert {"**a whole epoch**", "**epoch / (steps + validation)**", "peak memory"} <= set(
+        rows(result.stdout)
+    )
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")

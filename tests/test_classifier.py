@@ -10,7 +10,7 @@ import model
 import train
 from data.cifar10 import Dataset
 from support.estimator import check_numbers
-from support.npz import FileError
+from support.files import FileError
 from train import Classifier
 
 import numpy as np
@@ -24,7 +24,13 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 SMALL = {"hidden_size": 16, "epochs": 2, "batch_size": 64}
-WINDOWS = train.RECIPES["quick"] | {"hidden_size": 12, "epochs": 2, "stride": 4, "whiten_dims": 20, "batch_size": 32}
+WINDOWS = train.RECIPES["quick"] | {
+    "hidden_size": 12,
+    "epochs": 2,
+    "stride": 4,
+    "whiten_dims": 20,
+    "batch_size": 32,
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +68,25 @@ def test_one_image_in_every_form_is_the_same_image(fitted, images):
     expected = fitted.predict_proba(X)
     assert expected.shape == (50, 10) and np.allclose(expected.sum(axis=1), 1)
     square = X.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    for form in (X.astype(np.int64), X / 255, (X / 255).astype(np.float32), square, square / 255, X[:, :].tolist()):
+    for form in (
+        X.astype(np.int64),
+        X / 255,
+        (X / 255).astype(np.float32),
+        square,
+        square / 255,
+        X[:, :].tolist(),
+    ):
         np.testing.assert_array_equal(fitted.predict_proba(form), expected)
     np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[expected.argmax(axis=1)])
-    again = Classifier(**SMALL).fit(images[0].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) / 255, images[1])
+    again = Classifier(**SMALL).fit(
+        images[0].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) / 255, images[1]
+    )
     np.testing.assert_array_equal(again.predict_proba(X), expected)
 
 
-@pytest.mark.parametrize("names", [np.array([f"class {i}" for i in range(10)]), np.arange(10) * 7 - 3, np.arange(10.0)])
+@pytest.mark.parametrize(
+    "names", [np.array([f"class {i}" for i in range(10)]), np.arange(10) * 7 - 3, np.arange(10.0)]
+)
 def test_labels_of_any_kind(fitted, images, names):
     X, y = images
     found = Classifier(**SMALL).fit(X, names[y].tolist())
@@ -85,21 +102,29 @@ def test_labels_in_numpys_own_text(images, tmp_path):
     found = Classifier(**SMALL).fit(X, names.astype(np.dtypes.StringDType()))
     np.testing.assert_array_equal(found.predict(X), Classifier(**SMALL).fit(X, names).predict(X))
     found.save(tmp_path / "net.npz")
-    np.testing.assert_array_equal(Classifier.load(tmp_path / "net.npz").predict(X), found.predict(X))
+    np.testing.assert_array_equal(
+        Classifier.load(tmp_path / "net.npz").predict(X), found.predict(X)
+    )
 
 
 def test_settings_without_effect_are_ignored_as_in_scikit_learn(images, tmp_path):
     path = tmp_path / "net.npz"
     Classifier(stride=2, **SMALL).fit(*images).save(path)
     again = Classifier.load(path).fit(*images)
-    np.testing.assert_array_equal(again.network_.weights["W1"], Classifier(**SMALL).fit(*images).network_.weights["W1"])
+    np.testing.assert_array_equal(
+        again.network_.weights["W1"], Classifier(**SMALL).fit(*images).network_.weights["W1"]
+    )
 
 
 def test_labels_that_cant_be_kept_and_too_few_of_them_are_refused(images):
     X, y = images
     with pytest.raises(ValueError, match=r"Unknown label type: .*names or whole numbers"):
         Classifier(**SMALL).fit(X, y.astype("S1"))
-    for labels in ([date(2020, 1, 1 + i) for i in y], [2**70 + int(i) for i in y], [(int(i), 1) for i in y]):
+    for labels in (
+        [date(2020, 1, 1 + i) for i in y],
+        [2**70 + int(i) for i in y],
+        [(int(i), 1) for i in y],
+    ):
         objects = np.empty(len(y), object)
         objects[:] = labels
         with pytest.raises(ValueError, match=r"Unknown label type: .*names or whole numbers"):
@@ -125,17 +150,25 @@ def test_a_random_state_of_none_is_another_one_in_each_fit(images):
 
 
 def test_parameters_are_checked_by_fit(images):
-    with pytest.raises(TypeError, match="has no parameter 'epoch'; it has random_state, hidden_size"):
+    with pytest.raises(
+        TypeError, match="has no parameter 'epoch'; it has random_state, hidden_size"
+    ):
         Classifier(epoch=3)
     with pytest.raises(ValueError, match="--hidden-size 0 must be at least 1"):
         Classifier(hidden_size=0).fit(*images)
     with pytest.raises(ValueError, match="threads must be a whole number"):
         Classifier(threads=0).fit(*images)
-    with pytest.raises(ValueError, match="Invalid parameter 'epoch' for Classifier; valid are random_state"):
+    with pytest.raises(
+        ValueError, match="Invalid parameter 'epoch' for Classifier; valid are random_state"
+    ):
         Classifier().set_params(epoch=3)
-    with pytest.raises(ValueError, match=r"loss not finite in epoch 1, step .*no weights were saved"):
+    with pytest.raises(
+        ValueError, match=r"loss not finite in epoch 1, step .*no weights were saved"
+    ):
         Classifier(learning_rate=1e30, batchnorm=False, **SMALL).fit(*images)
-    grid = Classifier(epochs=np.int64(1), learning_rate=np.float64(0.01), hidden_size=4).fit(*images)
+    grid = Classifier(epochs=np.int64(1), learning_rate=np.float64(0.01), hidden_size=4).fit(
+        *images
+    )
     assert type(grid.info_["settings"]["learning_rate"]) is float
 
 
@@ -143,7 +176,11 @@ def test_parameters_are_checked_by_fit(images):
     "X, y, part",
     [
         (np.zeros((4, 3, 32, 32)), [0, 1, 0, 1], "images are (N, 3072) or (N, 32, 32, 3)"),
-        (np.zeros((4, 3000)), [0, 1, 0, 1], "X has 3000 features, but Classifier is expecting 3072"),
+        (
+            np.zeros((4, 3000)),
+            [0, 1, 0, 1],
+            "X has 3000 features, but Classifier is expecting 3072",
+        ),
         (np.full((4, 3072), 200.0), [0, 1, 0, 1], "values up to 200, above 1; divide by 255"),
         (np.full((4, 3072), 300), [0, 1, 0, 1], "values up to 300, above 255; pass uint8"),
         (np.full((4, 3072), -1.0), [0, 1, 0, 1], "Negative values"),
@@ -203,8 +240,12 @@ def test_no_scikit_learn_is_imported_and_none_is_needed():
         "try: Classifier().predict(np.zeros((1, 3072)))\n"
         "except (ValueError, AttributeError) as error: print(type(error).__name__, error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout == "NotFitted this Classifier isn't fitted yet; call fit first\n", done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "NotFitted this Classifier isn't fitted yet; call fit first\n", (
+        done.stderr
+    )
 
 
 # ---- With scikit-learn ----------------------------------------------------------------------------------------------
@@ -212,7 +253,10 @@ def test_no_scikit_learn_is_imported_and_none_is_needed():
 
 def test_repr_parameters_and_clone(fitted):
     net = Classifier(epochs=3, **{"window": 8, "stride": 4})
-    assert repr(net) == "Classifier(window=8, stride=4, epochs=3)" and repr(Classifier()) == "Classifier()"
+    assert (
+        repr(net) == "Classifier(window=8, stride=4, epochs=3)"
+        and repr(Classifier()) == "Classifier()"
+    )
     assert net.set_params(epochs=100, window=32) is net and repr(net) == "Classifier(stride=4)"
     copy = clone(fitted)
     assert copy.get_params() == fitted.get_params() and not hasattr(copy, "classes_")
@@ -238,7 +282,10 @@ def test_a_grid_in_two_processes(images):
     net = Classifier(epochs=1, batch_size=50, threads=2)
     search = GridSearchCV(net, grid, n_jobs=2, cv=2, error_score="raise").fit(*images)
     alone = GridSearchCV(net, grid, cv=2, error_score="raise").fit(*images)
-    assert search.cv_results_["mean_test_score"].tolist() == alone.cv_results_["mean_test_score"].tolist()
+    assert (
+        search.cv_results_["mean_test_score"].tolist()
+        == alone.cv_results_["mean_test_score"].tolist()
+    )
     np.testing.assert_array_equal(search.predict_proba(images[0]), alone.predict_proba(images[0]))
     again = pickle.loads(pickle.dumps(search.best_estimator_))
     assert again.network_.threads.count == 2
@@ -263,7 +310,9 @@ class Rows(Classifier):
         X = check_numbers(X)
         expected = getattr(self, "n_features_in_", X.shape[-1])
         if X.ndim != 2 or X.shape[1] != expected:
-            raise ValueError(f"X has {X.shape[-1]} features, but Rows is expecting {expected} features as input")
+            raise ValueError(
+                f"X has {X.shape[-1]} features, but Rows is expecting {expected} features as input"
+            )
         bands = np.repeat(X / (1.0 + X), -(-3072 // X.shape[1]), axis=1)
         return np.rint(255 * bands[:, :3072]).astype(np.uint8)
 
@@ -306,7 +355,10 @@ def checked(estimator) -> dict[str, set]:
         warnings.simplefilter("ignore")  # that it doesn't inherit from BaseEstimator
         results = check_estimator(estimator, on_fail=None, on_skip=None)
     assert len(results) > 40
-    return {status: {r["check_name"] for r in results if r["status"] == status} for status in ("passed", "failed")}
+    return {
+        status: {r["check_name"] for r in results if r["status"] == status}
+        for status in ("passed", "failed")
+    }
 
 
 def test_scikit_learns_checks_pass_but_for_those_of_other_features():
@@ -316,8 +368,22 @@ def test_scikit_learns_checks_pass_but_for_those_of_other_features():
 
 
 def test_all_of_scikit_learns_checks_pass_where_rows_are_drawn_as_images():
-    settings = {"hidden_size": 16, "batch_size": 16, "epochs": 10, "learning_rate": 0.02, "schedule": "cosine"}
-    settings |= {"dropout": 0.0, "flip": False, "bn_lr_scale": 1.0, "lambda_reg": 0.0, "patience": 0}
+    settings = {
+        "hidden_size": 16,
+        "batch_size": 16,
+        "epochs": 10,
+        "learning_rate": 0.02,
+        "schedule": "cosine",
+    }
+    settings |= {
+        "dropout": 0.0,
+        "flip": False,
+        "bn_lr_scale": 1.0,
+        "lambda_reg": 0.0,
+        "patience": 0,
+    }
     found = checked(Rows(**settings))
     assert found["failed"] == set()
-    assert {"check_classifiers_train", "check_estimators_pickle", "check_fit_idempotent"} <= found["passed"]
+    assert {"check_classifiers_train", "check_estimators_pickle", "check_fit_idempotent"} <= found[
+        "passed"
+    ]

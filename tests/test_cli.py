@@ -59,8 +59,15 @@ def make_parser():
 def test_parser():
     parser = make_parser()
     parser.add_argument("rest", nargs="*")
-    args = parser.parse_args(["--lambda-reg=1", "--hidden_size", "2", "--out_file=--a_b=c_d", "--", "--x_y"])
-    assert (args.lambda_reg, args.hidden_size, str(args.out_file), args.rest) == (1, 2, "--a_b=c_d", ["--x_y"])
+    args = parser.parse_args(
+        ["--lambda-reg=1", "--hidden_size", "2", "--out_file=--a_b=c_d", "--", "--x_y"]
+    )
+    assert (args.lambda_reg, args.hidden_size, str(args.out_file), args.rest) == (
+        1,
+        2,
+        "--a_b=c_d",
+        ["--x_y"],
+    )
     assert str(parser.parse_args(["--out-file", "a_b"]).out_file) == "a_b"
     assert "units (default: 0)" in parser.format_help()
     assert args.threads >= 1
@@ -69,8 +76,14 @@ def test_parser():
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--hiden-size", "1"], "unrecognized arguments: --hiden-size 1; did you mean --hidden-size?"),
-        (["--lamda_reg_", "1"], "unrecognized arguments: --lamda_reg_ 1; did you mean --lambda_reg?"),
+        (
+            ["--hiden-size", "1"],
+            "unrecognized arguments: --hiden-size 1; did you mean --hidden-size?",
+        ),
+        (
+            ["--lamda_reg_", "1"],
+            "unrecognized arguments: --lamda_reg_ 1; did you mean --lambda_reg?",
+        ),
         (["--overwrit"], "unrecognized arguments: --overwrit; see"),
         (["--versions"], "unrecognized arguments: --versions; see"),
         (["--hel"], "unrecognized arguments: --hel; see"),
@@ -187,7 +200,11 @@ class Mended(cli.UserError):
             "t.py: error: not enough memory; choose fewer hidden units, a smaller --batch-size or less data\n",
         ),
         (KeyboardInterrupt(), 130, "\nt.py: interrupted\n"),
-        (KeyboardInterrupt("go on with: " + "x " * 300), 130, f"\nt.py: go on with: {'x ' * 299}x\n"),
+        (
+            KeyboardInterrupt("go on with: " + "x " * 300),
+            130,
+            f"\nt.py: go on with: {'x ' * 299}x\n",
+        ),
     ],
 )
 def test_command(raised, code, line, capsys, monkeypatch):
@@ -242,7 +259,9 @@ def test_handlers_are_put_back():
 def shell(code, redirection):
     """A script of ours with its streams redirected as a shell does: (exit code, stdout, stderr)"""
     line = f'exec "$0" -c "$1" {redirection}'
-    done = subprocess.run(["sh", "-c", line, sys.executable, START + code], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, START + code], capture_output=True, text=True, timeout=30
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -265,9 +284,13 @@ sys.exit(cli.command(main))
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-", "2>/dev/full"])
 def test_closed_streams(tmp_path, monkeypatch, redirection, fails):
     monkeypatch.chdir(tmp_path)
-    code, out, err = shell(PRINTS.format(fails=fails).replace('print("err", i, file=sys.stderr)', "pass"), redirection)
+    code, out, err = shell(
+        PRINTS.format(fails=fails).replace('print("err", i, file=sys.stderr)', "pass"), redirection
+    )
     assert code == (2 if fails else 0)
-    assert out == ("" if ">&- " in f" {redirection} ".replace("2>&-", "") else "out 0\nout 1\nout 2\n")
+    assert out == (
+        "" if ">&- " in f" {redirection} ".replace("2>&-", "") else "out 0\nout 1\nout 2\n"
+    )
     assert err == ("t.py: error: wrong; mend it\n" if fails and "2>" not in redirection else "")
     assert (tmp_path / "written").read_text() == "file"
 
@@ -292,31 +315,3 @@ def test_an_interrupt_during_imports_is_one_line(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=20)[1] == "\nt.py: interrupted\n"
         assert process.returncode in (130, -signal.SIGINT)
-
-
-# ---- The fuzzer -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux")
-def test_mutations_of_all_files_are_read_or_refused(run):
-    done = run("tests/fuzz.py", "--mutations", 2000)
-    assert done.returncode == 0, done.stderr  # libraries may have words of their own there
-    assert done.stdout == "2,000 mutations, 0 kinds of failures\n"
-
-
-@pytest.mark.parametrize(
-    ("read", "fault"),
-    [
-        (lambda path: 1 // 0, "ZeroDivisionError"),
-        (lambda path: (path.parent / "x").touch(), "leaves ['x']"),
-        (lambda path: exec("raise cli.UserError('net.npz' + 'x ' * 200)"), None),
-        (lambda path: exec("raise cli.UserError('elsewhere')"), "a bad line: 'elsewhere'"),
-        (lambda path: exec("while True: pass"), "TooLong"),
-    ],
-)
-def test_the_fuzzer_finds_what_is_wrong(read, fault, tmp_path, monkeypatch):
-    import fuzz
-
-    monkeypatch.setattr(fuzz, "SECONDS", 0.05)
-    found = fuzz.attempt(fuzz.Reader([b""], read, "net.npz"), tmp_path, b"x")
-    assert found is None if fault is None else fault in found

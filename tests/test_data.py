@@ -50,7 +50,9 @@ def test_fingerprint_tells_content_not_batches(folder):
 def test_parent_of_the_folder_will_do(folder):
     assert cifar10.load(data_dir=str(folder.parent)).folder == folder
     assert cifar10.load("cifar10", folder.parent).folder == folder
-    assert ".: is no folder of CIFAR-10 batches" in message(cifar10.load, "synthetic", folder.parent)
+    assert ".: is no folder of CIFAR-10 batches" in message(
+        cifar10.load, "synthetic", folder.parent
+    )
 
 
 def test_arrays_are_read_only(folder):
@@ -70,14 +72,23 @@ def test_cifar100(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "cifar-100-python"
     write_cifar100(folder)
-    for dataset, place in (("auto", folder), ("cifar100", folder), ("auto", tmp_path), ("cifar100", tmp_path)):
+    for dataset, place in (
+        ("auto", folder),
+        ("cifar100", folder),
+        ("auto", tmp_path),
+        ("cifar100", tmp_path),
+    ):
         data = cifar10.load(dataset, place)
         assert (data.name, len(data.class_names), data.folder) == ("cifar100", 100, folder)
     assert (len(data.train_labels), len(data.test_labels)) == (6, 4)
     assert data.train_labels.max() > 9
-    assert "holds cifar100 images, not cifar10; give --dataset cifar100" in message(cifar10.load, "cifar10", folder)
+    assert "holds cifar100 images, not cifar10; give --dataset cifar100" in message(
+        cifar10.load, "cifar10", folder
+    )
     (folder / "test").write_bytes(b"")
-    assert "python data/cifar10.py --dataset cifar100 --data-dir" in message(cifar10.load, "auto", folder)
+    assert "python data/cifar10.py --dataset cifar100 --data-dir" in message(
+        cifar10.load, "auto", folder
+    )
 
 
 @pytest.mark.parametrize("classes", [2, 257, 1000])
@@ -88,7 +99,9 @@ def test_any_number_of_classes(folder, classes):
     before = cifar10.load(data_dir=folder)
     assert len(before.class_names) == classes
     changed = (before.test_labels + np.array([256 if classes > 256 else 1, 0, 0, 0])) % classes
-    dump(folder / "test_batch", batch("test_batch", labels=changed.tolist(), data=before.test_images))
+    dump(
+        folder / "test_batch", batch("test_batch", labels=changed.tolist(), data=before.test_images)
+    )
     assert cifar10.load(data_dir=folder).fingerprint != before.fingerprint
     dump(folder / "test_batch", batch("test_batch", labels=[0, 0, 0, classes]))
     text = message(cifar10.load, data_dir=folder)
@@ -105,7 +118,9 @@ def test_a_missing_folder_is_not_filled(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("name", ["", "a\0b", "a\x1b[31mb", "a\udcffb", "~nobody-of-that-name/x", "x" * 300])
+@pytest.mark.parametrize(
+    "name", ["", "a\0b", "a\x1b[31mb", "a\udcffb", "~nobody-of-that-name/x", "x" * 300]
+)
 def test_names_that_no_folder_has(name):
     assert message(cifar10.load, data_dir=name).startswith("--data-dir ")
 
@@ -114,8 +129,12 @@ def test_folder_without_batches_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert ".: is no folder of CIFAR-10 batches; " in message(cifar10.load, data_dir=tmp_path)
     (tmp_path / "cifar.tar.gz").touch()
-    assert "cifar.tar.gz: is no folder of CIFAR-10 batches" in message(cifar10.load, data_dir="cifar.tar.gz")
-    assert message(cifar10.load, "mnist").startswith("--dataset mnist: unknown; choose auto, cifar10, cifar100")
+    assert "cifar.tar.gz: is no folder of CIFAR-10 batches" in message(
+        cifar10.load, data_dir="cifar.tar.gz"
+    )
+    assert message(cifar10.load, "mnist").startswith(
+        "--dataset mnist: unknown; choose auto, cifar10, cifar100"
+    )
 
 
 # ---- Synthetic images -----------------------------------------------------------------------------------------------
@@ -140,7 +159,10 @@ def test_cifar10_folder_is_no_synthetic_one(folder, synthetic_dir):
     dump(folder / "batches.meta", {b"label_names": names})
     for file in cifar10.FILES[:6]:
         dump(folder / file, batch(file, labels=[0, 1, 0, 1]))
-    dump(folder / "data_batch_2", batch("data_batch_2", labels=[0] * 4, batch_label=b"training batch 2 of 5, pictures"))
+    dump(
+        folder / "data_batch_2",
+        batch("data_batch_2", labels=[0] * 4, batch_label=b"training batch 2 of 5, pictures"),
+    )
     assert "data_batch_2: is of another kind (pictures)" in message(cifar10.load, data_dir=folder)
 
 
@@ -207,13 +229,19 @@ def test_the_reports_runs_keep_their_split():
     labels = np.arange(50_000) % 10
     for rows in (50_000, labels):
         validation = cifar10.split(rows, 0.1, np.random.default_rng(0))[1]
-        assert hashlib.sha256(validation.astype("<i8").tobytes()).hexdigest().startswith("9ed009254d42ec2d")
+        assert (
+            hashlib.sha256(validation.astype("<i8").tobytes())
+            .hexdigest()
+            .startswith("9ed009254d42ec2d")
+        )
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5, 0.001, 0.999, float("nan"), float("inf")])
 def test_split_refuses_an_empty_side(share):
     for rows in (50, np.arange(50) % 5):
-        assert f"validation share {share}: leaves no" in message(cifar10.split, rows, share, np.random.default_rng(1))
+        assert f"validation share {share}: leaves no" in message(
+            cifar10.split, rows, share, np.random.default_rng(1)
+        )
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 0.9])
@@ -233,7 +261,9 @@ def test_small_data_is_split_by_class(share):
 
 
 def test_classes_of_one_image_leave_nothing_to_validate():
-    assert "each of the 20 classes keeps one" in message(cifar10.split, np.arange(20), 0.5, np.random.default_rng(1))
+    assert "each of the 20 classes keeps one" in message(
+        cifar10.split, np.arange(20), 0.5, np.random.default_rng(1)
+    )
 
 
 # ---- What a checkpoint was trained on -------------------------------------------------------------------------------
@@ -253,10 +283,15 @@ def test_images_for_a_checkpoint(folder, synthetic_dir, monkeypatch):
         assert cifar10.load_for(arguments(), {"name": name}).name == name
         assert cifar10.load_for(arguments("--data-dir", folder.parent), {"name": name}).name == name
         assert cifar10.load_for(arguments("--dataset", "cifar10"), {"name": name}).name == "cifar10"
-        assert cifar10.load_for(arguments("--data-dir", synthetic_dir), {"name": name}).name == "synthetic"
+        assert (
+            cifar10.load_for(arguments("--data-dir", synthetic_dir), {"name": name}).name
+            == "synthetic"
+        )
     for name in (None, 7, ["cifar100"], {"a": 1}, "../x", "mnist"):
         assert cifar10.load_for(arguments(), {"name": name}).name == "cifar10"
-    assert "give their folder by --data-dir" in message(cifar10.load_for, arguments(), {"name": "pictures"})
+    assert "give their folder by --data-dir" in message(
+        cifar10.load_for, arguments(), {"name": "pictures"}
+    )
 
 
 def test_warning_of_other_images(folder, capsys):
@@ -264,7 +299,10 @@ def test_warning_of_other_images(folder, capsys):
     cifar10.warn_of_other_data("a.npz", {"name": "cifar10", "fingerprint": data.fingerprint}, data)
     assert capsys.readouterr().err == ""
     cifar10.warn_of_other_data("a.npz", {}, data)
-    assert capsys.readouterr().err == "a.npz: doesn't say which images it was trained on; these are cifar10\n"
+    assert (
+        capsys.readouterr().err
+        == "a.npz: doesn't say which images it was trained on; these are cifar10\n"
+    )
     for value in ("\x1b]0;x" + "y" * 9000, 7, ["\x1b"], None, {"a": "\n"}):
         cifar10.warn_of_other_data("a.npz", {"name": value, "fingerprint": value}, data)
         line = capsys.readouterr().err
@@ -283,7 +321,9 @@ def test_class_names_of_a_checkpoint():
 # ---- The command line -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flag", ["--data-dir {}", "--data_dir {}", "--data-dir={}", "--data_dir={}"])
+@pytest.mark.parametrize(
+    "flag", ["--data-dir {}", "--data_dir {}", "--data-dir={}", "--data_dir={}"]
+)
 def test_script_says_what_is_there(run, synthetic_dir, flag):
     done = run("data/cifar10.py", *flag.format(synthetic_dir).split())
     assert (done.returncode, done.stderr) == (0, "")
@@ -296,12 +336,18 @@ def test_script_says_what_is_there(run, synthetic_dir, flag):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["--data-dri", "x"], "unrecognized arguments: --data-dri x; did you mean --data-dir?; see cifar10.py --help"),
+        (
+            ["--data-dri", "x"],
+            "unrecognized arguments: --data-dri x; did you mean --data-dir?; see cifar10.py --help",
+        ),
         (["--data", "x"], "unrecognized arguments: --data x"),
         (["--dataset", "mnist"], "argument --dataset: invalid choice: 'mnist'"),
         (["--data-dir"], "argument --data-dir: expected one argument; see cifar10.py --help"),
         (["--data-dir", os.curdir], ".: is no folder of CIFAR-10 batches; "),
-        (["--data-dir", "new", "--data-url", "file:///nothing"], "--data-url file:///nothing: cannot be fetched"),
+        (
+            ["--data-dir", "new", "--data-url", "file:///nothing"],
+            "--data-url file:///nothing: cannot be fetched",
+        ),
     ],
 )
 def test_script_fails_in_one_line(run, args, line):
@@ -318,7 +364,9 @@ def test_script_cannot_write(run, tmp_path):
     (tmp_path / "file").touch()
     done = run("data/cifar10.py", "--dataset", "synthetic", "--data-dir", "file/images")
     assert done.returncode == 2
-    assert re.fullmatch(r"cifar10.py: error: file\S*: cannot be written \(.*\); free .*\n", done.stderr)
+    assert re.fullmatch(
+        r"cifar10.py: error: file\S*: cannot be written \(.*\); free .*\n", done.stderr
+    )
 
 
 def test_script_help(run):
@@ -351,5 +399,7 @@ def test_output_that_is_full_is_one_line(run, synthetic_dir):
 def test_load_from_hands_over_every_flag(monkeypatch):
     seen = []
     monkeypatch.setattr(cifar10, "load", lambda *args, **options: seen.append((args, options)))
-    cifar10.load_from(arguments("--dataset=cifar100", "--data-dir=a", "--data-url=b", "--data-md5=c"), make=True)
+    cifar10.load_from(
+        arguments("--dataset=cifar100", "--data-dir=a", "--data-url=b", "--data-md5=c"), make=True
+    )
     assert seen == [(("cifar100", "a"), {"url": "b", "md5": "c", "make": True})]

@@ -7,20 +7,34 @@ import time
 
 import model
 from data import pictures, synthetic
-from support import demo, evidence, npz
-from support.window import Window
+from support import npz
+from support.figures.demo import demo
+from support.network import votes as evidence
+from support.network.window import Window
 
 import numpy as np
 import pytest
 from PIL import Image
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="the browser's tests need selenium: see requirements-dev")
-BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+webdriver = pytest.importorskip(
+    "selenium.webdriver", reason="the browser's tests need selenium: see requirements-dev"
+)
+BROWSER, DRIVER = (
+    shutil.which("chromium") or shutil.which("google-chrome"),
+    shutil.which("chromedriver"),
+)
 if not (BROWSER and DRIVER):
-    pytest.skip("demo.html's tests need chromium and chromedriver, not installed here", allow_module_level=True)
+    pytest.skip(
+        "demo.html's tests need chromium and chromedriver, not installed here",
+        allow_module_level=True,
+    )
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-MANY = (*(f"class {c}" for c in range(10)), "one with a name of many long words", "</script><b>markup&amp;")
+MANY = (
+    *(f"class {c}" for c in range(10)),
+    "one with a name of many long words",
+    "</script><b>markup&amp;",
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +45,25 @@ def images():
 def network(kind, images, tmp_path):
     """A network of this kind with random weights, which tells images apart, as a float16 checkpoint has it."""
     rng = np.random.default_rng(0)
-    windows = {"whitened": Window(8, 4, 3), "standardized": Window(8, 4, 3), "mirrored": Window(8, 4, 3, mirror=True)}
+    windows = {
+        "whitened": Window(8, 4, 3),
+        "pixels": Window(8, 4, 3),
+        "mirrored": Window(8, 4, 3, mirror=True),
+    }
     window = windows.get(kind, Window())
     hidden = 1024 if kind == "report" else 37
     if kind in ("whitened", "mirrored"):
         window = window.whitening(images, 95, 0.1, model.Threads())
-    elif kind == "standardized":
-        window = window.standardizing(images)
     elif kind == "whole whitened":
-        P = rng.normal(0, 0.02, (3072, 60)).astype(np.float32)  # as well as whitening's, which takes long to compute
+        P = rng.normal(0, 0.02, (3072, 60)).astype(
+            np.float32
+        )  # as well as whitening's, which takes long to compute
         window = Window(mean=images.mean(axis=0, dtype=np.float32) / 255, P=P)
     options = {
         "batchnorm": kind not in ("whitened", "mirrored"),
         "dropout": 0.0,
         "cap": 0.5 if kind in ("mirrored", "capped") else 0.0,
-        "classes": 12 if kind == "standardized" else 10,
+        "classes": 12 if kind == "pixels" else 10,
     }
     net = model.Network(hidden, window, seed=rng, **options)
     net.weights["b1"][...] = rng.normal(0, 0.2, net.weights["b1"].shape)
@@ -66,7 +84,7 @@ def network(kind, images, tmp_path):
     return model.load(path)[0]
 
 
-KINDS = ("whitened", "mirrored", "standardized", "whole whitened", "report", "capped")
+KINDS = ("whitened", "mirrored", "pixels", "whole whitened", "report", "capped")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +96,9 @@ def pages(images, tmp_path_factory):
         if kind not in made:
             folder = tmp_path_factory.mktemp("page")
             net = network(kind, images, folder)
-            demo.write_demo(net, NAMES if net.classes == 10 else MANY, folder / "demo.html", images[:4])
+            demo.write_demo(
+                net, NAMES if net.classes == 10 else MANY, folder / "demo.html", images[:4]
+            )
             made[kind] = net, folder / "demo.html"
         return made[kind]
 
@@ -122,7 +142,9 @@ def settled(browser):
 def in_page(browser, script, images, *args):
     """What JavaScript returns for each of these images, which it knows as `image`."""
     encoded = base64.b64encode(images.tobytes()).decode()
-    start = 'const all = decoded({type: "uint8", base64: arguments[0]}), args = arguments, out = [];'
+    start = (
+        'const all = decoded({type: "uint8", base64: arguments[0]}), args = arguments, out = [];'
+    )
     loop = f"for (let i = 0; i < all.length; i += 3072) {{ const image = all.subarray(i, i + 3072); {script} }}"
     return browser.execute_script(f"{start} {loop} return out;", encoded, *args)
 
@@ -153,7 +175,9 @@ def test_page_gives_the_networks_probabilities_votes_and_filters(kind, browser, 
     written_out = net.fold_mirror() if net.window.mirror else net  # as the page has it
     for image, (_, units) in zip(images, found, strict=False):
         best = evidence.strongest(written_out, image, 2, 5)
-        np.testing.assert_allclose([each["adds"] for each in units], [each.adds for each in best], rtol=0.01)
+        np.testing.assert_allclose(
+            [each["adds"] for each in units], [each.adds for each in best], rtol=0.01
+        )
 
     filter_2 = browser.execute_script("return Array.from(filter(2))")
     W, P, scale = net.weights["W1"][:, 2], net.window.P, evidence.batchnorm_line(net)[0][2]
@@ -168,11 +192,15 @@ def test_a_page_that_would_be_too_large_or_wrong_is_refused(images, tmp_path, mo
     with pytest.raises(ValueError, match="a name for each class"):
         demo.write_demo(model.Network(2), MANY, path, images[:4])
     net = model.Network(20, batchnorm=False)
-    with pytest.raises(ValueError, match=r"the page would take 6.* MB, over 6; give fewer examples"):
+    with pytest.raises(
+        ValueError, match=r"the page would take 6.* MB, over 6; give fewer examples"
+    ):
         demo.write_demo(net, NAMES, path, np.tile(images, (15, 1)))
     net.weights["W2"] *= 5
     monkeypatch.setattr(demo, "LIMIT", demo.ROOM + 90_000)
-    with pytest.raises(ValueError, match=r"in the 8 bits that the page has room for changes a probability by 0\.0"):
+    with pytest.raises(
+        ValueError, match=r"in the 8 bits that the page has room for changes a probability by 0\.0"
+    ):
         demo.write_demo(net, NAMES, path, images[:4])
     net.weights["W1"][0, 0] = 1e6
     with pytest.raises(ValueError, match="too large for float16"):
@@ -215,7 +243,9 @@ def test_pictures_are_read_as_pictures_py_reads_them(browser, pages, tmp_path):
         browser.find_element("id", "file").send_keys(str(file))
         until(browser, f"title === {json.dumps(name)}")
         expected = pictures.read_picture(file)
-        assert np.abs(shown(browser).astype(int) - expected).max() <= levels, f"{name}, after {before}"
+        assert np.abs(shown(browser).astype(int) - expected).max() <= levels, (
+            f"{name}, after {before}"
+        )
     settled(browser)
     y = browser.execute_script("return Array.from(result.y)")
     assert np.abs(y - net.predict_proba(expected[None])[0]).max() < 1e-3
@@ -262,7 +292,9 @@ def test_erasing_and_drawing_change_bars_and_map(browser, pages, images):
     canvas = browser.find_element("id", "picture")
     actions = webdriver.ActionChains(browser, duration=20)
     step = canvas.rect["width"] / 32
-    actions.move_to_element_with_offset(canvas, -5 * step, 0).click_and_hold().move_by_offset(10 * step, 0).perform()
+    actions.move_to_element_with_offset(canvas, -5 * step, 0).click_and_hold().move_by_offset(
+        10 * step, 0
+    ).perform()
     while_down = screen(browser)
     assert while_down[0] != bars and while_down[1] != drawn, "bars and map change while one looks"
     actions.release().perform()
@@ -283,7 +315,7 @@ def test_erasing_and_drawing_change_bars_and_map(browser, pages, images):
 
 
 def test_all_works_by_keyboard(browser, pages, images):
-    _, path = pages("standardized")
+    _, path = pages("pixels")
     opened(browser, path)
     keys = webdriver.Keys
 
@@ -292,7 +324,9 @@ def test_all_works_by_keyboard(browser, pages, images):
         settled(browser)
 
     def focused():
-        return browser.execute_script("return document.activeElement.id || document.activeElement.className")
+        return browser.execute_script(
+            "return document.activeElement.id || document.activeElement.className"
+        )
 
     def tab_to(place):
         for _ in range(20):
@@ -307,7 +341,9 @@ def test_all_works_by_keyboard(browser, pages, images):
     tab_to("picture")
     before = screen(browser)
     press(keys.ARROW_LEFT, " ", keys.ARROW_UP)
-    webdriver.ActionChains(browser, duration=0).key_down(keys.SHIFT).send_keys(*[keys.ARROW_UP] * 4).perform()
+    webdriver.ActionChains(browser, duration=0).key_down(keys.SHIFT).send_keys(
+        *[keys.ARROW_UP] * 4
+    ).perform()
     webdriver.ActionChains(browser, duration=0).key_up(keys.SHIFT).perform()
     assert screen(browser) != before
     changed = (shown(browser) != images[1]).reshape(3, 32, 32).any(axis=0)
@@ -318,28 +354,39 @@ def test_all_works_by_keyboard(browser, pages, images):
     press(keys.TAB, keys.TAB)
     chosen = browser.find_element("css selector", ".bar[aria-pressed=true]")
     name = browser.find_element("class name", "chosen").text
-    assert chosen == browser.switch_to.active_element and chosen.text.startswith(name) and name != likeliest
+    assert (
+        chosen == browser.switch_to.active_element
+        and chosen.text.startswith(name)
+        and name != likeliest
+    )
     assert len(browser.find_elements("class name", "bar")) == 10 < len(MANY)
     press(keys.ESCAPE)
     assert browser.find_element("class name", "chosen").text == likeliest
     last = browser.find_elements("class name", "bar")[9]
     webdriver.ActionChains(browser, duration=0).move_to_element(last).perform()
     settled(browser)
-    assert last.text.startswith(browser.find_element("class name", "chosen").text), "the class under the pointer"
+    assert last.text.startswith(browser.find_element("class name", "chosen").text), (
+        "the class under the pointer"
+    )
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["whitened", "standardized", "whole whitened"])
+@pytest.mark.parametrize("kind", ["whitened", "pixels", "whole whitened"])
 def test_layout_fits_and_each_picture_has_text(kind, width, browser, pages):
     _, path = pages(kind)
     opened(browser, path, width)
-    longest = "kept = names.reduce((most, name, c) => (name.length > names[most].length ? c : most), 0)"
+    longest = (
+        "kept = names.reduce((most, name, c) => (name.length > names[most].length ? c : most), 0)"
+    )
     browser.execute_script(f"{longest}; showClasses();")
     wide = "return [document.documentElement.scrollWidth, innerWidth]"
     needed, there = browser.execute_script(wide)
     assert needed <= there == width
     pair = [browser.find_element("id", name).rect for name in ("picture", "map")]
-    assert pair[0]["y"] == pair[1]["y"] and pair[0]["width"] == pair[1]["width"] == pair[0]["height"] >= 160
+    assert (
+        pair[0]["y"] == pair[1]["y"]
+        and pair[0]["width"] == pair[1]["width"] == pair[0]["height"] >= 160
+    )
     beyond = """const clipped = (e) => getComputedStyle(e.parentElement).overflowX === "hidden";
         return Array.from(document.querySelectorAll("body *:not(.unseen)")).filter((e) => e.getClientRects().length &&
         !clipped(e) && e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML)"""
@@ -349,5 +396,8 @@ def test_layout_fits_and_each_picture_has_text(kind, width, browser, pages):
     assert browser.execute_script(silent) == []
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
     assert " ms here" in browser.find_element("id", "time").text
-    assert {each.tag_name for each in browser.find_elements("css selector", "#bars *")} == {"button", "span"}
+    assert {each.tag_name for each in browser.find_elements("css selector", "#bars *")} == {
+        "button",
+        "span",
+    }
     until(browser, "document.getElementById('said').textContent.includes('Evidence for')")

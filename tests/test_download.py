@@ -43,7 +43,14 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self, body):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.body, self.ranges, self.shift, self.cuts, self.codes, self.seen = body, True, 0, [], [], []
+        self.body, self.ranges, self.shift, self.cuts, self.codes, self.seen = (
+            body,
+            True,
+            0,
+            [],
+            [],
+            [],
+        )
         self.url = f"http://127.0.0.1:{self.server_port}/cifar.tar.gz"
 
 
@@ -57,7 +64,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = server.body[begin:]
         self.send_response(206 if begin else 200)
         if begin:
-            self.send_header("Content-Range", f"bytes {begin + server.shift}-{len(server.body) - 1}/{len(server.body)}")
+            self.send_header(
+                "Content-Range",
+                f"bytes {begin + server.shift}-{len(server.body) - 1}/{len(server.body)}",
+            )
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: server.cuts.pop(0) if server.cuts else None])
@@ -194,7 +204,9 @@ def test_wrong_checksum_never_falls_back(server, home):
 @pytest.mark.parametrize(("code", "requests"), [(404, 1), (403, 1), (500, 3)])
 def test_http_errors(fetch, server, tmp_path, code, requests):
     server.codes = [code] * 9
-    assert f"--data-url {server.url}: cannot be fetched (the server answers {code}" in message(fetch)
+    assert f"--data-url {server.url}: cannot be fetched (the server answers {code}" in message(
+        fetch
+    )
     assert len(server.seen) == requests
     assert left(tmp_path) == []
 
@@ -290,7 +302,8 @@ def test_processes_that_start_at_once(server, tmp_path):
     ]
     with contextlib.ExitStack() as stack:
         processes = [
-            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True)) for _ in range(3)
+            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            for _ in range(3)
         ]
         printed = {process.communicate(timeout=60)[0] for process in processes}
         assert [process.returncode for process in processes] == [0, 0, 0]
@@ -388,7 +401,9 @@ def redirect_in_circles(connection, stop):
 
 
 def redirect_to_a_file(connection, stop):
-    connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n")
+    connection.sendall(
+        b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -408,11 +423,15 @@ def redirect_to_a_file(connection, stop):
         (redirect_to_a_file, "cannot be fetched (the server answers 302"),
     ],
 )
-def test_servers_that_are_slow_or_endless_are_given_up(raw_server, tmp_path, monkeypatch, talk, fault):
+def test_servers_that_are_slow_or_endless_are_given_up(
+    raw_server, tmp_path, monkeypatch, talk, fault
+):
     monkeypatch.setattr(download, "MINUTE", 0.5)
     start = time.monotonic()
     url = raw_server(talk)
-    text = message(cifar10.load, "cifar10", tmp_path / "new" / "images", url=url, md5="0" * 32, make=True)
+    text = message(
+        cifar10.load, "cifar10", tmp_path / "new" / "images", url=url, md5="0" * 32, make=True
+    )
     assert any(part in text for part in fault.split("|")), text
     assert time.monotonic() - start < 15
     left = os.listdir(tmp_path / "new")
@@ -441,7 +460,15 @@ def test_a_slow_download_is_resumed(fetch, server, monkeypatch, tmp_path):
 def header(name, size, kind=b"0"):
     """A tar header whose size is written in base 256, as GNU tar writes large ones."""
     fields = name.encode().ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2
-    fields += b"\x80" + size.to_bytes(11, "big") + b"00000000000\0" + b" " * 8 + kind + bytes(100) + b"ustar  \0"
+    fields += (
+        b"\x80"
+        + size.to_bytes(11, "big")
+        + b"00000000000\0"
+        + b" " * 8
+        + kind
+        + bytes(100)
+        + b"ustar  \0"
+    )
     fields = fields.ljust(512, b"\0")
     return fields[:148] + b"%06o\0 " % sum(fields) + fields[156:]
 

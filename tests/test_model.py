@@ -5,7 +5,7 @@ import itertools
 import model
 from model import SGD, Network
 from support import threads
-from support.window import Window
+from support.network.window import Window
 
 import numpy as np
 import pytest
@@ -25,11 +25,11 @@ def batch(m, seed=2):
 
 
 def make_window(size=32, stride=1, regions=1, dims=None, mirror=False):
-    """A window with a random map to `dims` numbers, or with dims = 0 a factor for each pixel. mirror: two thirds of the
+    """A window with a random map to `dims` numbers. mirror: two thirds of the
     columns are even, and units stand at their places mirrored, too."""
     mean, P = normal(3 * size**2, seed=1), None
     if dims is not None:
-        P = normal(3 * size**2, dims, seed=2) / size if dims else np.abs(mean) + 0.5
+        P = normal(3 * size**2, dims, seed=2) / size
     if mirror:
         flip = Window(size).flip
         mean, sign = mean + mean[flip], np.where(np.arange(dims) < dims // 3, -1, 1)
@@ -39,7 +39,12 @@ def make_window(size=32, stride=1, regions=1, dims=None, mirror=False):
 
 def make(window=None, hidden_size=7, dtype=np.float64, **options):
     """A small network, its biases and BN's arrays away from the values they start with."""
-    network = Network(hidden_size, window, dtype=dtype, **{"seed": 1, "dropout": 0.0, "batchnorm": False} | options)
+    network = Network(
+        hidden_size,
+        window,
+        dtype=dtype,
+        **{"seed": 1, "dropout": 0.0, "batchnorm": False} | options,
+    )
     rng = np.random.default_rng(3)
     for name, array in network.weights.items():
         if name not in ("W1", "W2"):
@@ -80,13 +85,18 @@ def test_linear(ones):
 
 def test_mirror():
     window, W, b = make_window(24, 8, 1, dims=7, mirror=True), normal(7, 3), normal(1, 3, seed=1)
-    images, dz = batch(2)[0], normal(2 * 2 * window.places, 3, seed=3)
+    images, dz = batch(2)[0], normal(2 * 2 * window.positions, 3, seed=3)
     mirrored = images.reshape(2, 3, 32, 32)[..., ::-1].reshape(2, 3072)
-    X, its_mirror = (model.see(each, window, np.float64) for each in (images, mirrored))
+    X, its_mirror = (model.layer_input(each, window, np.float64) for each in (images, mirrored))
     z, cache = model.mirror_forward(X, W, b, window)
-    z, expected = z.reshape(2, 2, 2, 2, 3), (X[:, :7] @ W + b).reshape(2, 2, 2, 3)  # places in rows and columns
+    z, expected = (
+        z.reshape(2, 2, 2, 2, 3),
+        (X[:, :7] @ W + b).reshape(2, 2, 2, 3),
+    )  # places in rows and columns
     np.testing.assert_allclose(z[:, 0], expected, rtol=1e-12, atol=1e-12)
-    expected = (its_mirror[:, :7] @ W + b).reshape(2, 2, 2, 3)[:, :, ::-1]  # a place of the mirror image is opposite
+    expected = (its_mirror[:, :7] @ W + b).reshape(2, 2, 2, 3)[
+        :, :, ::-1
+    ]  # a place of the mirror image is opposite
     np.testing.assert_allclose(z[:, 1], expected, rtol=1e-12, atol=1e-12)
     dW, db = model.mirror_backward(dz, cache)
     assert error(dW, numeric(lambda W: model.mirror_forward(X, W, b, window)[0], W, dz)) < TOLERANCE
@@ -94,7 +104,12 @@ def test_mirror():
 
 
 def test_batchnorm_in_training():
-    z, gamma, beta, dout = normal(6, 3), normal(1, 3, seed=1), normal(1, 3, seed=2), normal(6, 3, seed=3)
+    z, gamma, beta, dout = (
+        normal(6, 3),
+        normal(1, 3, seed=1),
+        normal(1, 3, seed=2),
+        normal(6, 3, seed=3),
+    )
     mean, var = normal(1, 3, seed=4), normal(1, 3, seed=5) ** 2
     running = mean.copy(), var.copy()
     out, cache = model.batchnorm_forward(z.copy(), gamma, beta, *running, train=True)
@@ -108,7 +123,9 @@ def test_batchnorm_in_training():
         def forward(x, i=i):
             arguments = [z, gamma, beta]
             arguments[i] = x
-            return model.batchnorm_forward(arguments[0].copy(), *arguments[1:], *running, train=True)[0]
+            return model.batchnorm_forward(
+                arguments[0].copy(), *arguments[1:], *running, train=True
+            )[0]
 
         assert error(gradient, numeric(forward, x, dout)) < TOLERANCE
 
@@ -117,7 +134,9 @@ def test_batchnorm_in_inference():
     z, (gamma, beta, mean, var) = normal(6, 3), normal(4, 1, 3, seed=1) ** 2
     running = mean.copy(), var.copy()
     out, _ = model.batchnorm_forward(z.copy(), gamma, beta, *running, train=False)
-    np.testing.assert_allclose(out, gamma * (z - mean) / np.sqrt(var + model.BN_EPS) + beta, rtol=1e-12)
+    np.testing.assert_allclose(
+        out, gamma * (z - mean) / np.sqrt(var + model.BN_EPS) + beta, rtol=1e-12
+    )
     assert np.array_equal(running, (mean, var))
 
 
@@ -129,7 +148,9 @@ def test_relu(cap):
     assert np.array_equal(a1, np.minimum(np.maximum(z, 0), cap or np.inf))
     assert cap == 0 or 0 < (a1 == cap).sum() < (a1 > 0).sum()
     found = model.relu_backward(dout.copy(), cache)
-    assert error(found, numeric(lambda z: model.relu_forward(z.copy(), cap)[0], z, dout)) < TOLERANCE
+    assert (
+        error(found, numeric(lambda z: model.relu_forward(z.copy(), cap)[0], z, dout)) < TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("cap", [0, 0.625])
@@ -143,13 +164,21 @@ def test_relu_hides_no_number_that_is_not_finite(cap):
 @pytest.mark.parametrize(("stride", "regions"), [(8, 1), (8, 2), (8, 3), (12, 3), (24, 1)])
 def test_pool(stride, regions, mirror):
     window = Window(8, stride, regions, mirror=mirror)
-    rows = window.places * (1 + mirror)
+    rows = window.positions * (1 + mirror)
     a1, ds = normal(2 * rows, 3), normal(2, window.q, 3, seed=1)
     s, cache = model.pool_forward(a1, window)
     for image, region in np.ndindex(2, window.q):
-        places = np.flatnonzero(window.region == region) + image * rows
-        np.testing.assert_allclose(s[image, region], a1[places].mean(axis=0), rtol=1e-6)  # share is float32
-    assert error(model.pool_backward(ds, cache), numeric(lambda a: model.pool_forward(a, window)[0], a1, ds)) < 1e-7
+        places = np.flatnonzero(window.region_of_row == region) + image * rows
+        np.testing.assert_allclose(
+            s[image, region], a1[places].mean(axis=0), rtol=1e-6
+        )  # share is float32
+    assert (
+        error(
+            model.pool_backward(ds, cache),
+            numeric(lambda a: model.pool_forward(a, window)[0], a1, ds),
+        )
+        < 1e-7
+    )
 
 
 def test_pooling_one_place_copies_nothing():
@@ -165,7 +194,10 @@ def test_dropout():
     out, cache = model.dropout_forward(s.copy(), keep, 0.25)
     assert np.array_equal(out, s * keep[:, None] * (1 / 0.75))  # the same units at all places
     found = model.dropout_backward(ds.copy(), cache)
-    assert error(found, numeric(lambda s: model.dropout_forward(s.copy(), keep, 0.25)[0], s, ds)) < TOLERANCE
+    assert (
+        error(found, numeric(lambda s: model.dropout_forward(s.copy(), keep, 0.25)[0], s, ds))
+        < TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
@@ -178,7 +210,13 @@ def test_cross_entropy(smoothing):
     np.testing.assert_allclose(model.log_softmax(z2), np.log(softmax), rtol=1e-12)
     found = model.cross_entropy_backward(6, cache)
     np.testing.assert_allclose(found, (softmax - y) / 6, rtol=1e-12, atol=1e-15)
-    assert error(found, numeric(lambda z: model.cross_entropy_forward(z, labels, smoothing)[0], z2, 1 / 6)) < TOLERANCE
+    assert (
+        error(
+            found,
+            numeric(lambda z: model.cross_entropy_forward(z, labels, smoothing)[0], z2, 1 / 6),
+        )
+        < TOLERANCE
+    )
 
 
 def test_cross_entropy_of_extreme_logits_is_finite():
@@ -219,7 +257,9 @@ def check_gradients(network, m, smoothing, monkeypatch):
     for name, gradient in gradients.items():
         weights, gradient, pairs = network.weights[name], gradient[:], []
         assert gradient.shape == weights.shape
-        candidates = np.argsort(-np.abs(gradient), axis=None).tolist()  # a few of the largest, a few by chance
+        candidates = np.argsort(
+            -np.abs(gradient), axis=None
+        ).tolist()  # a few of the largest, a few by chance
         while candidates and len(pairs) < 6:
             flat = candidates.pop(0 if len(pairs) < 3 else rng.integers(len(candidates)))
             index = np.unravel_index(flat, weights.shape)
@@ -232,7 +272,9 @@ def check_gradients(network, m, smoothing, monkeypatch):
             if here == there:
                 pairs.append(((above - below) / (2 * STEP), gradient[index]))
         expected, found = np.array(pairs).T
-        if name == "b1" and network.batchnorm:  # BN takes away what b1 adds: both are 0 up to rounding
+        if (
+            name == "b1" and network.batchnorm
+        ):  # BN takes away what b1 adds: both are 0 up to rounding
             assert np.abs(found - expected).max() < 1e-9
         else:
             assert error(found, expected) < TOLERANCE, name
@@ -243,21 +285,40 @@ NETWORKS = {
     "whole, BN, dropout": {"batchnorm": True, "dropout": 0.5},
     "whole, whitened": {"dims": 20},
     "whole, whitened, BN, dropout": {"dims": 20, "batchnorm": True, "dropout": 0.25},
-    "whole, standardized": {"dims": 0},
     "windows": {"size": 8, "stride": 8},
     "windows, whitened": {"size": 8, "stride": 8, "dims": 9},
-    "windows, standardized": {"size": 8, "stride": 8, "dims": 0},
     "windows, 2x2 regions": {"size": 8, "stride": 8, "dims": 9, "regions": 2},
     "windows, 3x3 regions": {"size": 8, "stride": 6, "dims": 9, "regions": 3},
     "windows, BN": {"size": 8, "stride": 8, "dims": 9, "regions": 2, "batchnorm": True},
     "windows, dropout": {"size": 8, "stride": 8, "dims": 9, "regions": 3, "dropout": 0.5},
-    "windows, BN, dropout": {"size": 8, "stride": 8, "regions": 3, "batchnorm": True, "dropout": 0.5},
+    "windows, BN, dropout": {
+        "size": 8,
+        "stride": 8,
+        "regions": 3,
+        "batchnorm": True,
+        "dropout": 0.5,
+    },
     "windows, mirrored": {"size": 8, "stride": 8, "dims": 9, "regions": 2, "mirror": True},
     "windows, mirrored, BN, dropout": {
-        **{"size": 8, "stride": 6, "dims": 9, "regions": 3, "mirror": True, "batchnorm": True, "dropout": 0.5}
+        **{
+            "size": 8,
+            "stride": 6,
+            "dims": 9,
+            "regions": 3,
+            "mirror": True,
+            "batchnorm": True,
+            "dropout": 0.5,
+        }
     },
     "whole, BN, capped": {"batchnorm": True, "cap": 0.5},
-    "windows, mirrored, capped": {"size": 8, "stride": 8, "dims": 9, "regions": 2, "mirror": True, "cap": 0.2},
+    "windows, mirrored, capped": {
+        "size": 8,
+        "stride": 8,
+        "dims": 9,
+        "regions": 2,
+        "mirror": True,
+        "cap": 0.2,
+    },
     "overlapping windows": {"size": 24, "stride": 4, "dims": 30, "regions": 3},
     "two classes": {"size": 16, "stride": 16, "classes": 2},
     "a hundred classes": {"size": 16, "stride": 16, "classes": 100, "dropout": 0.5},
@@ -268,7 +329,11 @@ NETWORKS = {
 def test_gradients_agree_with_central_differences(kind, monkeypatch):
     options = dict(NETWORKS[kind])
     window = make_window(
-        **{name: options.pop(name) for name in ("size", "stride", "regions", "dims", "mirror") if name in options}
+        **{
+            name: options.pop(name)
+            for name in ("size", "stride", "regions", "dims", "mirror")
+            if name in options
+        }
     )
     monkeypatch.setattr(threads, "UNIT_BLOCK", 3)
     monkeypatch.setattr(threads, "WINDOW_UNIT_BLOCK", 3)
@@ -285,7 +350,9 @@ def test_gradients_of_a_single_image(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "window", [Window(), make_window(16, 16, 2, dims=6), make_window(16, 16, 2, dims=6, mirror=True)], ids=str
+    "window",
+    [Window(), make_window(16, 16, 2, dims=6), make_window(16, 16, 2, dims=6, mirror=True)],
+    ids=str,
 )
 def test_how_a_batch_is_cut_changes_nothing_but_rounding(window, monkeypatch):
     images, labels = batch(20)
@@ -295,8 +362,13 @@ def test_how_a_batch_is_cut_changes_nothing_but_rounding(window, monkeypatch):
         monkeypatch.setattr(threads, "LANES", lanes)
         monkeypatch.setattr(threads, "UNIT_BLOCK", units)
         monkeypatch.setattr(threads, "WINDOW_UNIT_BLOCK", units)
-        losses, right, gradients = make(window, dropout=0.5).gradients(images, labels, np.random.default_rng(5))
-        found.append({name: gradient[:] for name, gradient in gradients.items()} | {"losses": losses, "right": right})
+        losses, right, gradients = make(window, dropout=0.5).gradients(
+            images, labels, np.random.default_rng(5)
+        )
+        found.append(
+            {name: gradient[:] for name, gradient in gradients.items()}
+            | {"losses": losses, "right": right}
+        )
     for other in found[1:]:
         for name in other:
             np.testing.assert_allclose(other[name], found[0][name], rtol=1e-9, atol=1e-12)
@@ -317,7 +389,14 @@ def test_a_loss_that_is_not_finite_leaves_all_weights_as_they_were(batchnorm):
 
 
 def test_a_step_of_sgd():
-    sgd = SGD(0.1, momentum=0.9, lambda_reg=0.02, bn_lr_scale=3, output_lr_scale=0.5, hidden_lambda_scale=0.25)
+    sgd = SGD(
+        0.1,
+        momentum=0.9,
+        lambda_reg=0.02,
+        bn_lr_scale=3,
+        output_lr_scale=0.5,
+        hidden_lambda_scale=0.25,
+    )
     rates = {"W1": 0.1, "b1": 0.1, "W2": 0.05, "b2": 0.05, "gamma1": 0.3, "beta1": 0.3}
     for name, rate in rates.items():
         w, v, gradient = normal(3, 4), normal(3, 4, seed=1), normal(3, 4, seed=2)
@@ -344,8 +423,12 @@ def test_a_training_step_is_sgd_on_the_gradients(window, monkeypatch):
             rate = 0.3 if name in ("gamma1", "beta1") else 0.1
             velocity[name] = 0.8 * velocity[name] - rate * (gradient[:] + decay * weights[name])
             weights[name] += velocity[name]
-            np.testing.assert_allclose(network.weights[name], weights[name], rtol=1e-9, atol=1e-12, err_msg=name)
-            np.testing.assert_allclose(network.velocity[name], velocity[name], rtol=1e-9, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(
+                network.weights[name], weights[name], rtol=1e-9, atol=1e-12, err_msg=name
+            )
+            np.testing.assert_allclose(
+                network.velocity[name], velocity[name], rtol=1e-9, atol=1e-12, err_msg=name
+            )
 
 
 class Masks:
@@ -369,7 +452,9 @@ def test_twenty_steps_are_those_of_the_reports_equations(monkeypatch):
     rng = np.random.default_rng(0)
     for _ in range(20):
         X, labels, mask = rng.random((m, 3072)), rng.integers(0, 10, m), rng.random((m, 16)) > p
-        loss, right = network.train_batch(X, labels, SGD(lr, mu, decay, bn_lr_scale=2.0), Masks(mask))
+        loss, right = network.train_batch(
+            X, labels, SGD(lr, mu, decay, bn_lr_scale=2.0), Masks(mask)
+        )
 
         z1 = X @ w["W1"] + w["b1"]  # (1)
         mean, var = z1.mean(axis=0), z1.var(axis=0)
@@ -397,20 +482,30 @@ def test_twenty_steps_are_those_of_the_reports_equations(monkeypatch):
     for name, array in network.weights.items():
         assert error(array, w[name]) < 1e-12, name
     X, _ = batch(5)
-    z1_hat = w["gamma1"] * (X @ w["W1"] + w["b1"] - w["running_mean1"]) / np.sqrt(w["running_var1"] + 1e-5) + w["beta1"]
+    z1_hat = (
+        w["gamma1"]
+        * (X @ w["W1"] + w["b1"] - w["running_mean1"])
+        / np.sqrt(w["running_var1"] + 1e-5)
+        + w["beta1"]
+    )
     assert error(network.logits(X), np.maximum(z1_hat, 0) @ w["W2"] + w["b2"]) < 1e-12
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
 def test_standardize_is_sgd_on_the_standardised_network(batchnorm):
     network, (images, labels) = make(make_window(8, 8, 2, dims=9), batchnorm=batchnorm), batch(12)
-    network.standardize(images)
-    pooled = model.pool_forward(network.hidden(images).reshape(-1, 7), network.window)[0].reshape(12, -1)
+    network.precondition(images)
+    pooled = model.pool_forward(network.hidden(images).reshape(-1, 7), network.window)[0].reshape(
+        12, -1
+    )
     variance = pooled.var(axis=0)
     mean, std = pooled.mean(axis=0), np.sqrt(variance + 1e-3 * variance.mean())
-    np.testing.assert_allclose(network.standard, [mean, std], rtol=1e-9)
+    np.testing.assert_allclose(network.preconditioner, [mean, std], rtol=1e-9)
     sgd = SGD(learning_rate=0.05, momentum=0.9, lambda_reg=0.02, output_lr_scale=0.5)
-    V, c = std[:, None] * network.weights["W2"], network.weights["b2"] + mean @ network.weights["W2"]
+    V, c = (
+        std[:, None] * network.weights["W2"],
+        network.weights["b2"] + mean @ network.weights["W2"],
+    )
     vV, vc = np.zeros_like(V), np.zeros_like(c)
     for _ in range(5):
         before = network.copy()
@@ -423,8 +518,12 @@ def test_standardize_is_sgd_on_the_standardised_network(batchnorm):
         V, c = V + vV, c + vc
         network.train_batch(images, labels, sgd)
         np.testing.assert_allclose(network.weights["W2"], V / std[:, None], rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(network.weights["b2"], c - mean @ (V / std[:, None]), rtol=1e-9, atol=1e-12)
-    assert not np.array_equal(network.weights["W1"], make(make_window(8, 8, 2, dims=9)).weights["W1"])
+        np.testing.assert_allclose(
+            network.weights["b2"], c - mean @ (V / std[:, None]), rtol=1e-9, atol=1e-12
+        )
+    assert not np.array_equal(
+        network.weights["W1"], make(make_window(8, 8, 2, dims=9)).weights["W1"]
+    )
 
 
 # ---- Training and prediction ----------------------------------------------------------------------------------------
@@ -448,11 +547,14 @@ def test_batchnorm_follows_the_batches_and_inference_uses_what_it_followed(windo
     w = {name: array.copy() for name, array in network.weights.items()}
     z1 = window.patches(images) @ w["W1"] + w["b1"]
     network.train_batch(images, labels, SGD(learning_rate=0))
-    mean, variance = 0.9 * w["running_mean1"] + 0.1 * z1.mean(axis=0), 0.9 * w["running_var1"] + 0.1 * z1.var(axis=0)
+    mean, variance = (
+        0.9 * w["running_mean1"] + 0.1 * z1.mean(axis=0),
+        0.9 * w["running_var1"] + 0.1 * z1.var(axis=0),
+    )
     np.testing.assert_allclose(network.weights["running_mean1"], mean, rtol=1e-9)
     np.testing.assert_allclose(network.weights["running_var1"], variance, rtol=1e-9)
     a1 = np.maximum((z1 - mean) / np.sqrt(variance + model.BN_EPS) * w["gamma1"] + w["beta1"], 0)
-    a1 = a1.reshape(8, window.places, 7)
+    a1 = a1.reshape(8, window.positions, 7)
     np.testing.assert_allclose(network.hidden(images), a1, rtol=1e-9, atol=1e-12)
     s = (window.R @ a1).reshape(8, -1)
     np.testing.assert_allclose(network.logits(images), s @ w["W2"] + w["b2"], rtol=1e-9)
@@ -463,7 +565,9 @@ def test_inference_leaves_the_network_as_it_was_and_does_not_depend_on_the_batch
     network, (images, labels) = make(window, batchnorm=True, dropout=0.5), batch(30)
     before = {name: array.copy() for name, array in network.weights.items()}
     whole = network.logits(images)
-    np.testing.assert_allclose(np.concatenate([network.logits(images[:1]), network.logits(images[1:])]), whole)
+    np.testing.assert_allclose(
+        np.concatenate([network.logits(images[:1]), network.logits(images[1:])]), whole
+    )
     loss, accuracy = network.evaluate(images, labels)
     assert loss == pytest.approx(model.cross_entropy_forward(whole, labels)[0].mean())
     assert accuracy == (whole.argmax(axis=1) == labels).mean()
@@ -486,13 +590,17 @@ def test_dropout_drops_its_share(p, drawn):
     def watched(images, train, keep):
         kept.append(keep.mean())
         z2, cache = forward(images, train, keep)
-        np.testing.assert_allclose(np.unique(cache[2]), [0, 1 / (1 - drawn)])  # the mask / (1 - p) of (6)
+        np.testing.assert_allclose(
+            np.unique(cache[2]), [0, 1 / (1 - drawn)]
+        )  # the mask / (1 - p) of (6)
         return z2, cache
 
     network.forward = watched
     for _ in range(10):
         network.gradients(images, labels)
-    assert np.mean(kept) == pytest.approx(1 - drawn, abs=4 * np.sqrt(drawn * (1 - drawn) / (640 * 400)))
+    assert np.mean(kept) == pytest.approx(
+        1 - drawn, abs=4 * np.sqrt(drawn * (1 - drawn) / (640 * 400))
+    )
 
 
 def test_the_expectation_of_the_logits_with_dropout_is_their_value_without():
@@ -525,9 +633,14 @@ def test_the_network_learns_a_batch_by_heart(batchnorm):
 def test_arrays_have_the_reports_names_and_shapes():
     shapes = {name: array.shape for name, array in Network(9).weights.items()}
     expected = {"W1": (3072, 9), "b1": (1, 9), "W2": (9, 10), "b2": (1, 10)}
-    assert shapes == expected | dict.fromkeys(("gamma1", "beta1", "running_mean1", "running_var1"), (1, 9))
+    assert shapes == expected | dict.fromkeys(
+        ("gamma1", "beta1", "running_mean1", "running_var1"), (1, 9)
+    )
     assert set(Network(9).velocity) == {"W1", "b1", "W2", "b2", "gamma1", "beta1"}
-    shapes = {name: array.shape for name, array in make(make_window(8, 4, 3, dims=20), classes=4).weights.items()}
+    shapes = {
+        name: array.shape
+        for name, array in make(make_window(8, 4, 3, dims=20), classes=4).weights.items()
+    }
     assert shapes == {"W1": (20, 7), "b1": (1, 7), "W2": (9 * 7, 4), "b2": (1, 4)}
     W1, W2 = Network(100).weights["W1"], Network(300, classes=100).weights["W2"]
     assert W1.std() == pytest.approx(np.sqrt(2 / 3072), rel=0.01)
@@ -535,9 +648,15 @@ def test_arrays_have_the_reports_names_and_shapes():
 
 
 def test_networks_say_what_they_are():
-    assert str(Network(9)) == "3072 -> 9 units -> 10; batch normalisation, dropout 0.5, 27,775 parameters"
+    assert (
+        str(Network(9))
+        == "3072 -> 9 units -> 10; batch normalisation, dropout 0.5, 27,775 parameters"
+    )
     text = repr(make(make_window(8, 8, 2, dims=20), classes=3))
-    assert text == "3072 -> 7 units at 16 places (8x8 windows in steps of 8, 2x2 regions) -> 3; 234 parameters"
+    assert (
+        text
+        == "3072 -> 7 units at 16 places (8x8 windows in steps of 8, 2x2 regions) -> 3; 234 parameters"
+    )
 
 
 def test_a_copy_is_another_network():

@@ -15,13 +15,17 @@ import time
 import zipfile
 import zlib
 
-from support import npz
+from support import files, locks, npz
 
 import numpy as np
 import pytest
 from conftest import ROOT, in_little_memory, line_of
 
-ARRAYS = {"W1": np.arange(12, dtype=np.float32).reshape(3, 4), "b1": np.zeros((1, 4), np.float16), "n": np.arange(3)}
+ARRAYS = {
+    "W1": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "b1": np.zeros((1, 4), np.float16),
+    "n": np.arange(3),
+}
 NAME = "a.npz"
 
 
@@ -37,7 +41,7 @@ def refused(content=None, path=NAME):
         with open(path, "wb") as file:
             file.write(content)
     start = time.process_time()
-    with pytest.raises(npz.FileError) as caught:
+    with pytest.raises(files.FileError) as caught:
         npz.read_npz(path)
     assert time.process_time() - start < 2
     return line_of(caught, path, ";")
@@ -55,7 +59,13 @@ def archive(members, compression=zipfile.ZIP_STORED):
 def npy(header, data=b"", version=1):
     """An .npy file with this header, a dict or text."""
     text = header if isinstance(header, bytes) else repr(header).encode()
-    return b"\x93NUMPY" + bytes([version, 0]) + struct.pack("<H" if version == 1 else "<I", len(text)) + text + data
+    return (
+        b"\x93NUMPY"
+        + bytes([version, 0])
+        + struct.pack("<H" if version == 1 else "<I", len(text))
+        + text
+        + data
+    )
 
 
 def header(descr="<f4", shape=(1,), fortran=False):
@@ -100,7 +110,9 @@ def test_numpys_own_files_are_read(write):
 @pytest.mark.parametrize("version", [1, 2, 3])
 def test_all_versions_of_headers_are_read(version):
     with open(NAME, "wb") as file:
-        file.write(archive({"x.npy": npy(header(shape=(2,)), np.float32([1, 2]).tobytes(), version)}))
+        file.write(
+            archive({"x.npy": npy(header(shape=(2,)), np.float32([1, 2]).tobytes(), version)})
+        )
     assert npz.read_npz(NAME)[0]["x"].tolist() == [1, 2]
 
 
@@ -127,8 +139,14 @@ def test_all_versions_of_headers_are_read(version):
         ({"x.npy": npy(b"x" * 60_000)}, "a header of 60,000 bytes"),
         ({"x.npy": npy(header(), version=2)[:8] + b"\xff" * 8}, "a header of 4,294,967,295 bytes"),
         ({"x.npy": npy(b"\x1b[31m\xff")}, "describes no array of numbers: ?[31m"),
-        ({"x.npy": npy(header(shape=(1,)), np.float32(np.nan).tobytes())}, "entries in x.npy that are not finite"),
-        ({"x.npy": npy(header(shape=(1,)), np.float32(np.inf).tobytes())}, "entries in x.npy that are not finite"),
+        (
+            {"x.npy": npy(header(shape=(1,)), np.float32(np.nan).tobytes())},
+            "entries in x.npy that are not finite",
+        ),
+        (
+            {"x.npy": npy(header(shape=(1,)), np.float32(np.inf).tobytes())},
+            "entries in x.npy that are not finite",
+        ),
         ({"readme.txt": b"text"}, "holds 'readme.txt', which is no array"),
         ({"folder/": b""}, "holds 'folder/'"),
         ({"a/x.npy": b""}, "holds 'a/x.npy'"),
@@ -136,7 +154,10 @@ def test_all_versions_of_headers_are_read(version):
         ({"y" * 60_000 + ".npy": b""}, "which is no array"),
         ({f"{i}.npy": b"" for i in range(1001)}, "has 1,001 members"),
         ({"meta.npy": npy(header("<f4"), b"1234")}, "has an array 'meta' that is no text"),
-        ({"meta.npy": npy(header("<U1", ()), b"\xff\xff\x7f\x7f")}, "'meta' that is no Unicode text"),
+        (
+            {"meta.npy": npy(header("<U1", ()), b"\xff\xff\x7f\x7f")},
+            "'meta' that is no Unicode text",
+        ),
         ({"meta.npy": npy(header("<U1", ()), b"\0\xd8\0\0")}, "'meta' that is no Unicode text"),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:25],
@@ -185,7 +206,7 @@ def test_damaged_files_are_one_line():
                 file.write(content)
             try:
                 npz.read_npz(NAME)
-            except npz.FileError as error:
+            except files.FileError as error:
                 assert str(error).startswith("a.npz: ")
                 assert str(error).isprintable()
                 assert len(str(error)) <= 300
@@ -193,7 +214,9 @@ def test_damaged_files_are_one_line():
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
 def test_only_regular_files_are_read():
-    assert refused(path="none.npz").startswith("none.npz: no such checkpoint; 'python train.py' writes one")
+    assert refused(path="none.npz").startswith(
+        "none.npz: no such checkpoint; 'python train.py' writes one"
+    )
     os.mkdir("folder")
     assert "is a folder" in refused(path="folder")
     os.mkfifo("fifo")
@@ -206,7 +229,7 @@ def test_only_regular_files_are_read():
         file.truncate(npz.MAX_BYTES * 2)
     assert "is larger than" in refused(path="large")
     for name in ("a\0b", "a\ud800b"):
-        with pytest.raises(npz.FileError, match=r"a\?b: "):
+        with pytest.raises(files.FileError, match=r"a\?b: "):
             npz.read_npz(name)
 
 
@@ -222,7 +245,9 @@ def deflated(name, unpacked, claimed=None):
     fields = struct.pack("<HHHHHIIIHH", 20, 0, 8, 0, 0, 0, len(packed), size, len(name), 0)
     local = b"PK\3\4" + fields + name + packed
     entry = b"PK\1\2" + struct.pack("<H", 20) + fields + struct.pack("<HHHII", 0, 0, 0, 0, 0) + name
-    return local + entry + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(entry), len(local), 0)
+    return (
+        local + entry + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, len(entry), len(local), 0)
+    )
 
 
 def test_bombs_take_little_memory():
@@ -233,10 +258,16 @@ def test_bombs_take_little_memory():
         "deflate that says more": deflated(b"x.npy", 1 << 20, 4 << 29),
         "bzip2": archive({"x.npy": npy_of_4_gb}, zipfile.ZIP_BZIP2),
         "shape": archive({"x.npy": npy_of_4_gb}, zipfile.ZIP_DEFLATED),
-        "text": archive({"meta.npy": npy(header(f"<U{1 << 23}", ()), bytes(1 << 25))}, zipfile.ZIP_DEFLATED),
+        "text": archive(
+            {"meta.npy": npy(header(f"<U{1 << 23}", ()), bytes(1 << 25))}, zipfile.ZIP_DEFLATED
+        ),
         "directory": b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, 1 << 30, 0, 0),
         "lists": archive(
-            {"meta.npy": npy(header("<U2000000", ()), ("[[]" + ",[]" * 666_665 + "]]").encode("utf-32-le"))}
+            {
+                "meta.npy": npy(
+                    header("<U2000000", ()), ("[[]" + ",[]" * 666_665 + "]]").encode("utf-32-le")
+                )
+            }
         ),
     }
     bombs["twice bzip2"] = bz2.compress(bombs["bzip2"])
@@ -254,7 +285,7 @@ import glob
 for path in sorted(glob.glob("*.npz") + ["big/sparse.npz"]):
     try:
         npz.read_npz(path)
-    except npz.FileError as error:
+    except files.FileError as error:
         assert len(str(error)) <= 300, error
     else:
         raise AssertionError(path)
@@ -267,14 +298,17 @@ print("refused")
 
 def test_reading_takes_the_arrays_memory_once():
     np.savez(NAME, a=np.ones(100 << 17), b=np.ones(50 << 17))  # 150 MB
-    assert in_little_memory("print(npz.read_npz('a.npz')[0]['a'].sum())", megabytes=190) == f"{100 << 17}.0"
+    assert (
+        in_little_memory("print(npz.read_npz('a.npz')[0]['a'].sum())", megabytes=190)
+        == f"{100 << 17}.0"
+    )
 
 
 # ---- Whole files ----------------------------------------------------------------------------------------------------
 
 
 def write(path, content=b"new"):
-    with npz.write_whole(path) as file:
+    with files.write_whole(path) as file:
         file.write(content)
 
 
@@ -286,7 +320,7 @@ def read(path):
 def test_a_file_is_replaced_as_a_whole():
     write("new/folder/x")
     assert read("new/folder/x") == b"new"
-    with pytest.raises(KeyboardInterrupt), npz.write_whole("new/folder/x") as file:
+    with pytest.raises(KeyboardInterrupt), files.write_whole("new/folder/x") as file:
         file.write(b"half")
         raise KeyboardInterrupt
     assert read("new/folder/x") == b"new"
@@ -360,39 +394,48 @@ def test_long_names_are_written():
 
 
 def test_what_could_not_be_read_is_not_written():
-    with pytest.raises(npz.FileError, match="can't be written"):
+    with pytest.raises(files.FileError, match="can't be written"):
         npz.write_npz(NAME, {}, {"a": float("nan")})
-    with pytest.raises(npz.FileError, match=r"would have 8\.0 GB"):
+    with pytest.raises(files.FileError, match=r"would have 8\.0 GB"):
         npz.write_npz(NAME, {"x": np.broadcast_to(np.float64(0), 1 << 30)})
     assert os.listdir() == []
 
 
 def python(code, **options):
-    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from support import npz\n"
+    start = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from support import files, locks, npz\n"
+    )
     return subprocess.Popen(
-        [sys.executable, "-c", start + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        [sys.executable, "-c", start + code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
     )
 
 
 def test_only_leftovers_of_ended_processes_are_deleted():
     code = """
-with npz.write_whole(sys.argv[-1]) as file:
+with files.write_whole(sys.argv[-1]) as file:
     print("ready", flush=True)
     sys.stdin.read()
 """
-    living, killed = (python(code.replace("sys.argv[-1]", repr(name)), stdin=subprocess.PIPE) for name in ("x", "x"))
+    living, killed = (
+        python(code.replace("sys.argv[-1]", repr(name)), stdin=subprocess.PIPE)
+        for name in ("x", "x")
+    )
     assert [process.stdout.readline() for process in (living, killed)] == ["ready\n"] * 2
     killed.kill()
     killed.communicate()
     write(".y.otherhost.1.0.tmp")
     assert len(os.listdir()) == 3
-    npz.remove_leftovers("x")
+    files.remove_leftovers("x")
     found = os.listdir()
     assert len(found) == 2
     assert any(f".{living.pid}." in name for name in found)
     write("x")
     assert len(os.listdir()) == 3
-    npz.remove_leftovers(".")
+    files.remove_leftovers(".")
     living.communicate("")
     assert living.returncode == 0
     assert sorted(os.listdir()) == [".y.otherhost.1.0.tmp", "x"]
@@ -401,7 +444,7 @@ with npz.write_whole(sys.argv[-1]) as file:
 def test_processes_that_write_one_file_at_once():
     code = """
 for i in range(50):
-    with npz.write_whole("x") as file:
+    with files.write_whole("x") as file:
         file.write(bytes([i]) * 100_000)
 """
     processes = [python(code) for _ in range(3)]
@@ -413,7 +456,7 @@ for i in range(50):
 # ---- Locks ----------------------------------------------------------------------------------------------------------
 
 HOLD = """
-with npz.locked("x.npz", "a training"):
+with locks.locked("x.npz", "a training"):
     print("ready", flush=True)
     sys.stdin.read()
 """
@@ -422,11 +465,17 @@ with npz.locked("x.npz", "a training"):
 def test_who_holds_a_lock_is_named():
     holder = python(HOLD, stdin=subprocess.PIPE)
     assert holder.stdout.readline() == "ready\n"
-    with pytest.raises(npz.FileError) as caught, npz.locked("x.npz", "a test"):
+    with pytest.raises(files.FileError) as caught, locks.locked("x.npz", "a test"):
         pass
-    text = line_of(caught, "x.npz: in use by a training, process ", f"process {holder.pid} on ", " since 20", ";")
+    text = line_of(
+        caught,
+        "x.npz: in use by a training, process ",
+        f"process {holder.pid} on ",
+        " since 20",
+        ";",
+    )
     assert "stop it" in text
-    with npz.locked("y.npz", "a test"):
+    with locks.locked("y.npz", "a test"):
         pass
     waiting = python(HOLD.replace('training"', 'second one", wait=True'), stdin=subprocess.PIPE)
     assert waiting.stderr.readline().startswith("waiting for a training, process ")
@@ -436,41 +485,45 @@ def test_who_holds_a_lock_is_named():
     waiting.kill()
     waiting.communicate()
     assert os.listdir() == ["x.npz.lock"]  # left by the kill
-    held = pytest.raises(npz.FileError, match="a test, process")
-    with npz.locked("x.npz", "a test"), held, npz.locked("x.npz", "another"):
+    held = pytest.raises(files.FileError, match="a test, process")
+    with locks.locked("x.npz", "a test"), held, locks.locked("x.npz", "another"):
         pass
     assert os.listdir() == []
 
 
 def test_a_holder_can_be_asked_for():
-    assert npz.holder("x.npz") is None
-    with npz.locked("x.npz", "a test"):
-        assert npz.holder("x.npz").startswith(f"a test, process {os.getpid()} on ")
+    assert locks.holder("x.npz") is None
+    with locks.locked("x.npz", "a test"):
+        assert locks.holder("x.npz").startswith(f"a test, process {os.getpid()} on ")
     with open("x.npz.lock", "w") as file:  # left by a kill
         file.write("a test, process 1")
-    assert npz.holder("x.npz") is None
-    with npz.locked("x.npz", "another"):
+    assert locks.holder("x.npz") is None
+    with locks.locked("x.npz", "another"):
         pass
 
 
 def test_links_are_locked_as_what_they_name():
     os.symlink("x.npz", "link")
-    with npz.locked("x.npz", "a test"), pytest.raises(npz.FileError), npz.locked("link", "another"):
+    with (
+        locks.locked("x.npz", "a test"),
+        pytest.raises(files.FileError),
+        locks.locked("link", "another"),
+    ):
         pass
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
 def test_a_fifo_is_not_locked():
     os.mkfifo("fifo")
-    with npz.locked("fifo", "a test"), npz.locked("fifo", "another"):
+    with locks.locked("fifo", "a test"), locks.locked("fifo", "another"):
         assert os.listdir() == ["fifo"]
 
 
 def test_a_lock_file_is_not_trusted():
-    with npz.locked("x.npz", "a test"):
+    with locks.locked("x.npz", "a test"):
         with open("x.npz.lock", "wb") as file:
             file.write(b"\x1b]0;" + b"y" * 10_000 + b"\xff\0\n")
-        with pytest.raises(npz.FileError) as caught, npz.locked("x.npz", "another"):
+        with pytest.raises(files.FileError) as caught, locks.locked("x.npz", "another"):
             pass
         line_of(caught, "in use by ?]0;yyy")
 
@@ -479,7 +532,7 @@ def test_one_at_a_time():
     code = """
 import os, time
 for _ in range(20):
-    with npz.locked("x", "a test", wait=True):
+    with locks.locked("x", "a test", wait=True):
         os.mkdir("inside")
         time.sleep(0.001)
         os.rmdir("inside")
@@ -492,12 +545,12 @@ for _ in range(20):
 
 
 def test_json_objects_of_other_files():
-    assert npz.parse_object(json.dumps({"a": 1})) == {"a": 1}
+    assert files.parse_object(json.dumps({"a": 1})) == {"a": 1}
     for text in ("", "[]", "[" * 10**5, '{"a": Infinity}'):
-        with pytest.raises(npz.Fault):
-            npz.parse_object(text)
+        with pytest.raises(files.Fault):
+            files.parse_object(text)
     with open("x.json", "wb") as file:
         file.write(b"{}" + b" " * 1000)
-    assert npz.parse_object(npz.read_file("x.json", 1002).decode()) == {}
-    with pytest.raises(npz.Fault, match="larger than 1,001 bytes"):
-        npz.read_file("x.json", 1001)
+    assert files.parse_object(files.read_file("x.json", 1002).decode()) == {}
+    with pytest.raises(files.Fault, match="larger than 1,001 bytes"):
+        files.read_file("x.json", 1001)

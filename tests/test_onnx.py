@@ -6,10 +6,10 @@ import sys
 import model
 import test
 from data.synthetic import synthetic
-from support import onnx_export
 from support.cli import UserError
+from support.network import onnx_export
+from support.network.window import Window
 from support.threads import Threads
-from support.window import Window
 
 import numpy as np
 import pytest
@@ -37,14 +37,13 @@ def run(content: bytes, images):
 WHOLE, PATCHES = Window(), Window(8, 2, 3)  # 13 places in a row, in regions of 4, 5 and 4
 ARCHITECTURES = {
     "the report's": (WHOLE, None, True),
-    "whole, standardized": (WHOLE, "standardize", False),
     "whole, mapped": (
         Window(mean=np.full(3072, 0.4), P=np.random.default_rng(1).normal(0, 0.1, (3072, 40))),
         None,
         True,
     ),
     "windows, whitened": (PATCHES, "whiten", False),
-    "windows with BN": (Window(6, 2, 1), "standardize", True),
+    "windows with BN": (Window(6, 2, 1), None, True),
     "windows apart": (Window(16, 16, 2), None, False),
     "folded": (Window(8, 4, 3), "whiten", False),
     "mirrored": (Window(8, 4, 3, mirror=True), "whiten", True),
@@ -55,11 +54,11 @@ ARCHITECTURES = {
 def test_onnxruntime_gives_the_networks_logits(images, name):
     X, y = images
     window, preprocess, batchnorm = ARCHITECTURES[name]
-    if preprocess == "standardize":
-        window = window.standardizing(X)
-    elif preprocess:
+    if preprocess:
         window = window.whitening(X[:200], 40, 0.1, Threads())
-    network = model.Network(20, window, classes=7, batchnorm=batchnorm, cap=0.5 if name == "mirrored" else 0)
+    network = model.Network(
+        20, window, classes=7, batchnorm=batchnorm, cap=0.5 if name == "mirrored" else 0
+    )
     for rows in np.split(np.arange(200), 4):
         network.train_batch(X[rows], y[rows], model.SGD(0.02))
     network = network.fold_mirror() if name == "folded" else network
@@ -73,7 +72,11 @@ def test_onnxruntime_gives_the_networks_logits(images, name):
 
 
 def test_regions_are_pooled_by_their_own_numbers_of_places():
-    assert np.bincount(PATCHES.region).reshape(3, 3).tolist() == [[16, 20, 16], [20, 25, 20], [16, 20, 16]]
+    assert np.bincount(PATCHES.region_of_row).reshape(3, 3).tolist() == [
+        [16, 20, 16],
+        [20, 25, 20],
+        [16, 20, 16],
+    ]
 
 
 def test_the_command_writes_a_file_with_the_class_names(capsys, tmp_path, synthetic_dir, data):
@@ -81,7 +84,9 @@ def test_the_command_writes_a_file_with_the_class_names(capsys, tmp_path, synthe
     network = model.Network(12, Window(8, 4, 3), batchnorm=False)
     network.save(path)
     out = tmp_path / "new" / "net.onnx"
-    code, shown, _ = called(test.main, capsys, path, "--data-dir", synthetic_dir, "--export", out, "--threads", 1)
+    code, shown, _ = called(
+        test.main, capsys, path, "--data-dir", synthetic_dir, "--export", out, "--threads", 1
+    )
     assert code == 0 and shown.endswith(f"the network as ONNX in {out}\n")
     read = onnx.load(out)
     assert json.loads(read.metadata_props[0].value) == list(data.class_names)
@@ -96,8 +101,12 @@ def test_without_onnx_one_line_says_how_to_get_it_before_anything_is_tested(
     monkeypatch.setitem(sys.modules, "onnx", None)
     model.Network(4).save(tmp_path / "net.npz")
     out = tmp_path / "net.onnx"
-    code, shown, err = called(test.main, capsys, tmp_path / "net.npz", "--data-dir", synthetic_dir, "--export", out)
-    assert code == 2 and err.count("\n") == 1 and "pip install onnx" in err and "accuracy" not in shown
+    code, shown, err = called(
+        test.main, capsys, tmp_path / "net.npz", "--data-dir", synthetic_dir, "--export", out
+    )
+    assert (
+        code == 2 and err.count("\n") == 1 and "pip install onnx" in err and "accuracy" not in shown
+    )
     assert not out.exists()
 
 

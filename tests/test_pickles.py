@@ -44,13 +44,19 @@ def test_every_protocol_loads(folder, layout):
     batches = {file: batch(file, n=3 + i) for i, file in enumerate(cifar10.FILES[:6])}
     for file, content in batches.items():
         if isinstance(layout, str):
-            (folder / file).write_bytes((py2_batch if layout == "python 2" else py2_text_batch)(content))
+            (folder / file).write_bytes(
+                (py2_batch if layout == "python 2" else py2_text_batch)(content)
+            )
         else:
             dump(folder / file, content, layout)
     data = cifar10.load(data_dir=folder)
     train = [batches[file] for file in cifar10.TRAIN]
-    assert np.array_equal(data.train_images, np.concatenate([content[b"data"] for content in train]))
-    assert np.array_equal(data.train_labels, np.concatenate([content[b"labels"] for content in train]))
+    assert np.array_equal(
+        data.train_images, np.concatenate([content[b"data"] for content in train])
+    )
+    assert np.array_equal(
+        data.train_labels, np.concatenate([content[b"labels"] for content in train])
+    )
     assert np.array_equal(data.test_images, batches["test_batch"][b"data"])
     assert data.train_images.dtype == np.uint8
     assert data.train_labels.dtype == data.test_labels.dtype == np.int64
@@ -68,7 +74,14 @@ def test_every_protocol_loads(folder, layout):
         lambda c: c | {b"filenames": ["ü", "x" * 70_000, b"", b"y" * 5000]},
         lambda c: {key: c[key] for key in (b"data", b"labels")},
     ],
-    ids=["str keys", "label array", "numpy labels", "fortran order", "other names", "no batch_label"],
+    ids=[
+        "str keys",
+        "label array",
+        "numpy labels",
+        "fortran order",
+        "other names",
+        "no batch_label",
+    ],
 )
 def test_repickled_batches_load_alike(folder, change, protocol):
     plain = cifar10.load(data_dir=folder)
@@ -98,7 +111,20 @@ def test_values_equal_those_of_pickle(tmp_path):
         "ints": [0, 255, 256, 65536, -1, 2**31, -(2**63), 2**100],
         "texts": ["", "ü€", "x" * 300],
         "bytes": [b"", b"\0\xff'\"\n", b"x" * 300],
-        "others": (None, True, False, 1.5, (), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), [], {}, {"a": [{"b": (1,)}]}),
+        "others": (
+            None,
+            True,
+            False,
+            1.5,
+            (),
+            (1,),
+            (1, 2),
+            (1, 2, 3),
+            (1, 2, 3, 4),
+            [],
+            {},
+            {"a": [{"b": (1,)}]},
+        ),
     }
     for protocol in range(6):
         dump(tmp_path / "x", value, protocol)
@@ -108,7 +134,11 @@ def test_values_equal_those_of_pickle(tmp_path):
 def test_a_whole_batch_is_read_in_a_moment(tmp_path):
     n = 10_000
     path = tmp_path / "data_batch_1"
-    dump(path, batch("data_batch_1", n, filenames=[f"a_picture_{i:06d}.png".encode() for i in range(n)]), 3)
+    dump(
+        path,
+        batch("data_batch_1", n, filenames=[f"a_picture_{i:06d}.png".encode() for i in range(n)]),
+        3,
+    )
     cifar10._batch(path, cifar10.CIFAR10, 10)
     start = time.process_time()
     cifar10._batch(path, cifar10.CIFAR10, 10)
@@ -125,7 +155,10 @@ def test_a_whole_batch_is_read_in_a_moment(tmp_path):
         ({"data": images().astype(">i2")}, "has images of dtype >i2, not uint8"),
         ({"data": images().astype(object)}, "holds an array of dtype 'O8'"),
         ({"data": images()[:, :1024]}, "has images of shape (4, 1024), not (rows, 3072)"),
-        ({"data": images().reshape(-1, 3, 32, 32)}, "has images of shape (4, 3, 32, 32), not (rows, 3072)"),
+        (
+            {"data": images().reshape(-1, 3, 32, 32)},
+            "has images of shape (4, 3, 32, 32), not (rows, 3072)",
+        ),
         ({"data": images()[:0], "labels": []}, "has images of shape (0, 3072)"),
         ({"data": images().tolist()}, "has data of type list, not an array"),
         ({"data": np.zeros((4, 3072), "M8[s]")}, "holds an array of dtype 'M8'"),
@@ -140,9 +173,18 @@ def test_a_whole_batch_is_read_in_a_moment(tmp_path):
         ({"labels": np.zeros(4)}, "has a label that is no integer in row 0"),
         ({"labels": None}, "has labels of type NoneType"),
         ({"labels": [1, 2, 3]}, "has 4 images but 3 labels"),
-        ({"batch_label": b"training batch 2 of 5"}, "is swapped: it says that it is 'training batch 2 of 5'"),
-        ({"batch_label": b"testing batch 1 of 1"}, "is swapped: it says that it is 'testing batch 1 of 1'"),
-        ({"batch_label": b"training batch 1 of 5, synthetic"}, "is synthetic, but its batches.meta says otherwise"),
+        (
+            {"batch_label": b"training batch 2 of 5"},
+            "is swapped: it says that it is 'training batch 2 of 5'",
+        ),
+        (
+            {"batch_label": b"testing batch 1 of 1"},
+            "is swapped: it says that it is 'testing batch 1 of 1'",
+        ),
+        (
+            {"batch_label": b"training batch 1 of 5, synthetic"},
+            "is synthetic, but its batches.meta says otherwise",
+        ),
         ({"x" * 6000: 1, "labels": None}, "has labels of type NoneType"),
     ],
 )
@@ -160,7 +202,9 @@ def test_remedy_is_a_command(folder):
     )
 
 
-@pytest.mark.parametrize("label", [b"training batch 0 of 5", b"training batch 17 of 20", b"my own copy", b"\xff"])
+@pytest.mark.parametrize(
+    "label", [b"training batch 0 of 5", b"training batch 17 of 20", b"my own copy", b"\xff"]
+)
 def test_labels_that_do_not_contradict_the_name(folder, label):
     dump(folder / "data_batch_1", batch("data_batch_1", batch_label=label))
     if label == b"\xff":
@@ -209,7 +253,9 @@ def test_truncated_file_is_named(folder, share):
     assert text.startswith("cifar-10-batches-py/data_batch_4: is truncated or empty; ")
 
 
-@pytest.mark.parametrize("content", [b"\x80", b"hello", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b" + bytes(99), bytes(99)])
+@pytest.mark.parametrize(
+    "content", [b"\x80", b"hello", b"\x89PNG\r\n\x1a\n", b"\x1f\x8b" + bytes(99), bytes(99)]
+)
 def test_garbage_is_named(folder, content):
     assert refused(folder, content, "test_batch").startswith("cifar-10-batches-py/test_batch: is ")
 
@@ -232,7 +278,9 @@ def test_what_is_no_regular_file_is_named(folder):
     path.unlink()
     with open(path, "wb") as file:
         file.truncate(pickles.LIMIT + 1)  # sparse: takes no room
-    assert "data_batch_2: is larger than 1,073,741,824 bytes" in refused(folder, file="data_batch_2")
+    assert "data_batch_2: is larger than 1,073,741,824 bytes" in refused(
+        folder, file="data_batch_2"
+    )
 
 
 # ---- Attacks --------------------------------------------------------------------------------------------------------
@@ -269,18 +317,41 @@ def test_no_foreign_global_is_run(folder, tmp_path, name, protocol):
     trace = tmp_path / "trace"
     for content in (batch("data_batch_1") | {b"extra": hostile(trace)[name]}, hostile(trace)[name]):
         text = refused(folder, pickle.dumps(content, protocol))
-        assert re.search(r"data_batch_1: asks for \S+, which no image batch needs, and was not run", text)
+        assert re.search(
+            r"data_batch_1: asks for \S+, which no image batch needs, and was not run", text
+        )
         assert not trace.exists()
 
 
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85U\x01btR"
 DTYPE = b"cnumpy\ndtype\n(U\x02%bK\x00K\x01tR"
 CRAFTED = [
-    (ARRAY + b"(K\x01J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86" + DTYPE % b"u1" + b"\x89U\x01xtb", "shape (2147483647,"),
-    (ARRAY + b"(K\x01J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86" + DTYPE % b"u1" + b"\x89U\x01xtb", "shape (-1, -1)"),
-    (ARRAY + b"(K\x01U\x01bJ\xff\xff\xff\x7f\x86" + DTYPE % b"u1" + b"\x89U\x01xtb", "a shape that is none"),
-    (ARRAY + b"(K\x01(" + b"K\x01" * 4000 + b"t" + DTYPE % b"u1" + b"\x89U\x01xtb", "a shape that is none"),
-    (ARRAY + b"(K\x01(" + b"\x8a\x10" + b"\x7f" * 16 + b"K\x00t" + DTYPE % b"u1" + b"\x89U\x00tb", "shape that is"),
+    (
+        ARRAY + b"(K\x01J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86" + DTYPE % b"u1" + b"\x89U\x01xtb",
+        "shape (2147483647,",
+    ),
+    (
+        ARRAY + b"(K\x01J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86" + DTYPE % b"u1" + b"\x89U\x01xtb",
+        "shape (-1, -1)",
+    ),
+    (
+        ARRAY + b"(K\x01U\x01bJ\xff\xff\xff\x7f\x86" + DTYPE % b"u1" + b"\x89U\x01xtb",
+        "a shape that is none",
+    ),
+    (
+        ARRAY + b"(K\x01(" + b"K\x01" * 4000 + b"t" + DTYPE % b"u1" + b"\x89U\x01xtb",
+        "a shape that is none",
+    ),
+    (
+        ARRAY
+        + b"(K\x01("
+        + b"\x8a\x10"
+        + b"\x7f" * 16
+        + b"K\x00t"
+        + DTYPE % b"u1"
+        + b"\x89U\x00tb",
+        "shape that is",
+    ),
     (ARRAY + b"(K\x01K\x01\x85" + DTYPE % b"O8" + b"\x89]Natb", "dtype 'O8'"),
     (ARRAY + b"(K\x01K\x01\x85" + DTYPE % b"V8" + b"\x89U\x08xxxxxxxxtb", "dtype 'V8'"),
     (ARRAY + b"(K\x01K\x01\x85" + DTYPE % b"i9" + b"\x89U\x09xxxxxxxxxtb", "dtype 'i9'"),
@@ -290,8 +361,14 @@ CRAFTED = [
     (b"cnumpy\nndarray\n(J\xff\xff\xff\x7f\x85tR", "holds a bare numpy.ndarray"),
     (b"cnumpy\nndarray\n", "has data of type Name"),
     (b"cnumpy\ndtype\n(U\x03O,OtR", "holds a bare numpy.dtype"),
-    (b"c_codecs\nencode\n(X\x01\x00\x00\x00xX\x03\x00\x00\x00hextR", "_codecs.encode of something that is not"),
-    (b"c_codecs\nencode\n(K\x01X\x06\x00\x00\x00latin1tR", "_codecs.encode of something that is not"),
+    (
+        b"c_codecs\nencode\n(X\x01\x00\x00\x00xX\x03\x00\x00\x00hextR",
+        "_codecs.encode of something that is not",
+    ),
+    (
+        b"c_codecs\nencode\n(K\x01X\x06\x00\x00\x00latin1tR",
+        "_codecs.encode of something that is not",
+    ),
     (b"c_codecs\nencode\n(N}U\x0c__defaults__U\x01xstb", "sets items of something|sets the state"),
     (b"cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R", "asks for bytes of something"),
     (b"cx\x1b[2J\nsystem\n", "asks for x?[2J.system"),
@@ -336,7 +413,10 @@ BOMBS = {
     "a string of 2^62 bytes": b"\x8e" + struct.pack("<Q", 2**62) + b"x.",
     "a string of -1 bytes": b"T\xff\xff\xff\xffx.",
     "an integer of 2^31 bytes": b"\x8b\xff\xff\xff\x7fx.",
-    "one text, encoded ten thousand times": b"X" + struct.pack("<I", 10**6) + b"x" * 10**6 + b"q\x00"
+    "one text, encoded ten thousand times": b"X"
+    + struct.pack("<I", 10**6)
+    + b"x" * 10**6
+    + b"q\x00"
     b"X\x06\0\0\0latin1q\x01c_codecs\nencode\nq\x02" + b"h\x02h\x00h\x01\x86R" * 10_000 + b".",
     "labels of shape (4e7, 0)": b"}(U\x04data"
     + ARRAY

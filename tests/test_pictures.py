@@ -24,14 +24,23 @@ def save(path, size=(40, 30), mode="RGB", **options):
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     bands = len(Image.new(mode, (1, 1)).getbands())
     pixels = rng.integers(0, 256, (size[1], size[0], bands), np.uint8)
-    picture = Image.fromarray(pixels[..., 0]).convert(mode) if bands == 1 else Image.fromarray(pixels, mode)
+    picture = (
+        Image.fromarray(pixels[..., 0]).convert(mode)
+        if bands == 1
+        else Image.fromarray(pixels, mode)
+    )
     picture.save(path, **options)
     return picture
 
 
 def whole(pixels):
     """read_picture's result for (n, n, 3) uint8 pixels, computed at once."""
-    return np.round(pictures.shrink(np.asarray(pixels, np.float32))).astype(np.uint8).transpose(2, 0, 1).reshape(-1)
+    return (
+        np.round(pictures.shrink(np.asarray(pixels, np.float32)))
+        .astype(np.uint8)
+        .transpose(2, 0, 1)
+        .reshape(-1)
+    )
 
 
 # ---- A picture ------------------------------------------------------------------------------------------------------
@@ -161,7 +170,9 @@ def test_a_folder_becomes_a_data_set(capsys):
     assert len(cifar10.load(data_dir="other").test_labels) in (20, 21)
     code, out, err = make(capsys, "mine", "--out", "same")
     assert (code, "--out same: is there already; " in err) == (2, True)
-    with pytest.raises(cifar10.DataError, match="holds pictures images, not cifar10; leave --dataset out"):
+    with pytest.raises(
+        cifar10.DataError, match="holds pictures images, not cifar10; leave --dataset out"
+    ):
         cifar10.load("cifar10", "same")
 
 
@@ -169,7 +180,9 @@ def test_the_meta_file_says_how_many_images_the_first_batch_has(tmp_path):
     images, labels = np.zeros((10_001, 3072), np.uint8), np.arange(10_001) % 2
     splits = dict.fromkeys(("train", "test"), (images, labels, ["x.png"] * len(labels)))
     pictures._write_splits(tmp_path, ["a", "b"], splits, np.random.default_rng(0))
-    first, meta = (pickle.loads((tmp_path / name).read_bytes()) for name in ("data_batch_1", "batches.meta"))
+    first, meta = (
+        pickle.loads((tmp_path / name).read_bytes()) for name in ("data_batch_1", "batches.meta")
+    )
     assert meta[b"num_cases_per_batch"] == len(first[b"labels"]) == 5001
 
 
@@ -213,7 +226,10 @@ def test_bad_files_are_named_and_left_out(capsys):
         (["cat/0.png", "dog/0.txt"], "mine/dog: holds no picture that can be read"),
         (["cat/0.png", "d\x1b[31mog/0.png"], "holds a class whose name can't be printed, d?[31mog"),
         (["cat/0.png", "dog/0.png"], "--test-share 0.2: leaves no test pictures out of 2"),
-        (["train/cat/0.png", "train/dog/0.png", "test/cat/0.txt", "test/dog/0.txt"], "mine/test/cat: holds no picture"),
+        (
+            ["train/cat/0.png", "train/dog/0.png", "test/cat/0.txt", "test/dog/0.txt"],
+            "mine/test/cat: holds no picture",
+        ),
         ([f"{i}/0.png" for i in range(1001)], "mine: holds 1,001 subfolders"),
     ],
 )

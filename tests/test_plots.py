@@ -1,6 +1,7 @@
 """What figures are computed with: smoothing, pictures of weights, normality, principal components."""
 
-from support import pixels, plots
+from support.figures import style as plots
+from support.network import filters as pixels
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ def test_box_mean_removes_the_grid_of_the_steps():
 def test_a_picture_is_grey_at_zero():
     weights = np.random.default_rng(0).standard_normal(192)
     shown = plots.picture(weights)
-    np.testing.assert_allclose(shown, 0.5 + 0.5 * weights.reshape(3, 8, 8).transpose(1, 2, 0) / np.abs(weights).max())
+    np.testing.assert_allclose(
+        shown, 0.5 + 0.5 * weights.reshape(3, 8, 8).transpose(1, 2, 0) / np.abs(weights).max()
+    )
     assert (plots.picture(np.zeros(3072)) == 0.5).all()
 
 

@@ -16,8 +16,7 @@ import time
 import model
 import train
 from data import cifar10, synthetic
-from support import cli, npz
-from support.checkpoints import kept_epochs
+from support import cli, locks, npz
 from train import Settings
 
 import numpy as np
@@ -45,7 +44,9 @@ def go(capsys, monkeypatch, tmp_path, synthetic_dir):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.setattr(cli, "ROOT", tmp_path)
-    return lambda *args: called(train.main, capsys, "--data-dir", synthetic_dir, "--threads", 1, *args)
+    return lambda *args: called(
+        train.main, capsys, "--data-dir", synthetic_dir, "--threads", 1, *args
+    )
 
 
 @pytest.fixture
@@ -54,8 +55,21 @@ def start(tmp_path, synthetic_dir):
     started = []
 
     def start(*args, **options):
-        command = [sys.executable, ROOT / "train.py", "--data-dir", synthetic_dir, "--threads", 1, *args]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": tmp_path} | options
+        command = [
+            sys.executable,
+            ROOT / "train.py",
+            "--data-dir",
+            synthetic_dir,
+            "--threads",
+            1,
+            *args,
+        ]
+        pipes = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "cwd": tmp_path,
+        } | options
         started.append(subprocess.Popen([str(word) for word in command], **pipes))
         return started[-1]
 
@@ -93,45 +107,35 @@ def test_a_run_in_pieces_ends_in_the_same_bits(kind, data, tmp_path):
     states = [npz.read_npz(tmp_path / f"{name}.state.npz") for name in ("whole", "pieces")]
     assert same(states[0][0], states[1][0])
     assert states[0][1]["state"] == states[1][1]["state"]
-    assert all(run.history[name] == whole.history[name] for name in train.HISTORY if name != "seconds")
+    assert all(
+        run.history[name] == whole.history[name] for name in train.HISTORY if name != "seconds"
+    )
     tables = [table(tmp_path / f"{name}.csv") for name in ("whole", "pieces")]
     assert all(tables[0][name] == tables[1][name] for name in tables[0] if name != "seconds")
 
 
-def test_epochs_are_kept_through_stops_and_go_with_their_run(data, tmp_path, go):
-    settings, output, folder = RUNS["busy"], tmp_path / "net.npz", tmp_path / "net.epochs"
-    options = {"resume": True, "keep_epochs": True, "storage": np.float16}
-    for stop in range(1, 5):
-        path = folder / f"00{stop}.npz"
-        run = train.train(settings, data, output, stop_after=stop, **options)
-        net, info = model.load(path)
-        assert same(net.weights, npz.cast(npz.cast(run.averaged.weights, np.float16), np.float32))
-        assert len(info["history"]["seconds"]) == stop
-        path.unlink()  # as if a kill had come between the state and it
-        train.train(settings, data, output, stop_after=stop, **options)
-        assert same(net.weights, weights(path))
-    assert same(weights(folder / f"00{run.best_epoch}.npz"), weights(output))
-    assert [*kept_epochs(output)] == [1, 2, 3, 4]
-    for ending in ("npz", "csv", "state.npz"):
-        (tmp_path / f"net.{ending}").unlink()
-    flags = ["--output", "net.npz", "--hidden-size", 8, "--epochs", 2]
-    fails(go(*flags), "net.epochs: there is a run already")
-    (folder / "mine.txt").touch()
-    assert go(*flags, "--keep-epochs", "--overwrite")[0] == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["001.npz", "002.npz", "mine.txt"]
-    (folder / "mine.txt").unlink()
-    assert go(*flags, "--overwrite")[0] == 0
-    assert not folder.exists()
-
-
 def test_kills_at_random_moments_change_no_bit(start, tmp_path):
-    flags = ["--hidden-size", 24, "--epochs", 12, "--patience", 0, "--ema", 0.9, "--shift", 2, "--resume"]
+    flags = [
+        "--hidden-size",
+        24,
+        "--epochs",
+        12,
+        "--patience",
+        0,
+        "--ema",
+        0.9,
+        "--shift",
+        2,
+        "--resume",
+    ]
     assert start(*flags, "--output", "whole.npz").wait(60) == 0
     moments, state, output = random.Random(0), tmp_path / "net.state.npz", ("--output", "net.npz")
     for _ in range(4):
         before = state.stat().st_mtime_ns if state.exists() else 0
         process = start(*flags, *output)
-        while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns != before):
+        while process.poll() is None and not (
+            state.exists() and state.stat().st_mtime_ns != before
+        ):
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.1))
         process.kill()
@@ -141,13 +145,25 @@ def test_kills_at_random_moments_change_no_bit(start, tmp_path):
     assert same(weights(tmp_path / "whole.npz"), weights(tmp_path / "net.npz"))
     whole, killed = table(tmp_path / "whole.csv"), table(tmp_path / "net.csv")
     assert all(whole[name] == killed[name] for name in whole if name != "seconds")
-    names = {f"{name}{ending}" for name in ("net", "whole") for ending in (".csv", ".npz", ".state.npz")}
+    names = {
+        f"{name}{ending}" for name in ("net", "whole") for ending in (".csv", ".npz", ".state.npz")
+    }
     assert {path.name for path in tmp_path.iterdir()} == names
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_training_says_how_to_go_on_and_going_on_works(number, code, start, go, tmp_path):
-    flags = ["--output", "net.npz", "--hidden-size", "8", "--lr-decay", "1", "--patience", "0", "--epochs"]
+    flags = [
+        "--output",
+        "net.npz",
+        "--hidden-size",
+        "8",
+        "--lr-decay",
+        "1",
+        "--patience",
+        "0",
+        "--epochs",
+    ]
     process = start(*flags, 5000)
     wait_for(tmp_path / "net.state.npz", process)
     process.send_signal(number)
@@ -155,7 +171,10 @@ def test_a_stopped_training_says_how_to_go_on_and_going_on_works(number, code, s
     assert process.returncode == code
     lines = errors.strip().splitlines()
     assert len(lines) == 1
-    assert f"stopped; go on from the last whole epoch with: python {ROOT}/train.py --data-dir " in lines[0]
+    assert (
+        f"stopped; go on from the last whole epoch with: python {ROOT}/train.py --data-dir "
+        in lines[0]
+    )
     assert lines[0].endswith("--epochs 5000 --resume")
     assert not list(tmp_path.glob(".*"))
     assert not list(tmp_path.glob("*.lock"))
@@ -201,13 +220,18 @@ def test_another_run_is_neither_overwritten_nor_resumed_by_accident(go, tmp_path
     assert go(*SMALL)[0] == 0
     before = (tmp_path / "net.npz").read_bytes()
     fails(go(*SMALL), "net.npz: there is a run already", "--resume", "--overwrite", "--output")
-    fails(go(*SMALL, "--resume", "--seed", 1), "--seed 1 differs from the run in net.state.npz, which has 0")
+    fails(
+        go(*SMALL, "--resume", "--seed", 1),
+        "--seed 1 differs from the run in net.state.npz, which has 0",
+    )
     cosine = (*SMALL, "--output", "cosine.npz", "--schedule", "cosine")
     assert go(*cosine)[0] == 0
     fails(go(*cosine, "--resume", "--epochs", 3), "--epochs 3", "cosine")
     synthetic.write_synthetic(tmp_path / "other", train=100, test=10, seed=5)
     capsys.readouterr()
-    fails(go(*SMALL, "--resume", "--data-dir", "other"), "net.state.npz", "other images", "--data-dir")
+    fails(
+        go(*SMALL, "--resume", "--data-dir", "other"), "net.state.npz", "other images", "--data-dir"
+    )
     assert (tmp_path / "net.npz").read_bytes() == before
     assert go(*SMALL, "--overwrite", "--seed", 1)[0] == 0
     assert model.load(tmp_path / "net.npz")[1]["settings"]["seed"] == 1
@@ -245,7 +269,7 @@ def test_a_refused_setting_leaves_the_old_run(go, tmp_path):
 
 @pytest.mark.parametrize("flag", ["--overwrite", "--resume", "--flip"])
 def test_the_second_training_onto_one_output_says_who_is_there(flag, go, tmp_path):
-    with npz.locked(tmp_path / "net.npz", "a training"):
+    with locks.locked(tmp_path / "net.npz", "a training"):
         fails(go(*SMALL, flag), "net.npz: in use by a training, process", "another place")
     assert go(*SMALL, flag)[0] == 0
 
@@ -260,7 +284,11 @@ def test_two_trainings_at_once_end_as_one(start, tmp_path):
     for code, error in zip(codes, errors, strict=True):
         assert code == 0 or error.startswith("train.py: error: net.npz: in use by a")
         assert len(error.splitlines()) == (code == 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.csv", "net.npz", "net.state.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "net.csv",
+        "net.npz",
+        "net.state.npz",
+    ]
     assert len(table(tmp_path / "net.csv")["epoch"]) == 8
 
 
@@ -366,7 +394,9 @@ DIVERGING = {
 @pytest.mark.parametrize("flags", DIVERGING)
 def test_a_run_that_diverges_ends_in_one_line(flags, go, tmp_path, recwarn):
     result = go(*SMALL, "--hidden-size", 8, "--epochs", 1, *flags.split())
-    fails(result, "loss not finite in epoch 1, ", DIVERGING[flags], "lower it; no weights were saved")
+    fails(
+        result, "loss not finite in epoch 1, ", DIVERGING[flags], "lower it; no weights were saved"
+    )
     assert not (tmp_path / "net.npz").exists()
     assert not recwarn.list
 
@@ -379,12 +409,19 @@ def test_a_run_that_diverges_later_keeps_its_best_weights(go, tmp_path):
     npz.write_npz(tmp_path / "net.state.npz", arrays, info)
     before = (tmp_path / "net.npz").read_bytes()
     blamed = "--output-lr-scale 1 is too high"  # none is above its default, and --bn-lr-scale has no effect
-    fails(go(*flags, "--resume"), "epoch 2, step", blamed, "the best weights until then are in net.npz")
+    fails(
+        go(*flags, "--resume"),
+        "epoch 2, step",
+        blamed,
+        "the best weights until then are in net.npz",
+    )
     assert (tmp_path / "net.npz").read_bytes() == before
 
 
 def test_one_training_image_is_too_few_for_batchnorm(go, monkeypatch):
-    monkeypatch.setattr(cifar10, "split", lambda labels, share, rng: (np.arange(1), np.arange(1, 5)))
+    monkeypatch.setattr(
+        cifar10, "split", lambda labels, share, rng: (np.arange(1), np.arange(1, 5))
+    )
     fails(go(*SMALL), "one training image is too few for --batchnorm")
     assert go(*SMALL, "--no-batchnorm")[0] == 0
 

@@ -4,8 +4,8 @@ import json
 
 import model
 from model import Network
-from support import npz
-from support.window import Window
+from support import files, npz
+from support.network.window import Window
 
 import numpy as np
 import pytest
@@ -16,12 +16,11 @@ ARCHITECTURES = {
     "whole": (Window(), {}),
     "whole, BN, dropout": (Window(), {"batchnorm": True, "dropout": 0.25}),
     "whole, whitened": (make_window(dims=20), {"batchnorm": True}),
-    "whole, standardized": (make_window(dims=0), {}),
     "windows": (Window(8, 8, 2), {"dropout": 0.5}),
     "windows, whitened": (make_window(8, 6, 3, dims=9), {}),
     "windows, mirrored": (make_window(8, 6, 3, dims=9, mirror=True), {}),
     "windows, capped": (make_window(8, 6, 3, dims=9), {"cap": 0.25}),
-    "windows, standardized, BN": (make_window(8, 8, 2, dims=0), {"batchnorm": True}),
+    "windows, BN": (make_window(8, 8, 2, dims=9), {"batchnorm": True}),
     "two classes": (make_window(8, 8, 2, dims=9), {"classes": 2}),
     "a hundred classes": (Window(), {"classes": 100}),
 }
@@ -30,14 +29,28 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 def test_a_checkpoint_comes_back_whole(kind, tmp_path):
     window, options = ARCHITECTURES[kind]
-    network, (images, _), path = make(window, dtype=np.float32, **options), batch(5), tmp_path / "new" / "net.npz"
+    network, (images, _), path = (
+        make(window, dtype=np.float32, **options),
+        batch(5),
+        tmp_path / "new" / "net.npz",
+    )
     network.save(path, {"history": {"val_loss": [1.5]}, "settings": {"seed": 3}})
     again, info = model.load(path, threads=2)
     assert info == {"history": {"val_loss": [1.5]}, "settings": {"seed": 3}}
     assert str(again) == str(network)
-    assert (again.dropout, again.batchnorm, again.classes) == (network.dropout, network.batchnorm, network.classes)
-    assert (again.cap, again.window.mirror, again.threads.count) == (network.cap, network.window.mirror, 2)
-    assert all(np.array_equal(again.weights[name], array) for name, array in network.weights.items())
+    assert (again.dropout, again.batchnorm, again.classes) == (
+        network.dropout,
+        network.batchnorm,
+        network.classes,
+    )
+    assert (again.cap, again.window.mirror, again.threads.count) == (
+        network.cap,
+        network.window.mirror,
+        2,
+    )
+    assert all(
+        np.array_equal(again.weights[name], array) for name, array in network.weights.items()
+    )
     assert np.array_equal(again.logits(images), network.logits(images))
     with np.load(path, allow_pickle=False) as file:
         assert file["W1"].shape == (window.inputs, 7)
@@ -54,7 +67,9 @@ def test_half_precision_halves_the_file_and_refuses_what_it_cannot_hold(tmp_path
     assert (tmp_path / "b.npz").stat().st_size < 0.6 * (tmp_path / "a.npz").stat().st_size
     again, _ = model.load(tmp_path / "b.npz")
     assert again.dtype == np.float32
-    np.testing.assert_allclose(again.predict_proba(images), network.predict_proba(images), atol=0.05)
+    np.testing.assert_allclose(
+        again.predict_proba(images), network.predict_proba(images), atol=0.05
+    )
     network.weights["b2"][0, 0] = 1e6
     with pytest.raises(ValueError, match="too large for float16"):
         network.save(tmp_path / "c.npz", storage=np.float16)
@@ -65,12 +80,17 @@ def test_half_precision_halves_the_file_and_refuses_what_it_cannot_hold(tmp_path
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_a_file_with_only_the_reports_arrays_loads(batchnorm, dtype, tmp_path):
     network, (images, _) = make(batchnorm=batchnorm), batch(5)
-    np.savez(tmp_path / "report.npz", **{name: array.astype(dtype) for name, array in network.plain().items()})
+    np.savez(
+        tmp_path / "report.npz",
+        **{name: array.astype(dtype) for name, array in network.plain().items()},
+    )
     again, info = model.load(tmp_path / "report.npz", dtype=np.float64)
     assert info == {}
     assert again.batchnorm == batchnorm
     tolerance = 1e-12 if dtype == np.float64 else 0.02
-    np.testing.assert_allclose(again.logits(images), network.logits(images), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(
+        again.logits(images), network.logits(images), rtol=tolerance, atol=tolerance
+    )
 
 
 def test_what_plain_writes_is_read_as_the_reports_file(tmp_path):
@@ -88,9 +108,12 @@ def test_a_small_file_holds_no_large_network(tmp_path):
     network.save(tmp_path / "zeros.npz")
     with np.load(tmp_path / "zeros.npz") as file:
         np.savez_compressed(tmp_path / "bomb.npz", **file)
-    with pytest.raises(npz.FileError) as caught:
+    with pytest.raises(files.FileError) as caught:
         model.load(tmp_path / "bomb.npz")
-    line_of(caught, "bomb.npz: has 1,000 units at 1024 places, which no file of its size holds; restore the file")
+    line_of(
+        caught,
+        "bomb.npz: has 1,000 units at 1024 places, which no file of its size holds; restore the file",
+    )
 
 
 # ---- What can happen to a file --------------------------------------------------------------------------------------
@@ -132,7 +155,12 @@ def folder(path):
     path.mkdir()
 
 
-OLD = {"fields": [{"size": 32, "stride": 1, "units": 7, "dims": 0}], "batchnorm": True, "dropout": 0.5, "mirror": False}
+OLD = {
+    "fields": [{"size": 32, "stride": 1, "units": 7, "dims": 0}],
+    "batchnorm": True,
+    "dropout": 0.5,
+    "mirror": False,
+}
 BROKEN = {
     "missing": ("no such checkpoint", lambda path: path.unlink()),
     "folder": ("is a folder", folder),
@@ -140,7 +168,10 @@ BROKEN = {
     "text": ("not a readable .npz", lambda path: path.write_text("W1 = 3")),
     "truncated": ("not a readable .npz", lambda path: path.write_bytes(path.read_bytes()[:-100])),
     "damaged": ("damaged", damage),
-    "pickled": ("no array of numbers", rewrite(lambda a: a.update(W1=np.array([{"a": 1}], dtype=object)))),
+    "pickled": (
+        "no array of numbers",
+        rewrite(lambda a: a.update(W1=np.array([{"a": 1}], dtype=object))),
+    ),
     "no weights": ("has no array W1", lambda path: np.savez(path, a=np.zeros(3))),
     "no W2": ("has no array W2", rewrite(lambda a: a.pop("W2"))),
     "flat W1": ("has no array W1", rewrite(lambda a: a.update(W1=a["W1"].ravel()))),
@@ -153,8 +184,14 @@ BROKEN = {
     "one class": ("1 classes", rewrite(lambda a: a.update(W2=a["W2"][:, :1], b2=a["b2"][:, :1]))),
     "not finite": ("not finite", rewrite(lambda a: a.update(b2=a["b2"] * np.nan))),
     "text array": ("holds text in b2", rewrite(lambda a: a.update(b2=np.array(["a"])))),
-    "variance": ("negative variances", rewrite(lambda a: a.update(running_var1=-a["running_var1"]))),
-    "large": ("too large for float32", rewrite(lambda a: a.update(b2=a["b2"] + np.full(10, 1e300)))),
+    "variance": (
+        "negative variances",
+        rewrite(lambda a: a.update(running_var1=-a["running_var1"])),
+    ),
+    "large": (
+        "too large for float32",
+        rewrite(lambda a: a.update(b2=a["b2"] + np.full(10, 1e300))),
+    ),
     "no JSON": ("no JSON", rewrite(lambda a: a.update(meta=np.array("{")))),
     "deep meta": ("", rewrite(lambda a: a.update(meta=np.array("[" * 10**5)))),
     "a number": ("", meta(lambda info: info["architecture"].update(dropout=10**99))),
@@ -173,8 +210,14 @@ BROKEN = {
     "another name": ("", seen(colour=3)),
     "map twice": ("", seen(mean=3)),
     "mean alone": ("mean and P belong together", rewrite(lambda a: a.update(mean=np.zeros(3072)))),
-    "misfit": ("don't fit patches", rewrite(lambda a: a.update(mean=np.zeros(3), P=np.zeros((3, 2))))),
-    "narrow map": ("which don't fit", rewrite(lambda a: a.update(mean=np.zeros(3072), P=np.zeros((3072, 2))))),
+    "misfit": (
+        "don't fit patches",
+        rewrite(lambda a: a.update(mean=np.zeros(3), P=np.zeros((3, 2)))),
+    ),
+    "narrow map": (
+        "which don't fit",
+        rewrite(lambda a: a.update(mean=np.zeros(3072), P=np.zeros((3072, 2)))),
+    ),
     "empty map": (
         "don't fit",
         rewrite(lambda a: a.update(mean=np.zeros(3072), P=np.zeros((3072, 0)), W1=a["W1"][:0])),
@@ -190,25 +233,29 @@ def test_a_broken_checkpoint_is_one_line_that_names_it(name, tmp_path, monkeypat
     path = tmp_path / "net.npz"
     make(dtype=np.float32, batchnorm=True).save(path)
     spoil(path)
-    with pytest.raises(npz.FileError) as caught:
+    with pytest.raises(files.FileError) as caught:
         model.load(path)
     assert line_of(caught, complaint, ";").startswith("net.npz: ")
     assert not recwarn.list
 
 
 def test_a_checkpoint_of_the_earlier_version_is_refused_in_one_line_that_says_so(tmp_path):
-    arrays = {"field0.W1": np.zeros((169, 64, 100)), "field0.b1": np.zeros((169, 1, 100)), "W2": np.zeros((9, 10))}
+    arrays = {
+        "field0.W1": np.zeros((169, 64, 100)),
+        "field0.b1": np.zeros((169, 1, 100)),
+        "W2": np.zeros((9, 10)),
+    }
     npz.write_npz(tmp_path / "old.npz", arrays, {"architecture": OLD})
-    with pytest.raises(npz.FileError) as caught:
+    with pytest.raises(files.FileError) as caught:
         model.load(tmp_path / "old.npz")
     line_of(caught, "old.npz", "earlier version of this project", "can't be read any more; ")
 
 
 def test_what_a_checkpoint_does_not_say_is_off(tmp_path):
     make(make_window(8, 6, 3, dims=9), dtype=np.float32).save(tmp_path / "net.npz")
-    meta(lambda info: [info["architecture"].pop("cap"), info["architecture"]["window"].pop("mirror")])(
-        tmp_path / "net.npz"
-    )
+    meta(
+        lambda info: [info["architecture"].pop("cap"), info["architecture"]["window"].pop("mirror")]
+    )(tmp_path / "net.npz")
     network, _ = model.load(tmp_path / "net.npz")
     assert (network.cap, network.window.mirror) == (0, False)
 
@@ -230,7 +277,7 @@ def test_a_map_that_does_not_fit_is_refused(tmp_path):
             info = json.loads(str(file["meta"]))
         change(arrays)
         npz.write_npz(tmp_path / "other.npz", arrays, info)
-        with pytest.raises(npz.FileError) as caught:
+        with pytest.raises(files.FileError) as caught:
             model.load(tmp_path / "other.npz")
         line_of(caught, "other.npz: ", ";")
 

@@ -16,7 +16,8 @@ import model
 import search
 import train
 from data import cifar10
-from support import npz, results, workers
+from support import npz
+from support.searching import results, workers
 
 import numpy as np
 import pytest
@@ -29,7 +30,9 @@ def search_py(synthetic_dir):
     """search_py(folder, *flags): the script's CompletedProcess, which has to succeed unless code says otherwise."""
 
     def call(folder, *flags, code=0):
-        done = subprocess.run(command(folder, *flags, data=synthetic_dir), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            command(folder, *flags, data=synthetic_dir), capture_output=True, text=True, timeout=120
+        )
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
         return done
@@ -49,10 +52,17 @@ def idle(synthetic_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(workers, "local_workers", no_workers)
 
     def call(*flags, folder=tmp_path / "out", code=2):
-        ended, out, err = called(search.main, capsys, "--data-dir", synthetic_dir, "--output-dir", folder, *flags)
+        ended, out, err = called(
+            search.main, capsys, "--data-dir", synthetic_dir, "--output-dir", folder, *flags
+        )
         assert ended == code, err
         if code == 2:
-            assert err.count("\n") == 1 and err.endswith("\n") and len(err) <= 301 and err[:-1].isprintable(), err
+            assert (
+                err.count("\n") == 1
+                and err.endswith("\n")
+                and len(err) <= 301
+                and err[:-1].isprintable()
+            ), err
         return err or out
 
     return call
@@ -108,12 +118,21 @@ def test_what_a_search_leaves(alone):
 
     lines = done.stdout.splitlines()
     assert [line[:5] for line in lines[:4]] == [f"[{i}/4]" for i in range(1, 5)]
-    assert f"best trial {table[0]['trial']}: validation accuracy {accuracies[0]:.2%}, test accuracy" in lines[-2]
+    assert (
+        f"best trial {table[0]['trial']}: validation accuracy {accuracies[0]:.2%}, test accuracy"
+        in lines[-2]
+    )
     assert lines[-1].startswith("results in") and str(folder / "results.csv") in lines[-1]
     assert done.stderr == ""  # no bar where it would be noise in a file
     markdown = (folder / "results.md").read_text()
-    assert "| rank | hidden size | learning rate | validation | best epoch | epochs | seconds | status |" in markdown
-    assert f"| 1 | {table[0]['hidden_size']} | {table[0]['learning_rate']} | {accuracies[0]:.2%} |" in markdown
+    assert (
+        "| rank | hidden size | learning rate | validation | best epoch | epochs | seconds | status |"
+        in markdown
+    )
+    assert (
+        f"| 1 | {table[0]['hidden_size']} | {table[0]['learning_rate']} | {accuracies[0]:.2%} |"
+        in markdown
+    )
 
 
 def test_a_trial_is_the_run_of_train_py_that_its_checkpoint_names(alone, run, tmp_path):
@@ -143,11 +162,20 @@ def test_names_and_seeds_are_the_same_on_every_machine():
 def test_the_default_grid_holds_table_1():
     names, _, trials = search.plan(search.parse([]))
     assert names == ["hidden_size", "learning_rate", "lambda_reg"] and len(trials) == 8
-    tried = {(t.settings.hidden_size, t.settings.learning_rate, t.settings.lambda_reg) for t in trials}
-    assert tried >= {(512, 0.005, 0.005), (512, 0.01, 0.01), (1024, 0.005, 0.01), (1024, 0.01, 0.01)}
+    tried = {
+        (t.settings.hidden_size, t.settings.learning_rate, t.settings.lambda_reg) for t in trials
+    }
+    assert tried >= {
+        (512, 0.005, 0.005),
+        (512, 0.01, 0.01),
+        (1024, 0.005, 0.01),
+        (1024, 0.01, 0.01),
+    }
     assert {t.settings.epochs for t in trials} == {100}
     names, _, trials = search.plan(search.parse(["--hidden-size", "64", "--epochs", "3"]))
-    assert names == ["learning_rate", "lambda_reg"] and {t.settings.hidden_size for t in trials} == {64}
+    assert names == ["learning_rate", "lambda_reg"] and {
+        t.settings.hidden_size for t in trials
+    } == {64}
     assert {t.settings.epochs for t in trials} == {3}
     *_, trials = search.plan(search.parse(["--no-flip", "--batchnorm", "--dropout", "0.1", "0.2"]))
     assert {(t.settings.flip, t.settings.batchnorm) for t in trials} == {(False, True)}
@@ -170,7 +198,9 @@ def test_booleans_choices_aliases_and_double_values(search_py, tmp_path):
         1,
     )
     found = sorted((row["batchnorm"], row["schedule"]) for row in rows(tmp_path))
-    assert found == [(bn, schedule) for bn in ("false", "true") for schedule in ("constant", "cosine")]
+    assert found == [
+        (bn, schedule) for bn in ("false", "true") for schedule in ("constant", "cosine")
+    ]
     assert "batchnorm" in done.stdout
     _, info = model.load(tmp_path / "best.npz")
     assert info["settings"]["schedule"] == rows(tmp_path)[0]["schedule"]
@@ -179,9 +209,14 @@ def test_booleans_choices_aliases_and_double_values(search_py, tmp_path):
 def test_repeats_rank_by_the_mean(search_py, tmp_path):
     done = search_py(tmp_path, "--hidden-size", 16, 32, "--epochs", 2, "--repeats", 3, "--jobs", 1)
     table = rows(tmp_path)
-    assert [row["repeat"] for row in table] == ["1", "2", "3"] * 2 and len({row["seed"] for row in table}) == 6
+    assert [row["repeat"] for row in table] == ["1", "2", "3"] * 2 and len(
+        {row["seed"] for row in table}
+    ) == 6
     groups = [[float(row["val_accuracy"]) for row in table[i : i + 3]] for i in (0, 3)]
-    means, spreads = [statistics.fmean(each) for each in groups], [statistics.stdev(each) for each in groups]
+    means, spreads = (
+        [statistics.fmean(each) for each in groups],
+        [statistics.stdev(each) for each in groups],
+    )
     assert means[0] >= means[1]
     for mean, spread in zip(means, spreads, strict=True):
         assert f"{100 * mean:.2f} ± {100 * spread:.2f}%" in done.stdout
@@ -193,11 +228,16 @@ def test_repeats_rank_by_the_mean(search_py, tmp_path):
 def test_report_test_adds_a_column_that_chooses_nothing(copy, alone, idle, synthetic_dir):
     shown = idle(*GRID, "--resume", "--report-test", folder=copy, code=0)
     assert "4 of 4 trials are in" in shown and "[1/4]" not in shown
-    assert "test (not used)" in shown and "not used for the choice" in (copy / "results.md").read_text()
+    assert (
+        "test (not used)" in shown
+        and "not used for the choice" in (copy / "results.md").read_text()
+    )
     data = cifar10.load("synthetic", synthetic_dir)
     for row in rows(copy):
         network, _ = model.load(copy / row["checkpoint"])
-        assert float(row["test_accuracy"]) == network.evaluate(data.test_images, data.test_labels)[1]
+        assert (
+            float(row["test_accuracy"]) == network.evaluate(data.test_images, data.test_labels)[1]
+        )
     assert [row | {"test_accuracy": ""} for row in rows(copy)] == rows(alone[0])
 
 
@@ -205,7 +245,12 @@ def test_a_bar_shows_the_best_so_far(synthetic_dir, tmp_path):
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     terminal, end = pty.openpty()
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    subprocess.run(command(tmp_path, *TINY, data=synthetic_dir), stderr=end, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        command(tmp_path, *TINY, data=synthetic_dir),
+        stderr=end,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
     os.close(end)
     shown = b""
     with contextlib.suppress(OSError):  # Linux's way to say that this was all
@@ -228,9 +273,14 @@ def test_values_without_effect_beside_others_count_once():
 
 def test_what_is_the_same_in_all_trials_is_kept_as_typed_even_where_some_ignore_it():
     for order in ("true false", "false true"):
-        _, shared, trials = search.plan(search.parse(f"--batchnorm {order} --bn-lr-scale 1".split()))
+        _, shared, trials = search.plan(
+            search.parse(f"--batchnorm {order} --bn-lr-scale 1".split())
+        )
         assert shared["bn_lr_scale"] == 1 and "batchnorm" not in shared
-        assert {(t.settings.batchnorm, t.settings.bn_lr_scale) for t in trials} == {(True, 1), (False, 128)}
+        assert {(t.settings.batchnorm, t.settings.bn_lr_scale) for t in trials} == {
+            (True, 1),
+            (False, 128),
+        }
 
 
 @pytest.mark.parametrize("values", ["10 20", "10:20"])
@@ -243,11 +293,15 @@ def test_the_reports_grid_command():
     argv = "--mode grid_search --epochs 5 --use_batchnorm --no-use_dropout --activation relu --save_results"
     *_, trials = search.plan(search.parse(argv.split()))
     assert len(trials) == 8
-    assert {(t.settings.batchnorm, t.settings.dropout, t.settings.epochs) for t in trials} == {(True, 0.0, 5)}
+    assert {(t.settings.batchnorm, t.settings.dropout, t.settings.epochs) for t in trials} == {
+        (True, 0.0, 5)
+    }
 
 
 def test_random_draws_are_in_range_and_log_uniform():
-    argv = "--random 200 --learning-rate 1e-4:1e-1 --hidden-size 4:64 --batchnorm true false --seed {}"
+    argv = (
+        "--random 200 --learning-rate 1e-4:1e-1 --hidden-size 4:64 --batchnorm true false --seed {}"
+    )
     names, _, trials = search.plan(search.parse(argv.format(1).split()))
     assert names == ["hidden_size", "batchnorm", "learning_rate"] and len(trials) == 200
     rates = np.array([t.settings.learning_rate for t in trials])
@@ -282,7 +336,9 @@ def test_halving_stops_the_worse(halved, synthetic_dir, tmp_path):
     assert [(row["status"], row["epochs"]) for row in table[2:]] == [("stopped", "2")] * 2
     assert "rung 1 of 3: 4 of 4 settings, up to epoch 2" in done.stdout
     assert not list(folder.glob("*.state.npz"))
-    histories = [npz.read_npz(folder / row["checkpoint"])[1]["history"]["val_accuracy"] for row in table]
+    histories = [
+        npz.read_npz(folder / row["checkpoint"])[1]["history"]["val_accuracy"] for row in table
+    ]
     assert max(histories[1][:2]) >= max(max(history[:2]) for history in histories[2:])
     data = cifar10.load("synthetic", synthetic_dir)
     trial = search.Trial.of(
@@ -304,7 +360,7 @@ import contextlib, sys
 from concurrent.futures import Future
 sys.path.insert(0, sys.argv[1])
 import search, train
-from support import workers
+from support.searching import workers
 
 save_state, count = train.Run.save_state, 0
 
@@ -329,16 +385,25 @@ print(count)
 
 def test_halving_trains_no_epoch_twice(halved, synthetic_dir, tmp_path):
     _, _, *flags = command(tmp_path, *HALVING, data=synthetic_dir)
-    done = subprocess.run([sys.executable, "-c", COUNTS_EPOCHS, ROOT, *flags], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTS_EPOCHS, ROOT, *flags], capture_output=True, text=True
+    )
     assert rows(tmp_path) == rows(halved[0]), done.stderr
-    assert int(done.stdout.split()[-1]) == sum(int(row["epochs"]) for row in rows(tmp_path)) == 8 + 4 + 2 + 2
+    assert (
+        int(done.stdout.split()[-1])
+        == sum(int(row["epochs"]) for row in rows(tmp_path))
+        == 8 + 4 + 2 + 2
+    )
 
 
 def test_halving_without_epochs_for_it_says_how_many_it_trains_to_the_end(search_py, tmp_path):
     grid = "--hidden-size", 4, 6, "--learning-rate", 0.01, 0.05, "--lambda-reg", 0, 0.01
     done = search_py(tmp_path, *grid, "--epochs", 2, "--halving")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("4 of the 8 settings will be trained to the end") and "--epochs 8 would" in lines[0]
+    assert (
+        lines[0].startswith("4 of the 8 settings will be trained to the end")
+        and "--epochs 8 would" in lines[0]
+    )
     assert lines[1] == "rung 1 of 2: 8 of 8 settings, up to epoch 1"
     assert sorted(row["status"] for row in rows(tmp_path)) == ["ok"] * 4 + ["stopped"] * 4
 
@@ -358,15 +423,32 @@ def test_a_changed_grid_runs_only_what_is_new(copy, alone, search_py, idle):
     done = search_py(copy, *flags, "--resume")
     assert "1 of 4 trials are in" in done.stdout and "[4/4]" in done.stdout
     table = rows(copy)
-    assert len(table) == 4 + 3 and list(table[0])[1:4] == ["hidden_size", "dropout", "learning_rate"]
+    assert len(table) == 4 + 3 and list(table[0])[1:4] == [
+        "hidden_size",
+        "dropout",
+        "learning_rate",
+    ]
     old = {row["trial"]: row for row in table}
     assert all(old[row["trial"]] == row | {"dropout": "0.5"} for row in rows(alone[0]))
-    shown = idle(*GRID, "--resume", folder=copy, code=0)  # the first grid again: the same search, with a setting more
+    shown = idle(
+        *GRID, "--resume", folder=copy, code=0
+    )  # the first grid again: the same search, with a setting more
     assert "4 of 4 trials are in" in shown and rows(copy) == table
 
 
 def test_a_search_grows_by_a_setting_that_some_of_its_trials_ignore(search_py, idle, tmp_path):
-    flags = "--hidden-size", 8, "--epochs", 1, "--threads", 1, "--batchnorm", "true", "false", "--bn-lr-scale"
+    flags = (
+        "--hidden-size",
+        8,
+        "--epochs",
+        1,
+        "--threads",
+        1,
+        "--batchnorm",
+        "true",
+        "false",
+        "--bn-lr-scale",
+    )
     search_py(tmp_path, *flags, 1)
     found = {(row["batchnorm"], row["val_loss"]) for row in rows(tmp_path)}
     search_py(tmp_path, *flags, 1, 2, "--resume")
@@ -386,8 +468,12 @@ def test_a_search_grows_though_a_setting_had_or_has_no_effect(tmp_path):
 
     old = definition("--recipe quick --hidden-size 8 16 --lambda-reg 0")
     new = definition("--recipe quick --hidden-size 8 16 --lambda-reg 0 0.001")
-    assert "hidden_lambda_scale" not in old["settings"] and new["settings"]["hidden_lambda_scale"] == 0
-    assert results.merge(old, new, search.OPTIONS, tmp_path)[0]["settings"]["hidden_lambda_scale"] == 0
+    assert (
+        "hidden_lambda_scale" not in old["settings"] and new["settings"]["hidden_lambda_scale"] == 0
+    )
+    assert (
+        results.merge(old, new, search.OPTIONS, tmp_path)[0]["settings"]["hidden_lambda_scale"] == 0
+    )
 
     old = definition("--batchnorm false true --bn-lr-scale 1")
     new = definition("--batchnorm false --hidden-size 512 1024")
@@ -418,7 +504,11 @@ def test_a_trial_that_diverges_is_a_row(search_py, idle, tmp_path):
 
 def test_all_trials_diverge(search_py, tmp_path):
     error = search_py(tmp_path, *TINY, "--lambda-reg", "1e30", code=2).stderr
-    assert error.count("\n") == 1 and "no trial has left a network" in error and str(tmp_path / "results.csv") in error
+    assert (
+        error.count("\n") == 1
+        and "no trial has left a network" in error
+        and str(tmp_path / "results.csv") in error
+    )
 
 
 def test_a_trial_that_failed_is_tried_again(search_py, tmp_path):
@@ -427,7 +517,11 @@ def test_a_trial_that_failed_is_tried_again(search_py, tmp_path):
     obstacle.mkdir()
     search_py(tmp_path, *TINY, "--jobs", 1)
     good, bad = rows(tmp_path)
-    assert good["status"] == "ok" and bad["status"] == "failed" and "directory" in bad["reason"].lower()
+    assert (
+        good["status"] == "ok"
+        and bad["status"] == "failed"
+        and "directory" in bad["reason"].lower()
+    )
     obstacle.rmdir()
     assert "1 of 2 trials are in" in search_py(tmp_path, *TINY, "--resume").stdout
     assert {row["status"] for row in rows(tmp_path)} == {"ok"} and good in rows(tmp_path)
@@ -438,7 +532,9 @@ def test_a_trial_that_failed_is_tried_again(search_py, tmp_path):
 
 def test_two_dask_workers_make_the_same_table(alone, search_py, tmp_path):
     distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    )
     with cluster:
         done = search_py(tmp_path, *GRID, "--dask", cluster.scheduler_address)
         assert done.stderr == ""
@@ -455,7 +551,10 @@ def test_dask_is_missing(synthetic_dir, tmp_path):
     )
     assert not (tmp_path / "out").exists()
     assert done.returncode == 2
-    assert done.stderr == 'search.py: error: --dask needs Dask; install it with: pip install "dask[distributed]"\n'
+    assert (
+        done.stderr
+        == 'search.py: error: --dask needs Dask; install it with: pip install "dask[distributed]"\n'
+    )
 
 
 def test_no_dask_scheduler(idle):
@@ -483,26 +582,47 @@ def test_no_dask_scheduler(idle):
         ("--learning-rate 1:2:3 --random 3", "'1:2:3' is not a number or LOW:HIGH"),
         ("--learning-rate 1e-4:1e-1", "--learning-rate 0.0001:0.1 is a range: give --random N"),
         ("--learning-rate 1e-4:1e-1 1 --random 3", "--learning-rate 0.0001:0.1 1.0 mixes a range"),
-        ("--hidden-size 4:1000000000000000000000000000 --random 3", "--hidden-size 1000000000000000000000000000 must"),
+        (
+            "--hidden-size 4:1000000000000000000000000000 --random 3",
+            "--hidden-size 1000000000000000000000000000 must",
+        ),
         ("--dropout 0.1:1e27 --random 3", "--dropout 1e+27 must be below"),
         (f"--epochs 1:1{'0' * 400} --random 3", "a range is LOW:HIGH"),
         (f"--epochs {'9' * 5000} 3", "is not a whole number or LOW:HIGH"),
-        ("--hidden-size 4 8 --random 3", "--random 3: the values given make only 2 different settings"),
-        ("--hidden-size 4:6 --random 4", "--random 4: the values given make only 3 different settings"),
+        (
+            "--hidden-size 4 8 --random 3",
+            "--random 3: the values given make only 2 different settings",
+        ),
+        (
+            "--hidden-size 4:6 --random 4",
+            "--random 4: the values given make only 3 different settings",
+        ),
         ("--dropout 0.1:0.10001 --random 9000", "the values given make only 1 different settings"),
         ("--random 0", "argument --random: '0' is no integer from 1"),
-        ("--random 100000", "100,000 settings with --repeats 1: 100,000 trials, and 10,000 is the limit"),
+        (
+            "--random 100000",
+            "100,000 settings with --repeats 1: 100,000 trials, and 10,000 is the limit",
+        ),
         ("--repeats 100000000", "8 settings with --repeats 100,000,000: 800,000,000 trials"),
         ("--jobs 0", "argument --jobs: '0' is no integer from 1"),
-        ("--jobs 9223372036854775808", "argument --jobs: '9223372036854775808' is no integer from 1"),
+        (
+            "--jobs 9223372036854775808",
+            "argument --jobs: '9223372036854775808' is no integer from 1",
+        ),
         ("--threads 0", "argument --threads: '0' is no integer from 1"),
         ("--repeats 0", "argument --repeats: '0' is no integer from 1"),
         ("--seed -1", "argument --seed: '-1' is no integer from 0"),
         ("--eta 3", "--eta 3 does nothing without --halving"),
         ("--eta 1 --halving", "argument --eta: '1' is no integer from 2"),
         ("--halving --epochs 1 2", "--epochs 1 2 must be one value with --halving"),
-        ("--halving --repeats 2 --hidden-size 4 --learning-rate 0.1 --lambda-reg 0", "--halving does nothing with a"),
-        ("--hidden-size 4 --learning-rate 0.1 --lambda-reg 0", "nothing to search: this is a single trial"),
+        (
+            "--halving --repeats 2 --hidden-size 4 --learning-rate 0.1 --lambda-reg 0",
+            "--halving does nothing with a",
+        ),
+        (
+            "--hidden-size 4 --learning-rate 0.1 --lambda-reg 0",
+            "nothing to search: this is a single trial",
+        ),
         ("--dropout 0.2 0.5 --no-use-dropout", "--dropout 0.2 0.5 contradicts --no-use-dropout"),
         ("--validation-share 0.1 0", "validation share 0.0"),
         ("--jobs 2 --dask tcp://127.0.0.1:1", "not allowed with argument"),
@@ -520,7 +640,10 @@ def test_bad_input_is_refused_before_training(flags, message, idle, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("", "results.csv: there is a search already; go on with it by --resume, replace it by --overwrite"),
+        (
+            "",
+            "results.csv: there is a search already; go on with it by --resume, replace it by --overwrite",
+        ),
         ("--resume --epochs 9", "--epochs 9 differs from the search in"),
         ("--resume --batchnorm false", "batchnorm differs from the search in"),
         ("--resume --seed 1", "--seed 1 differs from the search in"),

@@ -6,8 +6,10 @@ from functools import partial
 from pathlib import Path
 
 import visualize
-from support import npz, plots, search_figures
-from support.plots import LeftOut
+from support import locks
+from support.figures import searches as search_figures
+from support.figures import style as plots
+from support.figures.style import LeftOut
 
 import matplotlib
 import pytest
@@ -36,7 +38,9 @@ def results(path, rows):
     lines = []
     for i, (hidden, rate, accuracy, seconds) in enumerate(rows):
         status, reason = ("ok", "") if accuracy else ("diverged", "loss nan")
-        lines.append(f"t{i},{hidden},{rate},0.01,{i % 2},{i},{status},{accuracy},1.2,3,5,{seconds},,x.npz,{reason}")
+        lines.append(
+            f"t{i},{hidden},{rate},0.01,{i % 2},{i},{status},{accuracy},1.2,3,5,{seconds},,x.npz,{reason}"
+        )
     path.write_text("\n".join([CSV, *lines]) + "\n")
     return path
 
@@ -45,23 +49,34 @@ def test_who_is_searching_is_said_in_one_line(capsys, tmp_path):
     (tmp_path / "out").mkdir()
     path = results(tmp_path / "out" / "results.csv", [(512, 0.01, 0.5, 10), (1024, 0.01, 0.6, 20)])
     flags = ("--only", "search-grid", "--dpi", 20, "--out", "figures")
-    with npz.locked(tmp_path / "out", "a search"):
+    with locks.locked(tmp_path / "out", "a search"):
         code, _, error = call(capsys, path, *flags)
     assert code == 0 and error.count("\n") == 1
-    assert error.startswith("out: in use by a search, process ") and "these are its trials until now" in error
+    assert (
+        error.startswith("out: in use by a search, process ")
+        and "these are its trials until now" in error
+    )
     (tmp_path / "out.lock").touch()  # left by a kill
     assert call(capsys, path, *flags)[::2] == (0, "")
 
 
 def test_a_search_is_drawn_over_its_settings_and_against_cost(capsys, tmp_path):
-    rows = [(512, 0.01, 0.5, 10), (512, 0.01, 0.54, 12), (1024, 0.01, 0.6, 20), (1024, 0.005, 0.55, 21)]
+    rows = [
+        (512, 0.01, 0.5, 10),
+        (512, 0.01, 0.54, 12),
+        (1024, 0.01, 0.6, 20),
+        (1024, 0.005, 0.55, 21),
+    ]
     path = results(tmp_path / "results.csv", [*rows, (512, 0.005, "", 3)])
     code, out, _ = call(capsys, path, "--out", "s", "--dpi", 40)
     assert code == 0
     assert out.startswith("2 figures in s; open")
     files = {f"search-{name}.{kind}" for name in ("grid", "cost") for kind in ("png", "txt")}
     assert {file.name for file in Path("s").iterdir()} == {"report.html", *files}
-    assert "<td>t2</td><td>60.00%</td><td>20</td><td>1024</td><td>0.01</td>" in Path("s/report.html").read_text()
+    assert (
+        "<td>t2</td><td>60.00%</td><td>20</td><td>1024</td><td>0.01</td>"
+        in Path("s/report.html").read_text()
+    )
     search = search_figures.read_search(path)
     assert search.settings == ["hidden_size", "learning_rate"]  # lambda_reg has one value
     ax = search_figures.search_grid(search)[0].axes[0]
@@ -78,11 +93,15 @@ def test_a_search_is_drawn_over_its_settings_and_against_cost(capsys, tmp_path):
 
 
 def test_a_search_over_one_or_many_values(tmp_path):
-    one = search_figures.read_search(results(tmp_path / "a.csv", [(64, 0.01, 0.5, 1), (128, 0.01, 0.6, 2)]))
+    one = search_figures.read_search(
+        results(tmp_path / "a.csv", [(64, 0.01, 0.5, 1), (128, 0.01, 0.6, 2)])
+    )
     ax = search_figures.search_grid(one)[0].axes[0]
     assert ax.collections[0].get_offsets().tolist() == [[64, 50], [128, 60]]
     drawn = [(2**i, 10 ** -(1 + i / 4), 0.3 + i / 100, i + 1) for i in range(1, 12)]
-    ax = search_figures.search_grid(search_figures.read_search(results(tmp_path / "b.csv", drawn)))[0].axes[0]
+    ax = search_figures.search_grid(search_figures.read_search(results(tmp_path / "b.csv", drawn)))[
+        0
+    ].axes[0]
     assert ax.get_xscale() == ax.get_yscale() == "log"
     assert len(ax.collections[0].get_offsets()) == 11
     same = search_figures.read_search(results(tmp_path / "c.csv", [(64, 0.01, 0.5, 1)]))
@@ -90,7 +109,19 @@ def test_a_search_over_one_or_many_values(tmp_path):
         search_figures.search_grid(same)
 
 
-STRANGE = ("", "9" * 5000, "inf", "nan", "1e308", "-1", "a$b$", "\u4e2d\u6587", "\x1b[31m", '"x,y"', "1e-300")
+STRANGE = (
+    "",
+    "9" * 5000,
+    "inf",
+    "nan",
+    "1e308",
+    "-1",
+    "a$b$",
+    "\u4e2d\u6587",
+    "\x1b[31m",
+    '"x,y"',
+    "1e-300",
+)
 
 
 def test_strange_values_of_a_search_are_drawn_or_left_out(capsys, tmp_path):
@@ -117,7 +148,10 @@ def test_strange_values_of_a_search_are_drawn_or_left_out(capsys, tmp_path):
         (["empty.csv"], "empty.csv: no trial in it has a validation accuracy yet"),
         (["binary.csv"], "binary.csv: is damaged"),
         (["wide.csv"], "wide.csv: is damaged"),
-        (["good.csv", "--only", "curves"], "--only curves: is no figure of good.csv; there are search-grid, search"),
+        (
+            ["good.csv", "--only", "curves"],
+            "--only curves: is no figure of good.csv; there are search-grid, search",
+        ),
     ],
 )
 def test_errors_are_one_line(capsys, tmp_path, flags, message):

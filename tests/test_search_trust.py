@@ -12,12 +12,24 @@ import time
 from pathlib import Path
 
 import search
-from support import npz, workers
-from support.results import Results
+from support import files, npz
+from support.searching import workers
+from support.searching.results import Results
 
 import pytest
 from conftest import called, line_of
-from searches import GRID, HALVING, LONG, TINY, command, left_in, rows, start, trial_files, wait_until_training
+from searches import (
+    GRID,
+    HALVING,
+    LONG,
+    TINY,
+    command,
+    left_in,
+    rows,
+    start,
+    trial_files,
+    wait_until_training,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs process groups")
 
@@ -30,7 +42,9 @@ def whole(synthetic_dir, tmp_path_factory):
     def run(flags):
         if flags not in folders:
             folders[flags] = tmp_path_factory.mktemp("whole")
-            subprocess.run(command(folders[flags], *flags, data=synthetic_dir), check=True, capture_output=True)
+            subprocess.run(
+                command(folders[flags], *flags, data=synthetic_dir), check=True, capture_output=True
+            )
         return folders[flags]
 
     return run
@@ -52,8 +66,12 @@ def refused(synthetic_dir, monkeypatch, capsys):
     monkeypatch.setattr(workers, "local_workers", no_workers)
 
     def call(folder, *flags):
-        code, _, error = called(search.main, capsys, "--data-dir", synthetic_dir, "--output-dir", folder, *flags)
-        assert code == 2 and error.count("\n") == 1 and len(error) <= 301 and error[:-1].isprintable(), error
+        code, _, error = called(
+            search.main, capsys, "--data-dir", synthetic_dir, "--output-dir", folder, *flags
+        )
+        assert (
+            code == 2 and error.count("\n") == 1 and len(error) <= 301 and error[:-1].isprintable()
+        ), error
         return error
 
     return call
@@ -79,7 +97,9 @@ def test_killed_twice_and_resumed(flags, whole, synthetic_dir, tmp_path):
         process.communicate()
     done = rows(tmp_path) if (tmp_path / "results.csv").exists() else []
     kept = {row["checkpoint"]: (tmp_path / row["checkpoint"]).stat().st_mtime_ns for row in done}
-    subprocess.run(command(tmp_path, *flags, "--resume", data=synthetic_dir), check=True, capture_output=True)
+    subprocess.run(
+        command(tmp_path, *flags, "--resume", data=synthetic_dir), check=True, capture_output=True
+    )
     assert rows(tmp_path) == rows(whole(flags))
     assert all((tmp_path / name).stat().st_mtime_ns == written for name, written in kept.items())
     assert left_in(tmp_path) == left_in(whole(flags))
@@ -127,7 +147,9 @@ def test_a_worker_that_is_killed(whole, synthetic_dir, tmp_path):
         assert process.poll() is None
         time.sleep(0.01)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    worker = next(pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    worker = next(
+        pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
     os.kill(int(worker), signal.SIGKILL)
     _, error = process.communicate(timeout=20)
     assert process.returncode == 2
@@ -144,7 +166,9 @@ def test_workers_end_with_the_search(synthetic_dir, tmp_path):
 
 def test_a_closed_and_a_broken_stdout(synthetic_dir, tmp_path):
     closed = command(tmp_path / "closed", *TINY, "--jobs", 1, data=synthetic_dir)
-    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *closed], stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *closed], stderr=subprocess.PIPE, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "") and len(rows(tmp_path / "closed")) == 2
     full = command(tmp_path / "full", *TINY, "--jobs", 1, data=synthetic_dir)
     with open("/dev/full", "w") as device:
@@ -163,8 +187,12 @@ def test_a_full_disk(size, synthetic_dir, tmp_path):
     process = start(tmp_path / "out", *flags, data=synthetic_dir, preexec_fn=limit)
     out, error = process.communicate(timeout=60)
     assert process.returncode == 2, out
-    assert "File too large" in line(error) or ("no trial has left a network" in error and "File too large" in out)
-    assert not (tmp_path / "out").exists() or not [name for name in left_in(tmp_path / "out") if name.endswith(".tmp")]
+    assert "File too large" in line(error) or (
+        "no trial has left a network" in error and "File too large" in out
+    )
+    assert not (tmp_path / "out").exists() or not [
+        name for name in left_in(tmp_path / "out") if name.endswith(".tmp")
+    ]
 
 
 # ---- Two at once ----------------------------------------------------------------------------------------------------
@@ -176,7 +204,9 @@ def test_a_second_search_says_who_is_there(synthetic_dir, tmp_path, refused):
         wait_until_training(tmp_path / "out", process)
         for flags in (LONG, (*TINY, "--resume"), (*TINY, "--overwrite")):
             error = refused(tmp_path / "out", *flags)
-            assert f"out: in use by a search, process {process.pid} on " in error and "since" in error
+            assert (
+                f"out: in use by a search, process {process.pid} on " in error and "since" in error
+            )
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate()
@@ -204,7 +234,9 @@ def test_a_damaged_search_json_is_one_line(copy, refused):
     assert "a search on other images (cifar10?[2J)" in refused(copy, *GRID, "--resume")
     damages = ["", "{", "[]", "{}", "\udcff", "[" * 100_000, "9" * 5000, "1e999", "null", text[:-9]]
     values = None, 3, [[]], {"a": 1}, "x" * 9000
-    damages += [json.dumps(good | {name: value}) for name in good for value in values if value != good[name]]
+    damages += [
+        json.dumps(good | {name: value}) for name in good for value in values if value != good[name]
+    ]
     for damage in damages:
         path.write_bytes(damage.encode("utf-8", "surrogateescape"))
         assert "search" in refused(copy, *GRID, "--resume")
@@ -219,8 +251,20 @@ def test_a_damaged_table_is_one_line(copy, refused, tmp_path):
     text = table.read_text()
     first, row, *_ = text.splitlines()
     fields = dict(zip(first.split(","), row.split(","), strict=True))
-    damages = ["", "\0", "a,b\n1,2\n", text + "zz,64\n", text + row + "\n", first * 2, '"' + text, "x," * 99_999]
-    damages += [text.replace(first, first.replace("hidden_size", name)) for name in ("learning_rate", "x$", "")]
+    damages = [
+        "",
+        "\0",
+        "a,b\n1,2\n",
+        text + "zz,64\n",
+        text + row + "\n",
+        first * 2,
+        '"' + text,
+        "x," * 99_999,
+    ]
+    damages += [
+        text.replace(first, first.replace("hidden_size", name))
+        for name in ("learning_rate", "x$", "")
+    ]
     values = {
         "trial": ("", "../../x", "ABCDEF0123", "0" * 5000),
         "hidden_size": ("0", "x", "", "9" * 5000, "16:24"),
@@ -255,12 +299,21 @@ def test_a_damaged_history_is_one_line(copy):
     results = Results(copy, [], rows(copy))
     trial = rows(copy)[0]["trial"]
     arrays, info = npz.read_npz(copy / f"{trial}.npz")
-    assert results.history(trial) == {name: info["history"][name] for name in ("val_accuracy", "val_loss")}
-    for history in (None, {}, {"val_accuracy": [], "val_loss": []}, {"val_accuracy": ["x"], "val_loss": [1]}):
+    assert results.history(trial) == {
+        name: info["history"][name] for name in ("val_accuracy", "val_loss")
+    }
+    for history in (
+        None,
+        {},
+        {"val_accuracy": [], "val_loss": []},
+        {"val_accuracy": ["x"], "val_loss": [1]},
+    ):
         npz.write_npz(copy / f"{trial}.npz", arrays, info | {"history": history})
-        with pytest.raises(npz.FileError) as caught:
+        with pytest.raises(files.FileError) as caught:
             results.history(trial)
-        line_of(caught, f"{trial}.npz: ", "delete its row in results.csv, and --resume trains it again")
+        line_of(
+            caught, f"{trial}.npz: ", "delete its row in results.csv, and --resume trains it again"
+        )
 
 
 def test_states_and_locks_that_a_kill_has_left(copy, whole, synthetic_dir):
@@ -268,7 +321,11 @@ def test_states_and_locks_that_a_kill_has_left(copy, whole, synthetic_dir):
     leftovers = [f"{trial}.state.npz", f"{trial}.npz.lock", f"{trial}.lock", ".images.bin"]
     for name in leftovers:
         (copy / name).write_text("")
-    subprocess.run(command(copy, *GRID, "--resume", "--dropout", 0.4, data=synthetic_dir), capture_output=True)
+    subprocess.run(
+        command(copy, *GRID, "--resume", "--dropout", 0.4, data=synthetic_dir), capture_output=True
+    )
     assert left_in(copy) >= trial_files(rows(copy))
-    subprocess.run(command(copy, *GRID, "--resume", data=synthetic_dir), check=True, capture_output=True)
+    subprocess.run(
+        command(copy, *GRID, "--resume", data=synthetic_dir), check=True, capture_output=True
+    )
     assert left_in(copy) == left_in(whole(GRID))

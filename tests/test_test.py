@@ -9,10 +9,10 @@ from dataclasses import replace
 import model
 import test
 from data import synthetic
-from support import metrics as ours
 from support import npz
 from support.checkpoints import default_checkpoint, unfinished
-from support.window import Window
+from support.network import metrics as ours
+from support.network.window import Window
 
 import numpy as np
 import pytest
@@ -31,17 +31,23 @@ def nets(data, tmp_path_factory):
     """A folder with checkpoints: with and without BN, of windows with a map, of mirrored units with a cap, a
     mirror-folded one; and a float64 file with the report's arrays alone."""
     folder = tmp_path_factory.mktemp("nets")
-    described = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
+    described = {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "class_names": list(data.class_names),
+    }
     described["validation_rows"] = list(range(5, 100, 2))
     info = {"data": described, "settings": {"epochs": 1}, "history": {"val_accuracy": [0.1]}}
-    pixel_map = np.full(192, 0.5), np.full(192, 2.0)
+    pixel_map = np.full(192, 0.5), np.diag(np.full(192, 2.0))
     P = np.random.default_rng(0).standard_normal((192, 9)) / 4
     symmetric = pixel_map[0], P + P[Window(8).flip] * np.repeat([-1, 1], [3, 6])
     networks = {
         "bn": model.Network(16),
         "plain": model.Network(16, batchnorm=False, seed=1),
         "windows": model.Network(20, Window(8, 4, 3, *pixel_map), batchnorm=False, dropout=0),
-        "mirrored": model.Network(6, Window(8, 4, 3, *symmetric, mirror=True), batchnorm=False, dropout=0, cap=0.5),
+        "mirrored": model.Network(
+            6, Window(8, 4, 3, *symmetric, mirror=True), batchnorm=False, dropout=0, cap=0.5
+        ),
     }
     for name, network in networks.items():
         for start in range(0, 400, 50):
@@ -50,7 +56,9 @@ def nets(data, tmp_path_factory):
         network.save(folder / f"{name}.npz", info)
     networks["windows"].fold_mirror().save(folder / "folded.npz", info)
     arrays = networks["bn"].plain()
-    np.savez(folder / "report.npz", **{name: array.astype(np.float64) for name, array in arrays.items()})
+    np.savez(
+        folder / "report.npz", **{name: array.astype(np.float64) for name, array in arrays.items()}
+    )
     return folder
 
 
@@ -82,7 +90,9 @@ def log_y_of(seed, n=400):
 
 
 def save_picture(image, path, size=32):
-    Image.fromarray(image.reshape(3, 32, 32).transpose(1, 2, 0)).resize((size, size), Image.NEAREST).save(path)
+    Image.fromarray(image.reshape(3, 32, 32).transpose(1, 2, 0)).resize(
+        (size, size), Image.NEAREST
+    ).save(path)
 
 
 # ---- Figures of merit -----------------------------------------------------------------------------------------------
@@ -94,15 +104,21 @@ def test_measures_are_those_of_scikit_learn(seed):
     m, predictions, every = ours.measure(log_y, labels), log_y.argmax(axis=1), range(10)
     assert m.accuracy == pytest.approx(metrics.accuracy_score(labels, predictions))
     assert m.loss == pytest.approx(metrics.log_loss(labels, np.exp(log_y), labels=every))
-    assert m.top2 == pytest.approx(metrics.top_k_accuracy_score(labels, np.exp(log_y), k=2, labels=every))
+    assert m.top2 == pytest.approx(
+        metrics.top_k_accuracy_score(labels, np.exp(log_y), k=2, labels=every)
+    )
     assert m.confusion == metrics.confusion_matrix(labels, predictions, labels=every).tolist()
-    theirs = metrics.precision_recall_fscore_support(labels, predictions, labels=every, zero_division=0)
+    theirs = metrics.precision_recall_fscore_support(
+        labels, predictions, labels=every, zero_division=0
+    )
     for mine, their in zip((m.precision, m.recall, m.f1, m.support), theirs, strict=True):
         np.testing.assert_allclose(mine, their)
     assert m.precision[4] == 0
 
 
-def test_the_command_agrees_with_scikit_learn_on_the_predictions_that_it_writes(capsys, nets, synthetic_dir, data):
+def test_the_command_agrees_with_scikit_learn_on_the_predictions_that_it_writes(
+    capsys, nets, synthetic_dir, data
+):
     flags = "--data-dir", synthetic_dir, "--json", "new/all.json", "--predictions", "p.csv"
     code, out, err = call(capsys, nets / "bn.npz", *flags)
     assert (code, err) == (0, "")
@@ -110,19 +126,32 @@ def test_the_command_agrees_with_scikit_learn_on_the_predictions_that_it_writes(
     labels = [data.class_names.index(row["label"]) for row in rows]
     predictions = [data.class_names.index(row["prediction"]) for row in rows]
     y = np.array([[float(row[name]) for name in data.class_names] for row in rows])
-    assert [int(row["index"]) for row in rows] == list(range(200)) and labels == data.test_labels.tolist()
+    assert [int(row["index"]) for row in rows] == list(
+        range(200)
+    ) and labels == data.test_labels.tolist()
     report = json_of("new/all.json")
     found = report["results"][0]["image alone"]
     accuracy = metrics.accuracy_score(labels, predictions)
     assert found["accuracy"] == accuracy and f"accuracy{accuracy:>39.2%}" in out
-    assert found["loss"] == pytest.approx(metrics.log_loss(labels, y / y.sum(axis=1, keepdims=True)), rel=1e-4)
+    assert found["loss"] == pytest.approx(
+        metrics.log_loss(labels, y / y.sum(axis=1, keepdims=True)), rel=1e-4
+    )
     assert found["top2"] == pytest.approx(metrics.top_k_accuracy_score(labels, y, k=2))
-    assert found["confusion"] == metrics.confusion_matrix(labels, predictions, labels=range(10)).tolist()
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(labels, predictions, zero_division=0)
+    assert (
+        found["confusion"]
+        == metrics.confusion_matrix(labels, predictions, labels=range(10)).tolist()
+    )
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        labels, predictions, zero_division=0
+    )
     for name, *row in zip(data.class_names, precision, recall, f1, support, strict=True):
         line = next(line for line in out.splitlines() if line.startswith(f"{name} "))
         assert line.split()[1:] == [*(f"{share:.2%}" for share in row[:3]), str(row[3])]
-    described = {"name": "synthetic", "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
+    described = {
+        "name": "synthetic",
+        "fingerprint": data.fingerprint,
+        "class_names": list(data.class_names),
+    }
     assert report["data"] == described | {"split": "test", "images": 200}
     assert report["results"][0]["images_per_second"] > 0
     assert out.splitlines()[-1] == "figures in new/all.json; predictions in p.csv"
@@ -131,16 +160,21 @@ def test_the_command_agrees_with_scikit_learn_on_the_predictions_that_it_writes(
 def test_confusions_are_printed_most_frequent_first(capsys, nets, synthetic_dir, data):
     _, out, _ = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir)
     lines = re.findall(r"^ +(\d+)  (\w+) taken for (\w+) \((.*)% of its images\)", out, re.M)
-    m = ours.measure(ours.log_probabilities(model.load(nets / "bn.npz")[0], data.test_images), data.test_labels)
+    m = ours.measure(
+        ours.log_probabilities(model.load(nets / "bn.npz")[0], data.test_images), data.test_labels
+    )
     off = np.array(m.confusion) - np.diag(np.diag(m.confusion))
     assert [int(line[0]) for line in lines] == sorted(off[off > 0].tolist(), reverse=True)[:8]
     for count, label, prediction, share in lines:
         i, j = data.class_names.index(label), data.class_names.index(prediction)
-        assert off[i, j] == int(count) and float(share) == pytest.approx(100 * off[i, j] / m.support[i], abs=0.05)
+        assert off[i, j] == int(count) and float(share) == pytest.approx(
+            100 * off[i, j] / m.support[i], abs=0.05
+        )
 
 
 @pytest.mark.parametrize(
-    ("right", "n", "low", "high"), [(5, 10, 0.23659, 0.76341), (0, 10, 0, 0.27753), (5812, 10_000, 0.57150, 0.59083)]
+    ("right", "n", "low", "high"),
+    [(5, 10, 0.23659, 0.76341), (0, 10, 0, 0.27753), (5812, 10_000, 0.57150, 0.59083)],
 )
 def test_wilson_interval(right, n, low, high):
     assert ours.wilson(right, n) == pytest.approx((low, high), abs=1e-5)
@@ -168,7 +202,9 @@ def test_a_network_that_overflows_is_tested_without_warnings_and_written_without
     for name in ("W1", "W2"):
         network.weights[name] *= 1e37
     network.save(tmp_path / "huge.npz")
-    code, out, _ = call(capsys, "huge.npz", "--data-dir", synthetic_dir, "--json", "a.json", "--tta")
+    code, out, _ = call(
+        capsys, "huge.npz", "--data-dir", synthetic_dir, "--json", "a.json", "--tta"
+    )
     assert code == 0 and "nan" in out and not recwarn.list
     assert json_of("a.json")["results"][0]["image alone"]["loss"] is None
     save_picture(np.full(3072, 200, np.uint8), "a.png")
@@ -181,7 +217,9 @@ def test_two_and_a_hundred_classes(capsys, tmp_path, synthetic_dir, data, monkey
     for classes in (2, 100):
         labels = np.arange(200) % classes
         names = tuple(f"class-{c}" for c in range(classes))
-        other = type(data)(data.name, *(data.test_images, labels) * 2, names, data.fingerprint, data.folder)
+        other = type(data)(
+            data.name, *(data.test_images, labels) * 2, names, data.fingerprint, data.folder
+        )
         monkeypatch.setattr(test.cifar10, "load_for", lambda *_, other=other: other)
         network = model.Network(8, classes=classes)
         for _ in range(10):
@@ -203,12 +241,18 @@ def test_two_and_a_hundred_classes(capsys, tmp_path, synthetic_dir, data, monkey
 
 
 @pytest.mark.parametrize("name", ["bn", "windows"])
-def test_tta_stands_beside_and_is_what_the_folded_checkpoint_gives(capsys, nets, synthetic_dir, data, name):
+def test_tta_stands_beside_and_is_what_the_folded_checkpoint_gives(
+    capsys, nets, synthetic_dir, data, name
+):
     flags, path = ("--data-dir", synthetic_dir), nets / f"{name}.npz"
-    code, out, err = call(capsys, path, *flags, "--tta", "--json", "a.json", "--fold-mirror", "folded.npz")
+    code, out, err = call(
+        capsys, path, *flags, "--tta", "--json", "a.json", "--fold-mirror", "folded.npz"
+    )
     assert (code, err) == (0, "") and "image alone     with mirror image" in out
     units = {"bn": 32, "windows": 40}[name]
-    assert out.endswith(f"checkpoint with the mirror image folded in, {units} hidden units, in folded.npz\n")
+    assert out.endswith(
+        f"checkpoint with the mirror image folded in, {units} hidden units, in folded.npz\n"
+    )
     both = json_of("a.json")["results"][0]
     network = model.load(path)[0]
     mirrored = data.test_images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
@@ -225,30 +269,60 @@ def test_tta_stands_beside_and_is_what_the_folded_checkpoint_gives(capsys, nets,
 def test_tta_of_a_folded_network_is_noted_and_done(capsys, nets, synthetic_dir):
     flags = "--tta", "--data-dir", synthetic_dir, "--json", "a.json", "--fold-mirror", "again.npz"
     code, _, err = call(capsys, nets / "folded.npz", *flags)
-    assert code == 0 and err.startswith("note: --tta and --fold-mirror changes nothing") and err.count("\n") == 1
+    assert (
+        code == 0
+        and err.startswith("note: --tta and --fold-mirror changes nothing")
+        and err.count("\n") == 1
+    )
     found = json_of("a.json")["results"][0]
-    assert found["with mirror image"]["loss"] == pytest.approx(found["image alone"]["loss"], rel=1e-4)
+    assert found["with mirror image"]["loss"] == pytest.approx(
+        found["image alone"]["loss"], rel=1e-4
+    )
     assert model.load("again.npz")[0].hidden_size == 80
 
 
 def test_units_stand_at_more_places_than_in_training(capsys, nets, synthetic_dir, data):
     flags = "--data-dir", synthetic_dir, "--stride", 1, "--json", "a.json"
     code, out, _ = call(capsys, nets / "mirrored.npz", *flags)
-    assert code == 0 and "6 units at 625 places (8x8 windows in steps of 1, 3x3 regions, mirrored ones, too)" in out
-    trained, found = model.load(nets / "mirrored.npz")[0], json_of("a.json")["results"][0]["image alone"]["loss"]
+    assert (
+        code == 0
+        and "6 units at 625 places (8x8 windows in steps of 1, 3x3 regions, mirrored ones, too)"
+        in out
+    )
+    trained, found = (
+        model.load(nets / "mirrored.npz")[0],
+        json_of("a.json")["results"][0]["image alone"]["loss"],
+    )
     assert json_of("a.json")["stride"] == 1
     dense = trained.copy(window=replace(trained.window, stride=1))
     assert found == pytest.approx(dense.evaluate(data.test_images, data.test_labels)[0], rel=1e-4)
     assert found != pytest.approx(trained.evaluate(data.test_images, data.test_labels)[0], rel=1e-4)
-    assert call(capsys, nets / "mirrored.npz", *flags[:2], "--stride", 24, "--fold-mirror", "far.npz")[0] == 2
-    assert call(capsys, nets / "mirrored.npz", *flags[:2], "--stride", 12, "--fold-mirror", "far.npz")[0] == 0
-    assert model.load("far.npz")[0].window.places == 9
+    assert (
+        call(capsys, nets / "mirrored.npz", *flags[:2], "--stride", 24, "--fold-mirror", "far.npz")[
+            0
+        ]
+        == 2
+    )
+    assert (
+        call(capsys, nets / "mirrored.npz", *flags[:2], "--stride", 12, "--fold-mirror", "far.npz")[
+            0
+        ]
+        == 0
+    )
+    assert model.load("far.npz")[0].window.positions == 9
 
 
-def test_validation_images_of_the_run_are_measured_in_place_of_the_test_split(capsys, nets, synthetic_dir, data):
-    paths, flags = [nets / "mirrored.npz", nets / "windows.npz"], ("--validation", "--data-dir", synthetic_dir)
+def test_validation_images_of_the_run_are_measured_in_place_of_the_test_split(
+    capsys, nets, synthetic_dir, data
+):
+    paths, flags = (
+        [nets / "mirrored.npz", nets / "windows.npz"],
+        ("--validation", "--data-dir", synthetic_dir),
+    )
     code, out, err = call(capsys, paths[0], *flags, "--json", "a.json", "--predictions", "p.csv")
-    assert (code, err) == (0, "") and "48 validation images from" in out and "test images" not in out
+    assert (
+        (code, err) == (0, "") and "48 validation images from" in out and "test images" not in out
+    )
     network, rows = model.load(paths[0])[0], np.arange(5, 100, 2)
     loss, accuracy = network.evaluate(data.train_images[rows], data.train_labels[rows])
     found = json_of("a.json")
@@ -256,20 +330,34 @@ def test_validation_images_of_the_run_are_measured_in_place_of_the_test_split(ca
     assert found["results"][0]["image alone"]["accuracy"] == accuracy
     assert found["results"][0]["image alone"]["loss"] == pytest.approx(loss, rel=1e-4)
     assert [int(row["index"]) for row in rows_of("p.csv")] == list(rows)
-    assert [row["label"] for row in rows_of("p.csv")] == [data.class_names[label] for label in data.train_labels[rows]]
+    assert [row["label"] for row in rows_of("p.csv")] == [
+        data.class_names[label] for label in data.train_labels[rows]
+    ]
     code, out, err = call(capsys, *paths, *flags, "--stride", 12, "--ensemble")
-    assert (code, err) == (0, "") and "with units in steps of 12, whatever they were in training" in out
+    assert (code, err) == (
+        0,
+        "",
+    ) and "with units in steps of 12, whatever they were in training" in out
     assert "48 validation images" in out and len(re.findall(r"% to ", out)) == 3
     call(capsys, paths[0], "--data-dir", synthetic_dir, "--json", "a.json")
-    assert (json_of("a.json")["data"]["split"], json_of("a.json")["data"]["images"]) == ("test", 200)
+    assert (json_of("a.json")["data"]["split"], json_of("a.json")["data"]["images"]) == (
+        "test",
+        200,
+    )
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         (list(range(5, 99, 2)), "other.npz: had other validation images than "),
-        (None, "other.npz: doesn't say which images its run kept for validation; leave --validation out"),
-        ("elsewhere", "other.npz: its validation images are not among these (synthetic); give its --data-dir"),
+        (
+            None,
+            "other.npz: doesn't say which images its run kept for validation; leave --validation out",
+        ),
+        (
+            "elsewhere",
+            "other.npz: its validation images are not among these (synthetic); give its --data-dir",
+        ),
         ([[0, 0]], "is damaged"),
         ([[]], "is damaged"),
         ([[-1]], "is damaged"),
@@ -278,8 +366,14 @@ def test_validation_images_of_the_run_are_measured_in_place_of_the_test_split(ca
         (["all"], "is damaged"),
     ],
 )
-def test_validation_images_that_arent_known_are_refused(capsys, nets, synthetic_dir, data, rows, message):
-    described = {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)}
+def test_validation_images_that_arent_known_are_refused(
+    capsys, nets, synthetic_dir, data, rows, message
+):
+    described = {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "class_names": list(data.class_names),
+    }
     if rows == "elsewhere":
         described |= {"fingerprint": "0" * 64, "validation_rows": [1, 2]}
     elif rows is not None:
@@ -292,30 +386,48 @@ def test_validation_images_that_arent_known_are_refused(capsys, nets, synthetic_
 
 def test_exported_arrays_are_the_reports_and_the_same_network(capsys, nets, synthetic_dir, data):
     for name in ("bn", "windows", "mirrored"):
-        code, out, _ = call(capsys, nets / f"{name}.npz", "--data-dir", synthetic_dir, "--export", "plain.npz")
+        code, out, _ = call(
+            capsys, nets / f"{name}.npz", "--data-dir", synthetic_dir, "--export", "plain.npz"
+        )
         assert code == 0 and out.endswith("the report's arrays in plain.npz\n")
         with np.load("plain.npz") as file:
             a = {key: file[key] for key in file.files}
         H = {"bn": 16, "windows": 20 * 49, "mirrored": 6 * 49 * 2 * 2}[name]
-        assert a["W1"].shape == (3072, H) and a["W1"].dtype == np.float32 and a["b2"].shape == (1, 10)
+        assert (
+            a["W1"].shape == (3072, H) and a["W1"].dtype == np.float32 and a["b2"].shape == (1, 10)
+        )
         z1 = data.test_images / 255 @ a["W1"] + a["b1"]
         if name == "bn":
-            z1 = a["gamma1"] * (z1 - a["running_mean1"]) / np.sqrt(a["running_var1"] + 1e-5) + a["beta1"]
+            z1 = (
+                a["gamma1"] * (z1 - a["running_mean1"]) / np.sqrt(a["running_var1"] + 1e-5)
+                + a["beta1"]
+            )
             assert {"gamma1", "beta1", "running_mean1", "running_var1"} < set(a)
         z2 = np.maximum(z1, 0) @ a["W2"] + a["b2"]
-        np.testing.assert_allclose(z2, model.load(nets / f"{name}.npz")[0].logits(data.test_images), atol=2e-3)
+        np.testing.assert_allclose(
+            z2, model.load(nets / f"{name}.npz")[0].logits(data.test_images), atol=2e-3
+        )
 
 
 def test_an_export_above_four_gigabytes_is_refused_with_its_size(capsys, tmp_path, synthetic_dir):
     model.Network(2048, Window(4, 1, 1), batchnorm=False).save(tmp_path / "net.npz")
     code, _, err = call(capsys, "net.npz", "--data-dir", synthetic_dir, "--export", "plain.npz")
     size = 29**2 * 2048 * 4 * (3072 + 1 + 10 + 1) / 2**30
-    assert code == 2 and "with 1,722,368 units" in err and err.count("\n") == 1 and not os.path.exists("plain.npz")
-    assert float(re.search(r"would take ([\d.]+) GB, and 4 GB is the limit", err)[1]) == pytest.approx(size, rel=0.01)
+    assert (
+        code == 2
+        and "with 1,722,368 units" in err
+        and err.count("\n") == 1
+        and not os.path.exists("plain.npz")
+    )
+    assert float(
+        re.search(r"would take ([\d.]+) GB, and 4 GB is the limit", err)[1]
+    ) == pytest.approx(size, rel=0.01)
 
 
 def test_a_file_with_the_reports_arrays_alone(capsys, nets, synthetic_dir):
-    code, out, err = call(capsys, "--model_path", nets / "report.npz", "--data_dir", synthetic_dir, "--mode", "test")
+    code, out, err = call(
+        capsys, "--model_path", nets / "report.npz", "--data_dir", synthetic_dir, "--mode", "test"
+    )
     assert code == 0 and err.count("\n") == 1
     assert "report.npz: doesn't say which images it was trained on; these are synthetic" in err
     expected = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir)[1]
@@ -325,7 +437,16 @@ def test_a_file_with_the_reports_arrays_alone(capsys, nets, synthetic_dir):
 
 def test_several_are_compared_and_their_probabilities_averaged(capsys, nets, synthetic_dir, data):
     paths = [nets / f"{name}.npz" for name in ("bn", "plain", "folded")]
-    flags = "--ensemble", "--tta", "--data-dir", synthetic_dir, "--predictions", "p.csv", "--json", "all.json"
+    flags = (
+        "--ensemble",
+        "--tta",
+        "--data-dir",
+        synthetic_dir,
+        "--predictions",
+        "p.csv",
+        "--json",
+        "all.json",
+    )
     code, out, err = call(capsys, *paths, *flags)
     assert (code, err) == (0, "")
     rows = [line.split() for line in out.splitlines() if "% to " in line]
@@ -334,12 +455,17 @@ def test_several_are_compared_and_their_probabilities_averaged(capsys, nets, syn
     for path in paths:
         network = model.load(path)[0]
         y = y + np.exp(ours.log_probabilities(network, data.test_images, tta=True)) / 3
-    written = np.array([[float(row[name]) for name in data.class_names] for row in rows_of("p.csv")])
+    written = np.array(
+        [[float(row[name]) for name in data.class_names] for row in rows_of("p.csv")]
+    )
     np.testing.assert_allclose(written, y, atol=1e-5)
     accuracy = (y.argmax(axis=1) == data.test_labels).mean()
     assert rows[-1][-1] == f"{accuracy:.2%}"
     results = json_of("all.json")["results"]
-    assert results[3]["with mirror image"]["accuracy"] == accuracy and results[3]["images_per_second"] is None
+    assert (
+        results[3]["with mirror image"]["accuracy"] == accuracy
+        and results[3]["images_per_second"] is None
+    )
 
 
 def test_threads_change_nothing(capsys, nets, synthetic_dir):
@@ -350,11 +476,15 @@ def test_threads_change_nothing(capsys, nets, synthetic_dir):
 
 
 def test_other_images_than_those_of_training_are_reported(capsys, nets, tmp_path):
-    synthetic.write_synthetic(tmp_path / "other" / "synthetic-batches-py", train=50, test=20, seed=5)
+    synthetic.write_synthetic(
+        tmp_path / "other" / "synthetic-batches-py", train=50, test=20, seed=5
+    )
     capsys.readouterr()
     code, out, err = call(capsys, nets / "bn.npz", "--data-dir", tmp_path / "other")
     assert code == 0 and "20 test images" in out
-    assert re.fullmatch(r"WARNING: .*bn.npz: was trained on other images \(synthetic, .*\) than these \(.*\)\n", err)
+    assert re.fullmatch(
+        r"WARNING: .*bn.npz: was trained on other images \(synthetic, .*\) than these \(.*\)\n", err
+    )
 
 
 # ---- Which checkpoint -----------------------------------------------------------------------------------------------
@@ -362,7 +492,9 @@ def test_other_images_than_those_of_training_are_reported(capsys, nets, tmp_path
 
 def checkpoint(path, epochs=3, done=3, state=True, age=0, **settings):
     """A checkpoint that says how many of its epochs are done, `age` seconds old."""
-    accuracy = [0.5, *[0.1] * (done - 1)] if "patience" in settings else [0.1 * i for i in range(done)]
+    accuracy = (
+        [0.5, *[0.1] * (done - 1)] if "patience" in settings else [0.1 * i for i in range(done)]
+    )
     info = {"settings": {"epochs": epochs} | settings, "history": {"val_accuracy": accuracy}}
     model.Network(2).save(path, info)
     os.utime(path, (1e9 - age, 1e9 - age))
@@ -371,11 +503,17 @@ def checkpoint(path, epochs=3, done=3, state=True, age=0, **settings):
     return path
 
 
-def test_without_a_name_the_best_or_the_newest_finished_is_tested(capsys, tmp_path, monkeypatch, synthetic_dir):
+def test_without_a_name_the_best_or_the_newest_finished_is_tested(
+    capsys, tmp_path, monkeypatch, synthetic_dir
+):
     folder = tmp_path / "checkpoints"
     monkeypatch.setattr(test, "CHECKPOINTS", folder)
     code, _, err = call(capsys, "--data-dir", synthetic_dir)
-    assert code == 2 and err.count("\n") == 1 and "none in checkpoints: 'python train.py' writes one" in err
+    assert (
+        code == 2
+        and err.count("\n") == 1
+        and "none in checkpoints: 'python train.py' writes one" in err
+    )
     folder.mkdir()
     running = checkpoint(folder / "running.npz", done=2)
     code, out, err = call(capsys, "--data-dir", synthetic_dir)
@@ -428,15 +566,25 @@ def test_own_pictures_are_classified_and_what_is_none_is_left_out(capsys, nets, 
     code, out, err = call(capsys, nets / "bn.npz", "--images", *names)
     assert code == 2 and len(err.splitlines()) == 5 and err.replace("\n", "").isprintable()
     assert all(line.endswith("; left out") and len(line) <= 300 for line in err.splitlines())
-    assert "c.txt: no picture that can be read" in err and "gone.png: " in err and "89,302,500" not in out
+    assert (
+        "c.txt: no picture that can be read" in err
+        and "gone.png: " in err
+        and "89,302,500" not in out
+    )
     lines = out.splitlines()
     assert [line.split()[0] for line in lines] == ["a.png", "b.jpg"]
     y = network.predict_proba(data.test_images[:1])[0]
     best = np.argsort(-y)[:3]
-    assert lines[0].removeprefix("a.png").lstrip() == ", ".join(f"{data.class_names[c]} {y[c]:.1%}" for c in best)
-    code, out, _ = call(capsys, nets / "bn.npz", nets / "plain.npz", "--ensemble", "--tta", "--images", "a.png")
+    assert lines[0].removeprefix("a.png").lstrip() == ", ".join(
+        f"{data.class_names[c]} {y[c]:.1%}" for c in best
+    )
+    code, out, _ = call(
+        capsys, nets / "bn.npz", nets / "plain.npz", "--ensemble", "--tta", "--images", "a.png"
+    )
     assert code == 0 and out.count("%") == 3
-    code, _, err = call(capsys, nets / "bn.npz", "--data-dir", "x", "--dataset", "cifar10", "--images", "a.png")
+    code, _, err = call(
+        capsys, nets / "bn.npz", "--data-dir", "x", "--dataset", "cifar10", "--images", "a.png"
+    )
     assert code == 0 and err.count("has no effect with --images") == err.count("note: ") == 2
 
 
@@ -454,10 +602,18 @@ def test_pictures_are_explained(capsys, nets, data, name, tmp_path):
     assert (tmp_path / "a-evidence.png").read_bytes() == before
     for path in drawn:
         with Image.open(path) as figure:
-            assert figure.width == 680 and figure.height > 800 and len(np.unique(np.asarray(figure.convert("L")))) > 50
+            assert (
+                figure.width == 680
+                and figure.height > 800
+                and len(np.unique(np.asarray(figure.convert("L")))) > 50
+            )
     z2 = np.sort(model.load(nets / f"{name}.npz")[0].logits(data.test_images[:1])[0])[::-1]
-    sums = re.findall(r"^  \w+ +(-?[\d.]+) = ([\d.]+) for - ([\d.]+) against ([+-]) ([\d.]+) bias$", out, re.M)
-    assert len(sums) == 9 and [float(each[0]) for each in sums[:3]] == pytest.approx(z2[:3].tolist(), abs=0.0501)
+    sums = re.findall(
+        r"^  \w+ +(-?[\d.]+) = ([\d.]+) for - ([\d.]+) against ([+-]) ([\d.]+) bias$", out, re.M
+    )
+    assert len(sums) == 9 and [float(each[0]) for each in sums[:3]] == pytest.approx(
+        z2[:3].tolist(), abs=0.0501
+    )
     for total, pro, contra, sign, bias in sums:
         parts = float(pro) - float(contra) + float(sign + bias)
         assert float(total) == pytest.approx(parts, abs=0.21)
@@ -483,52 +639,94 @@ def test_both_mirror_images_are_explained_together(capsys, nets, data):
         (["x\0.npz"], "x?.npz"),
         (["BN", "--ensemble"], "--ensemble needs at least two checkpoints"),
         (["BN", "BN"], "a checkpoint is named twice"),
-        (["BN", "PLAIN", "--predictions", "p.csv"], "--predictions is for one checkpoint, or for several with --en"),
-        (["BN", "PLAIN", "--images", "a.png"], "--images is for one checkpoint, or for several with --ensemble"),
+        (
+            ["BN", "PLAIN", "--predictions", "p.csv"],
+            "--predictions is for one checkpoint, or for several with --en",
+        ),
+        (
+            ["BN", "PLAIN", "--images", "a.png"],
+            "--images is for one checkpoint, or for several with --ensemble",
+        ),
         (["BN", "PLAIN", "--export", "e.npz"], "--export is for one checkpoint; name only one"),
-        (["BN", "--stride", "2"], "--stride 2: units see the whole image, which is one place; leave it out"),
-        (["WINDOWS", "--stride", "5"], "--stride 5: windows of 8 pixels, 5 apart, don't cover 32 pixels; give another"),
+        (
+            ["BN", "--stride", "2"],
+            "--stride 2: units see the whole image, which is one place; leave it out",
+        ),
+        (
+            ["WINDOWS", "--stride", "5"],
+            "--stride 5: windows of 8 pixels, 5 apart, don't cover 32 pixels; give another",
+        ),
         (["WINDOWS", "--stride", "0"], "--stride"),
-        (["BN", "PLAIN", "--fold-mirror", "e.npz"], "--fold-mirror is for one checkpoint; name only one"),
-        (["BN", "PLAIN", "--ensemble", "--images", "a", "--explain", "e"], "--explain is for one checkpoint"),
+        (
+            ["BN", "PLAIN", "--fold-mirror", "e.npz"],
+            "--fold-mirror is for one checkpoint; name only one",
+        ),
+        (
+            ["BN", "PLAIN", "--ensemble", "--images", "a", "--explain", "e"],
+            "--explain is for one checkpoint",
+        ),
         (["BN", "--explain", "why"], "--explain needs --images, the pictures to explain"),
         (["BN", "--images", "a.png", "--explain", "text.npz"], "text.npz: is no folder"),
         (["BN", "--export", "e.txt"], "--export e.txt: the name must end in .npz"),
         (["BN", "--threads", "0"], "--threads"),
         (["BN", "--mode", "train"], "--mode"),
         (["BN", "--json", "j.json", "--images", "a.png"], "--json does nothing with --images"),
-        (["BN", "--validation", "--images", "a.png"], "--validation does nothing with --images: leave it out"),
+        (
+            ["BN", "--validation", "--images", "a.png"],
+            "--validation does nothing with --images: leave it out",
+        ),
         (["BN", "--json", "."], "argument --json"),
         (["BN", "--json", "text.npz/x.json"], "is no folder"),
         (["BN", "--data-dir", "."], "is no folder of CIFAR-10 batches"),
         (["BN", "--data-dir", "nowhere"], "--data-dir nowhere: there is no such folder"),
         (["BN", "--tto"], "unrecognized arguments: --tto; did you mean --tta?"),
         (["SKEW", "--fold-mirror", "f.npz"], "--fold-mirror f.npz: its map is not symmetric"),
-        (["SKEW", "--images", "a.png", "--explain", "x", "--tta"], "--explain: its map is not symmetric"),
-        (["BN", "THREE", "--ensemble", "--images", "a.png"], "--ensemble: these networks tell [3, 10] classes apart"),
-        (["THREE", "--data-dir", "DATA"], "three.npz: tells 3 classes apart, and these images (synthetic) have 10;"),
+        (
+            ["SKEW", "--images", "a.png", "--explain", "x", "--tta"],
+            "--explain: its map is not symmetric",
+        ),
+        (
+            ["BN", "THREE", "--ensemble", "--images", "a.png"],
+            "--ensemble: these networks tell [3, 10] classes apart",
+        ),
+        (
+            ["THREE", "--data-dir", "DATA"],
+            "three.npz: tells 3 classes apart, and these images (synthetic) have 10;",
+        ),
     ],
 )
 def test_errors_are_one_line(capsys, nets, tmp_path, synthetic_dir, flags, message):
     (tmp_path / "text.npz").write_text("no zip")
-    model.Network(2, classes=3).save(tmp_path / "three.npz", {"data": {"class_names": ["a", "b", "c"]}})
-    skew = Window(8, 8, 1, np.arange(192) / 192, np.arange(1, 193) / 192)
+    model.Network(2, classes=3).save(
+        tmp_path / "three.npz", {"data": {"class_names": ["a", "b", "c"]}}
+    )
+    skew = Window(8, 8, 1, np.arange(192) / 192, np.diag(np.arange(1, 193) / 192))
     model.Network(2, skew).save(tmp_path / "skew.npz")
     npz.write_npz(tmp_path / "old.npz", {"b1": np.zeros((1, 2))}, {"architecture": {"fields": []}})
-    names = {"BN": nets / "bn.npz", "PLAIN": nets / "plain.npz", "THREE": "three.npz", "SKEW": "skew.npz"}
+    names = {
+        "BN": nets / "bn.npz",
+        "PLAIN": nets / "plain.npz",
+        "THREE": "three.npz",
+        "SKEW": "skew.npz",
+    }
     names["WINDOWS"] = nets / "windows.npz"
     names["DATA"] = synthetic_dir
     before = sorted(os.listdir())
     code, out, err = call(capsys, *(names.get(flag, flag) for flag in flags))
     lines = [line for line in err.splitlines() if "doesn't say which images" not in line]
-    assert (code, out) == (2, "") and message in lines[-1] and len(lines) == 1 and len(lines[0]) <= 300
+    assert (
+        (code, out) == (2, "") and message in lines[-1] and len(lines) == 1 and len(lines[0]) <= 300
+    )
     assert lines[0].isprintable() and sorted(os.listdir()) == before
 
 
 def test_the_reports_flags_are_noted(capsys, nets, synthetic_dir):
     flags = "--mode", "test", "--save_results", "--data_dir", synthetic_dir
     code, _, err = call(capsys, "--model_path", nets / "bn.npz", *flags)
-    assert code == 0 and err == "note: --save-results has no effect here; --json FILE writes all figures\n"
+    assert (
+        code == 0
+        and err == "note: --save-results has no effect here; --json FILE writes all figures\n"
+    )
 
 
 def test_outputs_go_into_devices_and_through_links(capsys, nets, synthetic_dir, tmp_path):
@@ -537,7 +735,16 @@ def test_outputs_go_into_devices_and_through_links(capsys, nets, synthetic_dir, 
     os.mkfifo("pipe")
     reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
-        flags = "--json", "link.json", "--export", "/dev/null", "--fold-mirror", "/dev/null", "--predictions", "pipe"
+        flags = (
+            "--json",
+            "link.json",
+            "--export",
+            "/dev/null",
+            "--fold-mirror",
+            "/dev/null",
+            "--predictions",
+            "pipe",
+        )
         code, out, err = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir, *flags)
         assert (code, err) == (0, "") and "figures in link.json" in out
         assert os.read(reader, 20) == b"index,label,predicti"
@@ -566,5 +773,8 @@ def test_the_script_itself(run, nets, synthetic_dir):
     assert done.returncode == 0 and "most frequent confusions" in done.stdout and done.stderr == ""
     broken = run("test.py", "gone.npz")
     assert (broken.returncode, broken.stdout) == (2, "")
-    assert broken.stderr.startswith("test.py: error: gone.npz: no such checkpoint") and broken.stderr.count("\n") == 1
+    assert (
+        broken.stderr.startswith("test.py: error: gone.npz: no such checkpoint")
+        and broken.stderr.count("\n") == 1
+    )
     assert "FILE" in run("test.py", "--help").stdout

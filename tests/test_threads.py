@@ -7,9 +7,9 @@ import threading
 import time
 
 from model import SGD, Network
-from support import npz, threads
+from support import npz, startup, threads
+from support.network.window import Window
 from support.threads import Threads
-from support.window import Window
 
 import numpy as np
 import pytest
@@ -126,13 +126,21 @@ KINDS = {
     "whole, BN, dropout": (Window(), {"batchnorm": True, "dropout": 0.5}),
     "windows, dropout": (make_window(8, 4, 3, dims=20), {"batchnorm": False, "dropout": 0.25}),
     "windows, BN": (make_window(16, 8, 3), {"batchnorm": True, "dropout": 0.0}),
-    "windows, standardised": (make_window(16, 16, 2, dims=20), {"batchnorm": False, "dropout": 0.0}),
+    "windows, standardised": (
+        make_window(16, 16, 2, dims=20),
+        {"batchnorm": False, "dropout": 0.0},
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_number_of_threads_gives_the_same_bits(kind, monkeypatch):
-    for name, size in (("UNIT_BLOCK", 16), ("WINDOW_UNIT_BLOCK", 16), ("WINDOW_IMAGES", 3), ("WEIGHT_BLOCK", 999)):
+    for name, size in (
+        ("UNIT_BLOCK", 16),
+        ("WINDOW_UNIT_BLOCK", 16),
+        ("WINDOW_IMAGES", 3),
+        ("WEIGHT_BLOCK", 999),
+    ):
         monkeypatch.setattr(threads, name, size)
     rng, found = np.random.default_rng(2), []
     images, labels = rng.integers(0, 256, (50, 3072), dtype=np.uint8), rng.integers(0, 10, 50)
@@ -140,12 +148,20 @@ def test_any_number_of_threads_gives_the_same_bits(kind, monkeypatch):
     for count in (1, 2, 5):
         network, rng = Network(37, window, threads=count, **options), np.random.default_rng(0)
         if kind.endswith("standardised"):
-            network.standardize(images)
+            network.precondition(images)
         results = [
-            network.train_batch(images, labels, SGD(0.1, lambda_reg=0.01, bn_lr_scale=2), rng, smoothing=0.1)
+            network.train_batch(
+                images, labels, SGD(0.1, lambda_reg=0.01, bn_lr_scale=2), rng, smoothing=0.1
+            )
             for _ in range(4)
         ]
-        found.append([network.weights, network.velocity, {"logits": network.logits(images), "results": results}])
+        found.append(
+            [
+                network.weights,
+                network.velocity,
+                {"logits": network.logits(images), "results": results},
+            ]
+        )
     for other in found[1:]:
         for arrays, expected in zip(other, found[0], strict=True):
             assert all(np.array_equal(arrays[name], expected[name]) for name in expected)
@@ -165,12 +181,18 @@ train.train(settings, cifar10.load("synthetic", {folder!r}), {output!r}, threads
 
 def test_who_loads_numpy_first_changes_no_bit(synthetic_dir, tmp_path):
     """A notebook imports numpy first, whose BLAS then has threads of its own."""
-    environment = {name: value for name, value in os.environ.items() if name not in threads.BLAS_VARIABLES}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in startup.BLAS_VARIABLES
+    }
     checkpoints = []
     for first, count in (("", 2), ("import numpy", 1)):
         output = str(tmp_path / f"net{count}.npz")
-        code = TRAINING.format(first=first, root=str(ROOT), folder=str(synthetic_dir), output=output, count=count)
-        subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True, timeout=100)
+        code = TRAINING.format(
+            first=first, root=str(ROOT), folder=str(synthetic_dir), output=output, count=count
+        )
+        subprocess.run(
+            [sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True, timeout=100
+        )
         checkpoints.append(npz.read_npz(output)[0])
     assert set(checkpoints[0]) == {"W1", "b1", "W2", "b2", "mean", "P"}
     for name, array in checkpoints[0].items():
@@ -178,15 +200,17 @@ def test_who_loads_numpy_first_changes_no_bit(synthetic_dir, tmp_path):
 
 
 def test_blas_has_one_thread_when_numpy_comes_second():
-    code = "from support import threads; import os; print(threads.ONE_BLAS_THREAD, os.environ['OPENBLAS_NUM_THREADS'])"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = "from support import startup; import os; print(startup.ONE_BLAS_THREAD, os.environ['OPENBLAS_NUM_THREADS'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["True", "1"]
 
 
 def test_eigh_in_a_process_of_its_own_has_the_same_bits(monkeypatch):
     A = np.random.default_rng(0).normal(size=(60, 60)).astype(np.float32)
     here = threads.eigh(A @ A.T)
-    monkeypatch.setattr(threads, "ONE_BLAS_THREAD", False)
+    monkeypatch.setattr(startup, "ONE_BLAS_THREAD", False)
     there = threads.eigh(A @ A.T)
     for mine, other in zip(here, there, strict=True):
         assert np.array_equal(mine, other)

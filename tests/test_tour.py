@@ -43,7 +43,9 @@ def test_its_outputs_are_stored_small_and_of_one_run(tour):
     assert PATH.stat().st_size < 1_000_000
     cells = code_cells(tour)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert all(cell.outputs for cell in cells if "plt.show()" in cell.source or "print(" in cell.source)
+    assert all(
+        cell.outputs for cell in cells if "plt.show()" in cell.source or "print(" in cell.source
+    )
     kinds = {output.output_type for cell in cells for output in cell.outputs}
     assert kinds <= {"stream", "display_data", "execute_result"}
     assert not re.search(r"/(home|root|tmp|work|Users)/|stderr", PATH.read_text(encoding="utf-8"))
@@ -59,10 +61,16 @@ def test_it_runs_from_top_to_bottom(tour, tmp_path, monkeypatch):
     )
     client.execute()
     text = printed(new)
-    assert "the same as the network's own: True" in text and "logits are sums of votes: True" in text
+    assert (
+        "the same as the network's own: True" in text and "logits are sums of votes: True" in text
+    )
     assert float(re.search(r"largest relative error: (\S+)", text)[1]) < 1e-6
-    learned, unseen = re.search(r"windows: (\d+)% of the training images right, (\d+)%", text).groups()
+    learned, unseen = re.search(
+        r"windows: (\d+)% of the training images right, (\d+)%", text
+    ).groups()
     assert int(learned) > 80 and int(unseen) > 40
     # Numbers may differ in their last digits from machine to machine; how much is printed doesn't.
     assert len(text.splitlines()) == len(printed(tour).splitlines())
-    assert [len(cell.outputs) > 0 for cell in code_cells(new)] == [len(cell.outputs) > 0 for cell in code_cells(tour)]
+    assert [len(cell.outputs) > 0 for cell in code_cells(new)] == [
+        len(cell.outputs) > 0 for cell in code_cells(tour)
+    ]

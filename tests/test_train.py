@@ -14,8 +14,8 @@ import model
 import train
 from data.augmentation import augment
 from support import cli, npz
+from support.network.window import Window
 from support.settings import SettingError
-from support.window import Window
 from train import Settings
 
 import numpy as np
@@ -24,7 +24,20 @@ from conftest import ROOT, called
 from test_model import make
 
 SMALL = ("--hidden-size", 16, "--epochs", 2, "--output", "net.npz")
-QUICK = ("--recipe", "quick", "--hidden-size", 8, "--stride", 6, "--whiten-dims", 20, "--epochs", 2, "--ema", 0.9)
+QUICK = (
+    "--recipe",
+    "quick",
+    "--hidden-size",
+    8,
+    "--stride",
+    6,
+    "--whiten-dims",
+    20,
+    "--epochs",
+    2,
+    "--ema",
+    0.9,
+)
 
 
 @pytest.fixture
@@ -33,7 +46,9 @@ def go(capsys, monkeypatch, tmp_path, synthetic_dir):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.setattr(cli, "ROOT", tmp_path)
-    return lambda *args: called(train.main, capsys, "--data-dir", synthetic_dir, "--threads", 1, *args)
+    return lambda *args: called(
+        train.main, capsys, "--data-dir", synthetic_dir, "--threads", 1, *args
+    )
 
 
 def fails(result, *parts):
@@ -55,9 +70,14 @@ def fails(result, *parts):
 def test_a_run_says_what_it_does_and_leaves_a_checkpoint(go, tmp_path, data):
     code, out, err = go(*SMALL, "--seed", 3)
     assert (code, err) == (0, "")
-    about, network, *arrays, settings, length, empty, header, first, second, last, checkpoint = out.splitlines()
+    about, network, *arrays, settings, length, empty, header, first, second, last, checkpoint = (
+        out.splitlines()
+    )
     assert about == "data        synthetic: 900 training and 100 validation images"
-    assert network == "network     3072 -> 16 units -> 10; batch normalisation, dropout 0.5, 49,370 parameters"
+    assert (
+        network
+        == "network     3072 -> 16 units -> 10; batch normalisation, dropout 0.5, 49,370 parameters"
+    )
     assert [line.split()[0] for line in arrays] == [*model.Network(16).weights, "parameters"]
     assert arrays[0].split()[1:] == ["3072", "x", "16", "49,152"]
     assert arrays[-2].split()[1:] == ["1", "x", "16", "-"]
@@ -65,11 +85,23 @@ def test_a_run_says_what_it_does_and_leaves_a_checkpoint(go, tmp_path, data):
     assert re.fullmatch(r"time        at most [0-9.]+ s, 2 epochs of [0-9.]+ s", length)
     assert settings == "settings    hidden_size 16, epochs 2, seed 3"
     assert empty == ""
-    assert header.split() == ["epoch", "rate", "train", "loss", "acc", "val", "loss", "acc", "images/s"]
+    assert header.split() == [
+        "epoch",
+        "rate",
+        "train",
+        "loss",
+        "acc",
+        "val",
+        "loss",
+        "acc",
+        "images/s",
+    ]
     assert first.split()[:2] == ["1", "0.010000"]
     assert first.endswith("*")
     assert second.split()[:2] == ["2", "0.009000"]
-    assert checkpoint.startswith("checkpoint net.npz; test it with: python test.py net.npz --data-dir ")
+    assert checkpoint.startswith(
+        "checkpoint net.npz; test it with: python test.py net.npz --data-dir "
+    )
     net, info = model.load(tmp_path / "net.npz")
     assert (net.hidden_size, net.batchnorm, net.dropout) == (16, True, 0.5)
     assert info["settings"] == asdict(Settings(16, epochs=2, seed=3))
@@ -78,24 +110,40 @@ def test_a_run_says_what_it_does_and_leaves_a_checkpoint(go, tmp_path, data):
     assert info["data"]["fingerprint"] == data.fingerprint
     assert info["data"]["class_names"] == list(data.class_names)
     assert len(info["data"]["validation_rows"]) == 100
-    assert {name: len(values) for name, values in info["history"].items()} == dict.fromkeys(train.HISTORY, 2)
+    assert {name: len(values) for name, values in info["history"].items()} == dict.fromkeys(
+        train.HISTORY, 2
+    )
     best = info["best_epoch"]
-    assert last.startswith(f"best epoch {best} of 2, validation accuracy {max(info['history']['val_accuracy']):.2%}, ")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.csv", "net.npz", "net.state.npz"]
-    assert go(*shlex.split(info["command"])[2:], "--overwrite")[0] == 0  # the command makes it again
+    assert last.startswith(
+        f"best epoch {best} of 2, validation accuracy {max(info['history']['val_accuracy']):.2%}, "
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "net.csv",
+        "net.npz",
+        "net.state.npz",
+    ]
+    assert (
+        go(*shlex.split(info["command"])[2:], "--overwrite")[0] == 0
+    )  # the command makes it again
     assert np.array_equal(model.load(tmp_path / "net.npz")[0].weights["W1"], net.weights["W1"])
 
 
 def test_the_estimate_is_of_all_epochs_that_are_left(data, tmp_path, capsys, monkeypatch):
     clock = itertools.count()  # each look at it takes a second
     monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
-    settings = Settings(8, epochs=1000, batch_size=5, patience=20)  # 900 and 100 images: a hundred steps take 500
+    settings = Settings(
+        8, epochs=1000, batch_size=5, patience=20
+    )  # 900 and 100 images: a hundred steps take 500
     train.train(settings, data, tmp_path / "net.npz", show=True, stop_after=1)
     first = "time        at most 33 min, 1000 epochs of 2 s; less, if validation accuracy doesn't rise for 20 epochs"
     out = capsys.readouterr().out
-    assert out.index("settings    ") < out.index(f"{first}\n\nepoch   ") < out.index("\n    1  0.01")
+    assert (
+        out.index("settings    ") < out.index(f"{first}\n\nepoch   ") < out.index("\n    1  0.01")
+    )
     train.train(settings, data, tmp_path / "net.npz", show=True, resume=True, stop_after=2)
-    assert "at most 37 min, 999 epochs of 2.2 s; less" in capsys.readouterr().out  # an epoch took two seconds for 900
+    assert (
+        "at most 37 min, 999 epochs of 2.2 s; less" in capsys.readouterr().out
+    )  # an epoch took two seconds for 900
     train.train(settings, data, tmp_path / "quiet.npz", stop_after=1)
     assert capsys.readouterr().out == ""
 
@@ -103,7 +151,13 @@ def test_the_estimate_is_of_all_epochs_that_are_left(data, tmp_path, capsys, mon
 def test_every_setting_of_sgd_reaches_it(data, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(model.SGD, "__call__", lambda self, *arrays: seen.append(self))
-    given = {"momentum": 0.5, "lambda_reg": 0.1, "bn_lr_scale": 0.6, "output_lr_scale": 0.4, "hidden_lambda_scale": 0.3}
+    given = {
+        "momentum": 0.5,
+        "lambda_reg": 0.1,
+        "bn_lr_scale": 0.6,
+        "output_lr_scale": 0.4,
+        "hidden_lambda_scale": 0.3,
+    }
     train.train(Settings(8, epochs=1, learning_rate=0.2, **given), data, tmp_path / "net.npz")
     assert seen[0] == model.SGD(0.2, **given)
     assert {"learning_rate", *given} == {option.name for option in fields(model.SGD)}
@@ -114,7 +168,8 @@ def table(path):
     with open(path, newline="") as file:
         names, *rows = csv.reader(file)
     return {
-        name: [float(value) for value in column] for name, column in zip(names, zip(*rows, strict=True), strict=True)
+        name: [float(value) for value in column]
+        for name, column in zip(names, zip(*rows, strict=True), strict=True)
     }
 
 
@@ -130,7 +185,9 @@ def test_the_csv_is_the_history(go, tmp_path):
 def test_the_last_line_works_as_it_is(run, tmp_path, synthetic_dir):
     folder = tmp_path / "my images"
     folder.symlink_to(synthetic_dir)
-    trained = run("train.py", "--data-dir", folder, "--output", "a net.npz", "--hidden-size", 8, "--epochs", 1)
+    trained = run(
+        "train.py", "--data-dir", folder, "--output", "a net.npz", "--hidden-size", 8, "--epochs", 1
+    )
     assert trained.returncode == 0, trained.stderr
     command = shlex.split(trained.stdout.splitlines()[-1].partition("test it with: ")[2])
     assert command[:3] == ["python", str(ROOT / "test.py"), "a net.npz"]
@@ -144,7 +201,9 @@ def test_quick_learns_from_windows(go, tmp_path):
     network, info = model.load(tmp_path / "net.npz")
     assert (network.window.size, network.window.stride, network.window.regions) == (8, 6, 3)
     assert network.window.P.shape == (192, 20)
-    assert "8 units at 25 places (8x8 windows in steps of 6, 3x3 regions, mirrored ones, too)" in out
+    assert (
+        "8 units at 25 places (8x8 windows in steps of 6, 3x3 regions, mirrored ones, too)" in out
+    )
     assert info["history"]["train_loss"][-1] < info["history"]["train_loss"][0] < 2.31
     assert network.window.mirror and not network.fold_mirror().window.mirror
 
@@ -152,19 +211,32 @@ def test_quick_learns_from_windows(go, tmp_path):
 def test_like_starts_from_a_checkpoints_settings(go, tmp_path):
     assert go(*QUICK, "--output", "net.npz", "--seed", 4)[0] == 0
     assert go("--like", "net.npz", "--seed", 5, "--output-dir", "out")[0] == 0
-    mine, like = (model.load(path)[1] for path in (tmp_path / "net.npz", tmp_path / "out" / "synthetic-net-seed5.npz"))
+    mine, like = (
+        model.load(path)[1]
+        for path in (tmp_path / "net.npz", tmp_path / "out" / "synthetic-net-seed5.npz")
+    )
     assert like["settings"] == mine["settings"] | {"seed": 5}
     assert like["recipe"] == "net"
     np.savez(tmp_path / "report.npz", **make().weights)
-    fails(go("--like", "report.npz"), "report.npz: doesn't say with which settings it was trained", "--like")
+    fails(
+        go("--like", "report.npz"),
+        "report.npz: doesn't say with which settings it was trained",
+        "--like",
+    )
     npz.write_npz(tmp_path / "odd.npz", {}, {"settings": {"hidden_size": "many"}})
-    fails(go("--like", "odd.npz"), "odd.npz: has a wrong setting: --hidden-size many must be of type int")
+    fails(
+        go("--like", "odd.npz"),
+        "odd.npz: has a wrong setting: --hidden-size many must be of type int",
+    )
     npz.write_npz(tmp_path / "odd.npz", {}, {"settings": {"colour": 1}})
     fails(go("--like", "odd.npz"), "odd.npz: is damaged", "--like")
     fails(go("--like", "none.npz"), "none.npz: no such checkpoint")
     fails(go("--like", "/dev/zero"), "/dev/zero: is a device")
     fails(go("--like", "net.npz", "--recipe", "quick"), "--recipe", "--like")
-    for name in ("a\x1bb.npz", "y" * 245 + ".npz"):  # would make a name for the output that can't be
+    for name in (
+        "a\x1bb.npz",
+        "y" * 245 + ".npz",
+    ):  # would make a name for the output that can't be
         (tmp_path / name).write_bytes((tmp_path / "net.npz").read_bytes())
         fails(go("--like", name, "--output-dir", "new"), "choose ")
     assert not (tmp_path / "new").exists()
@@ -189,7 +261,14 @@ def test_the_reports_command_works(run, tmp_path, synthetic_dir):
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     network, info = model.load(tmp_path / "out" / "synthetic-report-seed1.npz")
-    expected = {"hidden_size": 8, "dropout": 0.25, "batchnorm": True, "epochs": 1, "batch_size": 50, "patience": 0}
+    expected = {
+        "hidden_size": 8,
+        "dropout": 0.25,
+        "batchnorm": True,
+        "epochs": 1,
+        "batch_size": 50,
+        "patience": 0,
+    }
     expected |= {"lambda_reg": 0.001, "learning_rate": 0.02, "lr_decay": 0.8, "momentum": 0.8}
     assert {name: info["settings"][name] for name in expected} == expected
     assert network.dropout == 0.25
@@ -204,21 +283,54 @@ def test_batchnorm_and_dropout_can_be_left_out(go, tmp_path):
 
 def test_half_precision(go, tmp_path):
     for storage in ("float32", "float16"):
-        assert go(*SMALL, "--output", f"{storage}.npz", "--storage", storage, "--hidden-size", 64)[0] == 0
+        assert (
+            go(*SMALL, "--output", f"{storage}.npz", "--storage", storage, "--hidden-size", 64)[0]
+            == 0
+        )
     sizes = [(tmp_path / f"{storage}.npz").stat().st_size for storage in ("float16", "float32")]
     assert sizes[0] < 0.6 * sizes[1]
     half, whole = (model.load(tmp_path / f"{storage}.npz")[0] for storage in ("float16", "float32"))
     np.testing.assert_allclose(half.weights["W1"], whole.weights["W1"], rtol=1e-3, atol=1e-6)
-    flags = ("--storage", "float16", "--learning-rate", 3e6, "--no-batchnorm", "--lambda-reg", 0, "--dropout", 0)
-    fails(go(*SMALL, *flags, "--overwrite"), "net.npz: a weight is too large for float16; give --storage float32")
+    flags = (
+        "--storage",
+        "float16",
+        "--learning-rate",
+        3e6,
+        "--no-batchnorm",
+        "--lambda-reg",
+        0,
+        "--dropout",
+        0,
+    )
+    fails(
+        go(*SMALL, *flags, "--overwrite"),
+        "net.npz: a weight is too large for float16; give --storage float32",
+    )
 
 
 def test_steps_of_an_epoch_are_those_that_batches_makes(data):
-    for n, batch_size, batchnorm in ((9, 8, True), (9, 8, False), (16, 8, True), (17, 8, True), (5, 100, True)):
-        few = replace(data, train_images=data.train_images[: 2 * n], train_labels=data.train_labels[: 2 * n])
-        given = {"validation_share": 0.5, "batch_size": batch_size, "batchnorm": batchnorm, "dropout": 0.0}
+    for n, batch_size, batchnorm in (
+        (9, 8, True),
+        (9, 8, False),
+        (16, 8, True),
+        (17, 8, True),
+        (5, 100, True),
+    ):
+        few = replace(
+            data, train_images=data.train_images[: 2 * n], train_labels=data.train_labels[: 2 * n]
+        )
+        given = {
+            "validation_share": 0.5,
+            "batch_size": batch_size,
+            "batchnorm": batchnorm,
+            "dropout": 0.0,
+        }
         run = train.Run(Settings(4, **given), few)
-        made = [*train.batches(few.train_images, few.train_labels, run.train_rows, run.settings, run.rng)]
+        made = [
+            *train.batches(
+                few.train_images, few.train_labels, run.train_rows, run.settings, run.rng
+            )
+        ]
         assert len(made) == run.steps
         if run.steps < 2:
             continue
@@ -228,11 +340,17 @@ def test_steps_of_an_epoch_are_those_that_batches_makes(data):
 
 def test_the_checkpoint_holds_the_best_weights_with_their_statistics(data, tmp_path):
     report = Settings(16, learning_rate=0.3, epochs=6)
-    quick = train.resolve({"hidden_size": 8, "stride": 6, "whiten_dims": 20, "epochs": 4, "ema": 0.9}, "quick")
+    quick = train.resolve(
+        {"hidden_size": 8, "stride": 6, "whiten_dims": 20, "epochs": 4, "ema": 0.9}, "quick"
+    )
     for name, settings in (("report", report), ("quick", quick)):
         run = train.train(settings, data, tmp_path / f"{name}.npz")
         network, info = model.load(tmp_path / f"{name}.npz")
-        rows, history, best = info["data"]["validation_rows"], info["history"], info["best_epoch"] - 1
+        rows, history, best = (
+            info["data"]["validation_rows"],
+            info["history"],
+            info["best_epoch"] - 1,
+        )
         found = network.evaluate(data.train_images[rows], data.train_labels[rows])
         assert found == (history["val_loss"][best], history["val_accuracy"][best])
         assert history["val_accuracy"].index(max(history["val_accuracy"])) == best
@@ -241,16 +359,20 @@ def test_the_checkpoint_holds_the_best_weights_with_their_statistics(data, tmp_p
 
 
 def test_training_learns(data, tmp_path):
-    settings = Settings(48, epochs=15, dropout=0.1, bn_lr_scale=1, lambda_reg=0, preprocess="standardize", lr_decay=1)
+    settings = Settings(48, epochs=15, dropout=0.1, bn_lr_scale=1, lambda_reg=0, lr_decay=1)
     run = train.train(settings, data, tmp_path / "net.npz")
     assert run.history["train_accuracy"][-1] > 0.3
     assert max(run.history["val_accuracy"]) > 0.2
 
 
 def test_training_stops_when_validation_no_longer_improves(data, tmp_path):
-    run = train.train(Settings(8, learning_rate=0, epochs=50, patience=3), data, tmp_path / "net.npz")
+    run = train.train(
+        Settings(8, learning_rate=0, epochs=50, patience=3), data, tmp_path / "net.npz"
+    )
     assert run.epoch == run.best_epoch + 3 < 50
-    run = train.train(Settings(8, learning_rate=0, epochs=12, patience=0), data, tmp_path / "all.npz")
+    run = train.train(
+        Settings(8, learning_rate=0, epochs=12, patience=0), data, tmp_path / "all.npz"
+    )
     assert run.epoch == 12
 
 
@@ -268,7 +390,9 @@ def test_any_number_of_threads_gives_the_same_bits(recipe, data, tmp_path):
 
 
 def test_the_average_follows_the_weights(data, tmp_path):
-    run = train.train(Settings(4, epochs=1, ema=0.9, batch_size=50, dropout=0), data, tmp_path / "net.npz")
+    run = train.train(
+        Settings(4, epochs=1, ema=0.9, batch_size=50, dropout=0), data, tmp_path / "net.npz"
+    )
     assert run.step == 18
     W1 = run.averaged.weights["W1"]
     assert not np.array_equal(W1, run.network.weights["W1"])
@@ -279,7 +403,9 @@ def test_the_average_follows_the_weights(data, tmp_path):
         train.average(averaged, network, 0.9, step)
         moved = averaged.weights["W1"][0, 0] - before
         keep = min(0.9**train.EMA_EVERY, step / (step + 10 * train.EMA_EVERY))
-        expected = 0 if step % train.EMA_EVERY else (1 - keep) * (network.weights["W1"][0, 0] - before)
+        expected = (
+            0 if step % train.EMA_EVERY else (1 - keep) * (network.weights["W1"][0, 0] - before)
+        )
         assert moved == pytest.approx(expected, abs=1e-12)
 
 
@@ -320,7 +446,10 @@ REFUSED = {
     "--validation-share 0": ["validation share 0.0"],
     "--window 12 --stride 3": ["--window 12", "12 pixels, 3 apart, don't cover 32 pixels"],
     "--window 33": ["--window 33 must be at most 32"],
-    "--window 8 --stride 2 --regions 2": ["--window 8", "2 regions can't lie symmetrically in 13 places"],
+    "--window 8 --stride 2 --regions 2": [
+        "--window 8",
+        "2 regions can't lie symmetrically in 13 places",
+    ],
     "--window 8 --stride 2 --regions 14": ["14 regions in a row are not 1 to 13"],
     "--ema 0.9 --epochs 1 --batch-size 900": ["--ema 0.9 averages nothing in fewer than 8 steps"],
     "--no-use-dropout --dropout 0.5": ["--dropout 0.5 contradicts --no-use-dropout"],
@@ -335,24 +464,36 @@ REFUSED = {
     f"--learning-rate {'9' * 5000}": ["--learning-rate"],
     f"--lambda-reg 1{'0' * 25} --hidden-size 0": ["--hidden-size 0"],
     # What would do nothing:
-    "--stride 2 --window 32": ["--stride 2 has no effect here: leave it out, or give --window below 32"],
+    "--stride 2 --window 32": [
+        "--stride 2 has no effect here: leave it out, or give --window below 32"
+    ],
     "--regions 1 --stride 31": ["--stride 31 has no effect"],
     "--recipe quick --window 32 --stride 1 --regions 3": [
         "--regions 3 has no effect here: leave it out, or give --window below 32"
     ],
     "--whiten-dims 5": ["--whiten-dims 5 has no effect here", "--preprocess whiten"],
     "--whiten-eps 5": ["--whiten-eps 5.0 has no effect here", "--preprocess whiten"],
-    "--whiten-eps 0 --preprocess standardize": ["--whiten-eps 0.0 has no effect here"],
+    "--whiten-eps 0 --preprocess none": ["--whiten-eps 0.0 has no effect here"],
     "--schedule cosine --lr-decay 0.5": ["--lr-decay 0.5 has no effect here", "--schedule report"],
     "--schedule cosine --lr-decay 0": ["--lr-decay 0.0 has no effect here"],
-    "--schedule constant --step-decay 0.25": ["--step-decay 0.25 has no effect here", "--schedule report"],
+    "--schedule constant --step-decay 0.25": [
+        "--step-decay 0.25 has no effect here",
+        "--schedule report",
+    ],
     "--epochs 10 --step-decay 0.3": ["--step-decay 0.3 has no effect here", "--epochs above 10"],
     "--recipe quick --step_decay 0.3": ["--step-decay 0.3 has no effect here"],
     "--no-batchnorm --bn-lr-scale 2": ["--bn-lr-scale 2.0 has no effect here", "--batchnorm"],
-    "--recipe quick --mirror --no-flip": ["--no-flip has no effect here: leave it out, or give --no-mirror"],
-    "--mirror": ["--mirror has no effect here: leave it out, or give --window below 32 and --preprocess whiten"],
-    "--recipe quick --mirror --preprocess standardize": ["--mirror has no effect", "--preprocess whiten"],
-    "--lambda-reg 0 --hidden-lambda-scale 2": ["--hidden-lambda-scale 2.0 has no effect here", "--lambda-reg above 0"],
+    "--recipe quick --mirror --no-flip": [
+        "--no-flip has no effect here: leave it out, or give --no-mirror"
+    ],
+    "--mirror": [
+        "--mirror has no effect here: leave it out, or give --window below 32 and --preprocess whiten"
+    ],
+    "--recipe quick --mirror --preprocess none": ["--mirror has no effect", "--preprocess whiten"],
+    "--lambda-reg 0 --hidden-lambda-scale 2": [
+        "--hidden-lambda-scale 2.0 has no effect here",
+        "--lambda-reg above 0",
+    ],
     "--no-batchnorm --bn-lr-scale 0": ["--bn-lr-scale 0.0 has no effect here"],
     "--epochs 2 --patience 5": ["--patience 5 has no effect here", "give more --epochs"],
 }
@@ -365,7 +506,9 @@ def test_settings_that_cannot_be_are_refused_by_name(flags, go, tmp_path):
 
 
 def test_every_setting_that_may_have_no_effect_is_tried_above():
-    tried = {word.removeprefix("--no-").removeprefix("--") for flags in REFUSED for word in flags.split()}
+    tried = {
+        word.removeprefix("--no-").removeprefix("--") for flags in REFUSED for word in flags.split()
+    }
     assert {name.replace("_", "-") for name in train.NEEDS} <= tried
 
 
@@ -383,7 +526,13 @@ def test_defaults_may_be_typed_where_they_have_no_effect(flags, go):
 
 def test_settings_keep_their_types():
     assert Settings(learning_rate=1).learning_rate == 1.0
-    for wrong in ({"epochs": 2.0}, {"flip": 1}, {"learning_rate": True}, {"schedule": None}, {"seed": "0"}):
+    for wrong in (
+        {"epochs": 2.0},
+        {"flip": 1},
+        {"learning_rate": True},
+        {"schedule": None},
+        {"seed": "0"},
+    ):
         with pytest.raises(SettingError, match="must be of type"):
             Settings(**wrong)
     with pytest.raises(SettingError, match=r"--learning-rate 1000.* is too large"):
@@ -400,13 +549,21 @@ def test_recipes_are_settings_that_single_flags_override(recipe):
 
 def test_effective_settings_are_those_that_do_something():
     report = train.effective(Settings())
-    assert set(asdict(Settings())) - set(report) == {"stride", "regions", "mirror", "whiten_dims", "whiten_eps"}
+    assert set(asdict(Settings())) - set(report) == {
+        "stride",
+        "regions",
+        "mirror",
+        "whiten_dims",
+        "whiten_eps",
+    }
     quick = train.effective(asdict(train.resolve({}, "quick")))
     assert not {"lr_decay", "step_decay", "bn_lr_scale", "flip"} & set(quick)
     assert {"stride", "regions", "whiten_dims", "whiten_eps", "window"} <= set(quick)
     assert "step_decay" not in train.effective(Settings(epochs=10))
-    assert train.resolve({"window": 32}, "quick").seen().places == 1  # quick's stride, regions, mirror do nothing then
-    assert "flip" in train.effective(train.resolve({"preprocess": "standardize"}, "quick"))
+    assert (
+        train.resolve({"window": 32}, "quick").seen().positions == 1
+    )  # quick's stride, regions, mirror do nothing then
+    assert "flip" in train.effective(train.resolve({"preprocess": "none"}, "quick"))
 
 
 def test_help_shows_every_setting_with_its_defaults(run):
@@ -427,12 +584,16 @@ def test_the_reports_learning_rate_follows_its_two_rules():
 
 def test_the_cosine_ends_at_zero_after_its_warmup():
     settings = Settings(schedule="cosine", learning_rate=0.4, epochs=10, warmup_epochs=2)
-    assert train.learning_rate(settings, 0, 0.5) == pytest.approx(0.4 * (1 + np.cos(0.05 * np.pi)) / 2 / 4)
+    assert train.learning_rate(settings, 0, 0.5) == pytest.approx(
+        0.4 * (1 + np.cos(0.05 * np.pi)) / 2 / 4
+    )
     assert train.learning_rate(settings, 2, 0) == pytest.approx(0.4 * (1 + np.cos(0.2 * np.pi)) / 2)
     assert train.learning_rate(settings, 5, 0) == pytest.approx(0.2)
     assert train.learning_rate(settings, 9, 1) == pytest.approx(0, abs=1e-12)
     assert train.learning_rate(Settings(schedule="constant"), 7, 0.3) == 0.01
-    assert train.learning_rate(Settings(schedule="constant", warmup_epochs=4), 1, 0.5) == pytest.approx(0.01 * 1.5 / 4)
+    assert train.learning_rate(
+        Settings(schedule="constant", warmup_epochs=4), 1, 0.5
+    ) == pytest.approx(0.01 * 1.5 / 4)
 
 
 # ---- Batches --------------------------------------------------------------------------------------------------------
@@ -441,14 +602,22 @@ def test_the_cosine_ends_at_zero_after_its_warmup():
 def test_an_epoch_shows_every_row_once_with_its_label():
     images = np.repeat(np.arange(50, dtype=np.uint8)[:, None], model.PIXELS, axis=1)
     settings = Settings(batch_size=7)
-    X, y = zip(*train.batches(images, np.arange(50), np.arange(1, 50), settings, np.random.default_rng(0)), strict=True)
+    X, y = zip(
+        *train.batches(images, np.arange(50), np.arange(1, 50), settings, np.random.default_rng(0)),
+        strict=True,
+    )
     assert [len(labels) for labels in y] == [7] * 7
     assert sorted(np.concatenate(y)) == list(range(1, 50))
     assert np.array_equal(np.concatenate(X)[:, 0], np.concatenate(y))
     assert not np.array_equal(np.concatenate(y), np.arange(1, 50))
-    for batchnorm, shown in ((True, 49), (False, 50)):  # BN can't normalise the one row that is left over
+    for batchnorm, shown in (
+        (True, 49),
+        (False, 50),
+    ):  # BN can't normalise the one row that is left over
         settings = Settings(batch_size=7, batchnorm=batchnorm)
-        found = train.batches(images, np.arange(50), np.arange(50), settings, np.random.default_rng(0))
+        found = train.batches(
+            images, np.arange(50), np.arange(50), settings, np.random.default_rng(0)
+        )
         assert sum(len(labels) for _, labels in found) == shown
 
 
@@ -466,7 +635,9 @@ def test_augmentation_flips_and_shifts_each_image_by_itself(flip, shift):
             for down in range(2 * shift + 1)
             for right in range(2 * shift + 1)
             for flipped in {False, flip}
-            if np.array_equal(result[0][:, :: -1 if flipped else 1], padded[down : down + 32, right : right + 32])
+            if np.array_equal(
+                result[0][:, :: -1 if flipped else 1], padded[down : down + 32, right : right + 32]
+            )
         ]
         assert len(hits) == 1
         seen += hits
@@ -483,19 +654,27 @@ def test_without_augmentation_images_stay():
 
 
 def test_jitter_changes_each_channel_of_each_image_by_itself():
-    images = np.tile(np.random.default_rng(1).integers(80, 176, (1, 3072), dtype=np.uint8), (500, 1))
+    images = np.tile(
+        np.random.default_rng(1).integers(80, 176, (1, 3072), dtype=np.uint8), (500, 1)
+    )
     results = augment(images.copy(), np.random.default_rng(0), jitter=0.1)
     assert (results.shape, results.dtype) == (images.shape, np.uint8)
     lines = np.array(
         [
             np.polyfit(before / 127.5 - 1, after / 127.5 - 1, 1)
-            for before, after in zip(images.reshape(-1, 1024), results.reshape(-1, 1024), strict=True)
+            for before, after in zip(
+                images.reshape(-1, 1024), results.reshape(-1, 1024), strict=True
+            )
         ]
     ).reshape(500, 3, 2)  # gain and offset of every channel
     np.testing.assert_allclose(lines.mean(axis=(0, 1)), [1, 0], atol=0.02)
-    np.testing.assert_allclose(lines.std(axis=(0, 1)), [0.12, 0.06], rtol=0.15)  # of 1 and 2/3 together
+    np.testing.assert_allclose(
+        lines.std(axis=(0, 1)), [0.12, 0.06], rtol=0.15
+    )  # of 1 and 2/3 together
     np.testing.assert_allclose(lines.mean(axis=1).std(axis=0), [0.107, 0.054], rtol=0.15)
-    np.testing.assert_allclose((lines - lines.mean(axis=1, keepdims=True)).std(axis=(0, 1)), [0.054, 0.027], rtol=0.15)
+    np.testing.assert_allclose(
+        (lines - lines.mean(axis=1, keepdims=True)).std(axis=(0, 1)), [0.054, 0.027], rtol=0.15
+    )
     bright = augment(np.full((500, 3072), 250, np.uint8), np.random.default_rng(0), jitter=0.5)
     assert {0, 255} <= set(bright.ravel().tolist())  # cut, not wrapped around
 
@@ -505,7 +684,9 @@ def test_jitter_changes_each_channel_of_each_image_by_itself():
 
 @pytest.mark.parametrize(("size", "stride", "dims", "eps"), [(16, 16, 30, 0.0), (8, 8, 20, 0.1)])
 def test_whitening_gives_uncorrelated_dimensions(size, stride, dims, eps, data):
-    settings = Settings(window=size, stride=stride, preprocess="whiten", whiten_dims=dims, whiten_eps=eps)
+    settings = Settings(
+        window=size, stride=stride, preprocess="whiten", whiten_dims=dims, whiten_eps=eps
+    )
     window = train.fit_window(data.train_images, settings)
     assert (window.size, window.stride, window.P.shape) == (size, stride, (3 * size**2, dims))
     square = data.train_images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
@@ -520,36 +701,40 @@ def test_whitening_gives_uncorrelated_dimensions(size, stride, dims, eps, data):
     flip = np.arange(window.pixels).reshape(3, size, size)[:, :, ::-1].ravel()
     assert np.array_equal(window.mean[flip], window.mean)
     assert 0 < window.odd < dims
-    assert np.array_equal(window.P[flip] * np.repeat([-1, 1], [window.odd, dims - window.odd]), window.P)
+    assert np.array_equal(
+        window.P[flip] * np.repeat([-1, 1], [window.odd, dims - window.odd]), window.P
+    )
     threads = train.fit_window(data.train_images, settings, model.Threads(3))
     assert np.array_equal(threads.P, window.P)
     assert np.array_equal(threads.mean, window.mean)
 
 
-@pytest.mark.parametrize("size", [8, 32])
-def test_standardizing_uses_the_channels_mean_and_spread(size, data):
-    window = train.fit_window(data.train_images, Settings(window=size, preprocess="standardize"))
-    X = (data.train_images / 255).reshape(-1, 3, 1024)
-    np.testing.assert_allclose(window.mean.reshape(3, -1).T, np.tile(X.mean(axis=(0, 2)), (size**2, 1)), rtol=1e-9)
-    np.testing.assert_allclose(window.P.reshape(3, -1).T, np.tile(1 / X.std(axis=(0, 2)), (size**2, 1)), rtol=1e-9)
-
-
 def test_images_without_contrast_have_a_map_too():
-    for preprocess in ("standardize", "whiten"):
-        settings = Settings(window=8, preprocess=preprocess, whiten_dims=5, whiten_eps=0)
-        assert np.isfinite(train.fit_window(np.full((3, 3072), 7, np.uint8), settings).P).all()
+    settings = Settings(window=8, preprocess="whiten", whiten_dims=5, whiten_eps=0)
+    assert np.isfinite(train.fit_window(np.full((3, 3072), 7, np.uint8), settings).P).all()
 
 
 def test_the_map_sees_the_training_split_alone(data, tmp_path):
-    run = train.train(Settings(4, preprocess="standardize", epochs=1), data, tmp_path / "net.npz")
+    run = train.train(
+        Settings(4, window=8, stride=8, preprocess="whiten", whiten_dims=9, epochs=1),
+        data,
+        tmp_path / "net.npz",
+    )
     split = np.delete(data.train_images, run.validation_rows, axis=0)
     mean = train.fit_window(split, run.settings).mean
     np.testing.assert_allclose(run.network.window.mean, mean, rtol=1e-6)
-    assert json.loads(json.dumps(run.info()))["data"]["validation_rows"] == run.validation_rows.tolist()
+    assert (
+        json.loads(json.dumps(run.info()))["data"]["validation_rows"]
+        == run.validation_rows.tolist()
+    )
 
 
 @pytest.mark.parametrize(
-    "settings", [Settings(window=8, stride=8, preprocess="whiten", whiten_dims=30), Settings(preprocess="standardize")]
+    "settings",
+    [
+        Settings(window=8, stride=8, preprocess="whiten", whiten_dims=30),
+        Settings(window=8, stride=8),
+    ],
 )
 def test_filters_start_as_patches_of_the_images(settings, data):
     window = train.fit_window(data.train_images, settings)
@@ -560,14 +745,16 @@ def test_filters_start_as_patches_of_the_images(settings, data):
     b1 = network.weights["b1"]
     assert -2 <= b1.min() < b1.mean() - 0.2 < b1.mean() + 0.2 < b1.max() <= 0
     assert not network.weights["W2"].any()
-    X = model.see(data.train_images, window, np.float32)[:, : window.inputs]
+    X = model.layer_input(data.train_images, window, np.float32)[:, : window.inputs]
     cosines = (X / np.linalg.norm(X, axis=1, keepdims=True)) @ W1 / np.sqrt(2)
     np.testing.assert_allclose(cosines.max(axis=0), 1, rtol=1e-4)
-    assert network.standard.shape == (2, 9 * window.q)
-    assert (network.standard[1] > 0).all()
+    assert network.preconditioner.shape == (2, 9 * window.q)
+    assert (network.preconditioner[1] > 0).all()
 
 
 def test_the_plain_window_needs_no_images():
-    window = train.fit_window(np.empty((0, 3072), np.uint8), Settings(window=8, stride=2, regions=3))
+    window = train.fit_window(
+        np.empty((0, 3072), np.uint8), Settings(window=8, stride=2, regions=3)
+    )
     assert isinstance(window, Window)
     assert (window.size, window.stride, window.regions, window.P) == (8, 2, 3, None)

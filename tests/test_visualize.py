@@ -13,9 +13,13 @@ import model
 import train
 import visualize
 from data import cifar10
-from support import image_figures, metrics, pixels, plots, weight_figures
-from support.plots import LeftOut
-from support.window import Window
+from support.figures import images as image_figures
+from support.figures import style as plots
+from support.figures import weights as weight_figures
+from support.figures.style import LeftOut
+from support.network import filters as pixels
+from support.network import metrics
+from support.network.window import Window
 
 import matplotlib
 import numpy as np
@@ -42,7 +46,11 @@ def info_of(data, history=HISTORY, **settings):
         "command": "python train.py --shift 2",
         "machine": "a computer, 2 cores",
         "settings": asdict(train.Settings(**settings)),
-        "data": {"name": data.name, "fingerprint": data.fingerprint, "class_names": list(data.class_names)},
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "class_names": list(data.class_names),
+        },
         "history": history,
         "best_epoch": 2,
     }
@@ -66,7 +74,9 @@ def nets(data, tmp_path_factory):
     networks = {
         "bn": model.Network(40, seed=0),
         "windows": model.Network(24, whitened(), batchnorm=False, dropout=0.0, seed=1),
-        "mirrored": model.Network(24, mirrored(data), batchnorm=False, dropout=0.0, cap=0.3, seed=1),
+        "mirrored": model.Network(
+            24, mirrored(data), batchnorm=False, dropout=0.0, cap=0.3, seed=1
+        ),
         "windows-bn": model.Network(6, Window(16, 8, 1), seed=2),
     }
     for name, network in networks.items():
@@ -75,9 +85,16 @@ def nets(data, tmp_path_factory):
             network.train_batch(data.train_images[rows], data.train_labels[rows], model.SGD(0.02))
             network.save(folder / f"{name}.epochs" / f"{start // 64 + 1:03d}.npz")
         settings = {"hidden_size": network.hidden_size, "batchnorm": network.batchnorm, "shift": 2}
-        settings |= {} if network.whole else {"window": network.window.size, "stride": network.window.stride}
+        settings |= (
+            {}
+            if network.window.whole
+            else {"window": network.window.size, "stride": network.window.stride}
+        )
         network.save(folder / f"{name}.npz", info_of(data, **settings))
-    np.savez(folder / "report.npz", **{name: array.astype(float) for name, array in networks["bn"].weights.items()})
+    np.savez(
+        folder / "report.npz",
+        **{name: array.astype(float) for name, array in networks["bn"].weights.items()},
+    )
     return folder
 
 
@@ -108,7 +125,7 @@ def test_input_gradient_is_that_of_finite_differences(nets, data, name):
     c, rng = 3, np.random.default_rng(0)
     images = data.test_images[data.test_labels == c]
     above, share, lit = pixels.active_share(network, images)
-    assert above.shape == share.shape == (len(network.window.region), network.hidden_size)
+    assert above.shape == share.shape == (network.window.rows, network.hidden_size)
     assert lit.mean() == pytest.approx(above.mean()) and (share < above).any() == (network.cap > 0)
     found = pixels.mean_gradient(network, share, c)
     assert found.shape == (3072,)
@@ -126,9 +143,13 @@ def test_filters_and_class_pictures_are_those_of_the_plain_network(nets, name):
     network = model.load(nets / f"{name}.npz", dtype=np.float64)[0]
     network.cap = 0  # class pictures pass over it: with a cap a plain network's is zero
     plain, window = network.plain(), network.window
-    np.testing.assert_allclose(pixels.class_picture(network, 4), plain["W1"] @ plain["W2"][:, 4], atol=1e-12)
+    np.testing.assert_allclose(
+        pixels.class_picture(network, 4), plain["W1"] @ plain["W2"][:, 4], atol=1e-12
+    )
     first = window.patches(np.arange(3072)[None])[0]  # the pixels of the first place
-    np.testing.assert_allclose(pixels.filter_weights(network, [5])[:, 0], plain["W1"][first, 5], atol=1e-12)
+    np.testing.assert_allclose(
+        pixels.filter_weights(network, [5])[:, 0], plain["W1"][first, 5], atol=1e-12
+    )
 
 
 # ---- What the figures show ----
@@ -137,8 +158,13 @@ def test_filters_and_class_pictures_are_those_of_the_plain_network(nets, name):
 def test_curves_are_the_history(subject):
     figure, caption = weight_figures.curves(subject)
     loss, accuracy, rate = figure.axes
-    assert [list(line.get_ydata()) for line in loss.lines[:2]] == [HISTORY["train_loss"], HISTORY["val_loss"]]
-    np.testing.assert_allclose(accuracy.lines[1].get_ydata(), 100 * np.array(HISTORY["val_accuracy"]))
+    assert [list(line.get_ydata()) for line in loss.lines[:2]] == [
+        HISTORY["train_loss"],
+        HISTORY["val_loss"],
+    ]
+    np.testing.assert_allclose(
+        accuracy.lines[1].get_ydata(), 100 * np.array(HISTORY["val_accuracy"])
+    )
     assert list(rate.lines[0].get_ydata()) == HISTORY["learning_rate"]
     assert loss.lines[2].get_xdata()[0] == 2
     assert "best epoch, 2" in [text.get_text() for text in figure.legends[0].get_texts()]
@@ -166,7 +192,9 @@ def test_top_neurons_and_output_weights_are_those_of_W2(subject, windows):
         bars = [ax for ax in figure.axes if ax.patches]
         for c, ax in enumerate(bars):
             assert ax.get_title() == s.names[c]
-            np.testing.assert_allclose([bar.get_height() for bar in ax.patches], np.sort(total[:, c])[::-1][:5])
+            np.testing.assert_allclose(
+                [bar.get_height() for bar in ax.patches], np.sort(total[:, c])[::-1][:5]
+            )
             colours = {matplotlib.colors.to_hex(bar.get_facecolor()) for bar in ax.patches}
             assert colours == {plots.CLASS_COLOURS[c].lower()}
         different = len({unit for c in range(10) for unit in np.argsort(-total[:, c])[:5]})
@@ -183,7 +211,9 @@ def test_confusion_examples_and_reliability_are_the_predictions(subject, data):
     m, prediction = metrics.measure(log_y, data.test_labels), log_y.argmax(axis=1)
     figure, _ = image_figures.confusion(subject)
     shares = 100 * np.array(m.confusion) / np.array(m.support)[:, None]
-    assert [text.get_text() for text in figure.axes[0].texts] == [f"{share:.0f}" for share in shares.ravel()]
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        f"{share:.0f}" for share in shares.ravel()
+    ]
     image = figure.axes[0].images[0]
     assert image.get_clim()[1] == pytest.approx((shares - np.diag(shares.diagonal())).max())
     titles = [ax.get_title() for ax in image_figures.examples(subject)[0].axes]
@@ -191,10 +221,14 @@ def test_confusion_examples_and_reliability_are_the_predictions(subject, data):
     surest = wrong[np.argsort(-log_y[wrong].max(axis=1), kind="stable")][:12]
     names = subject.names
     assert titles == [
-        f"{names[data.test_labels[i]]}, called\n{names[prediction[i]]} {np.exp(log_y[i].max()):.0%}" for i in surest
+        f"{names[data.test_labels[i]]}, called\n{names[prediction[i]]} {np.exp(log_y[i].max()):.0%}"
+        for i in surest
     ]
     figure, _ = image_figures.reliability(subject)
-    assert figure.axes[0].get_legend().get_title().get_text() == f"calibration error {m.calibration_error:.1%}"
+    assert (
+        figure.axes[0].get_legend().get_title().get_text()
+        == f"calibration error {m.calibration_error:.1%}"
+    )
     assert sum(bar.get_height() for bar in figure.axes[1].patches) == 200
     low, high = figure.axes[0].collections[0].get_segments()[-1][:, 1]
     filled = [row for row in metrics.calibration(log_y, data.test_labels) if row[0]]
@@ -235,7 +269,10 @@ def test_firing_counts_dead_units(nets, data):
         network.weights["beta1" if name == "bn" else "b1"][0, 8] = 1e6
         subject = visualize.Subject(Path("x"), network, info, data)
         caption = image_figures.firing(subject)[1]
-        assert re.search(r"[1-9]\d* of the \d+ units are dead, never above zero, and [1-9]\d* are above zero", caption)
+        assert re.search(
+            r"[1-9]\d* of the \d+ units are dead, never above zero, and [1-9]\d* are above zero",
+            caption,
+        )
         on = network.hidden(data.test_images[data.test_labels == 2]) > 0
         np.testing.assert_allclose(subject.firing[0][2], on.mean(axis=0))
 
@@ -247,33 +284,6 @@ def test_activations_are_what_the_output_layer_takes(windows, data):
     dots = figure.axes[0].collections[3].get_offsets()
     np.testing.assert_allclose(dots, places[data.test_labels == 3], rtol=1e-3, atol=1e-5)
     assert f"{9 * 24:,} outputs" in caption
-
-
-@pytest.mark.parametrize("name", ["bn", "windows", "mirrored"])
-def test_epochs_are_the_filters_that_the_run_kept(nets, data, name, tmp_path):
-    path = nets / f"{name}.npz"
-    s = visualize.Subject(path, *model.load(path), None)
-    figure, caption = visualize.epochs(s, columns=4, rows=6)
-    weights = s.network.weights
-    size = abs(weights["gamma1"][0]) if "gamma1" in weights else np.linalg.norm(weights["W1"], axis=0)
-    units = np.argsort(-size * np.linalg.norm(s.W2, axis=(0, 2)))[:4]
-    assert [ax.get_title() for ax in figure.axes[:4]] == [str(unit) for unit in units]
-    epochs = [int(ax.get_ylabel()) for ax in figure.axes[::4]]
-    assert epochs == [1, 4, 7, 9, 12, 15]
-    assert "Of 15 epochs it shows 6." in caption
-    kept = [model.load(nets / f"{name}.epochs" / f"{epoch:03d}.npz")[0] for epoch in epochs]
-    seen = np.array([pixels.filter_weights(network, units[2:3])[:, 0] for network in kept])
-    for row in (0, 5):
-        expected = plots.picture(seen[row], abs(seen).max())
-        np.testing.assert_allclose(figure.axes[4 * row + 2].images[0].get_array(), expected, atol=1e-12)
-    for problem, other in (("kept no weights", tmp_path / "x.npz"), ("of another network", nets / "windows-bn.npz")):
-        with pytest.raises(LeftOut, match=problem):
-            visualize.epochs(replace(s, path=other))
-    (tmp_path / "y.epochs").mkdir()
-    for epoch in (1, 2):
-        (tmp_path / f"y.epochs/00{epoch}.npz").write_bytes(b"PK")
-    with pytest.raises(LeftOut, match="is not a readable"):
-        visualize.epochs(replace(s, path=tmp_path / "y.npz"))
 
 
 def test_augmentation_shows_what_training_sees(subject, data):
@@ -300,13 +310,18 @@ def test_augmentation_of_mirrored_units_shows_no_mirror_images(nets, data):
 
 @pytest.mark.parametrize(
     "blind",
-    [[[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]], [[0, 2.02344, -2.52581], [0, 1, 0], [0, 0, 1]]],
+    [
+        [[1, 0, 0], [0.494207, 0, 1.24827], [0, 0, 1]],
+        [[0, 2.02344, -2.52581], [0, 1, 0], [0, 0, 1]],
+    ],
     ids=["deuteranopia", "protanopia"],
 )
 def test_class_colours_stay_apart_for_the_colour_blind(blind):
     """As Vienot et al. (1999) simulate it; distances in RGB, of which black to white is 1.73."""
     rgb = np.array([matplotlib.colors.to_rgb(colour) for colour in plots.CLASS_COLOURS]) ** 2.2
-    to_lms = np.array([[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]])
+    to_lms = np.array(
+        [[17.8824, 43.5161, 4.11935], [3.45565, 27.1554, 3.86714], [0.0299566, 0.184309, 1.46709]]
+    )
     seen = np.clip(rgb @ (np.linalg.inv(to_lms) @ blind @ to_lms).T, 0, 1) ** (1 / 2.2)
     gaps = np.linalg.norm(seen[:, None] - seen[None], axis=2)[~np.eye(10, dtype=bool)]
     assert gaps.min() > 0.15
@@ -322,15 +337,23 @@ def test_many_classes_are_the_worst_and_the_best(subject, data):
     assert len(s.shown(20)) == 20
     assert recall[s.shown(20)[:10]].max() <= recall[s.shown(20)[10:]].min()
     figure, caption = image_figures.confusion(s)
-    assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx(100 * recall[s.shown(20)])
+    assert [bar.get_width() for bar in figure.axes[0].patches] == pytest.approx(
+        100 * recall[s.shown(20)]
+    )
     assert "of 100 classes the 10 with the lowest recall" in caption
-    for draw in (weight_figures.output_weights, weight_figures.top_neurons, image_figures.activations):
+    for draw in (
+        weight_figures.output_weights,
+        weight_figures.top_neurons,
+        image_figures.activations,
+    ):
         figure, caption = draw(s)
         figure.draw_without_rendering()
         assert "Of 100 classes" in caption
     parts = visualize.merit(s)
     assert parts["Classes"].count("<tr>") == 21
-    few = replace(data, test_labels=labels % 2, train_labels=data.train_labels % 2, class_names=("a", "b"))
+    few = replace(
+        data, test_labels=labels % 2, train_labels=data.train_labels % 2, class_names=("a", "b")
+    )
     s = visualize.Subject(Path("x"), model.Network(16, classes=2, seed=0), {}, few)
     for draw in (image_figures.confusion, weight_figures.features, weight_figures.top_neurons):
         draw(s)[0].draw_without_rendering()
@@ -387,21 +410,31 @@ def linked(text):
 
 
 def test_all_figures_and_a_report_of_one_file(capsys, nets, synthetic_dir):
-    code, out, err = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "all", "--dpi", 40)
+    code, out, err = call(
+        capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "all", "--dpi", 40
+    )
     assert (code, err) == (0, "")
     report = Path("all/report.html")
-    assert out == f"18 figures in all; open {report} to see them all\npage all/demo.html\n"
+    assert out == f"17 figures in all; open {report} to see them all\npage all/demo.html\n"
     files = {path.name for path in Path("all").iterdir()} - {"demo.html"}
-    assert files == {"report.html", *(f"{name}.{kind}" for name in visualize.FIGURES for kind in ("png", "txt"))}
+    assert files == {
+        "report.html",
+        *(f"{name}.{kind}" for name in visualize.FIGURES for kind in ("png", "txt")),
+    }
     text = report.read_text()
     for name in visualize.FIGURES:
         image = Image.open(f"all/{name}.png")
         assert image.width == 136  # 3.4 inches: the caption isn't in it
         assert image.convert("L").getextrema()[0] < 100, name
-        found = re.search(rf'id="{name}"><h2>{name}</h2><img alt="[^"]*" src="data:image/png;base64,([^"]*)"', text)
+        found = re.search(
+            rf'id="{name}"><h2>{name}</h2><img alt="[^"]*" src="data:image/png;base64,([^"]*)"',
+            text,
+        )
         assert Image.open(io.BytesIO(base64.b64decode(found[1]))).size == image.size
         assert Path(f"all/{name}.txt").read_text().count("\n") == 1
-    assert not re.search(r"<script|https?:|//|@import|url\(|<link", re.sub(r'base64,[^"]*', "", text))
+    assert not re.search(
+        r"<script|https?:|//|@import|url\(|<link", re.sub(r'base64,[^"]*', "", text)
+    )
     assert 'name="viewport"' in text
     links, anchors = linked(text)
     assert links == anchors
@@ -416,12 +449,18 @@ def test_all_figures_and_a_report_of_one_file(capsys, nets, synthetic_dir):
         assert row in text
     assert "<td>stride</td>" not in text  # without effect where units see the whole image
     data = cifar10.load(data_dir=synthetic_dir)
-    m = metrics.measure(metrics.log_probabilities(model.load(nets / "bn.npz")[0], data.test_images), data.test_labels)
+    m = metrics.measure(
+        metrics.log_probabilities(model.load(nets / "bn.npz")[0], data.test_images),
+        data.test_labels,
+    )
     assert f"<td>accuracy</td><td>{m.accuracy:.2%}</td>" in text
 
 
 def test_only_some_in_another_format(capsys, nets):
-    for kind, start, only in (("svg", b"<?xml", ["batchnorm"]), ("pdf", b"%PDF", ["batchnorm", "curves"])):
+    for kind, start, only in (
+        ("svg", b"<?xml", ["batchnorm"]),
+        ("pdf", b"%PDF", ["batchnorm", "curves"]),
+    ):
         for out in (kind, f"{kind}2"):
             flags = "--only", *only, "--format", kind, "--output_dir", out
             code, said, _ = call(capsys, "--model_path", nets / "bn.npz", *flags)
@@ -439,7 +478,9 @@ def few(monkeypatch, *names):
     monkeypatch.setattr(visualize, "FIGURES", {name: visualize.FIGURES[name] for name in names})
 
 
-def test_figures_that_a_checkpoint_cannot_have_are_left_out_with_the_reason(capsys, nets, synthetic_dir, monkeypatch):
+def test_figures_that_a_checkpoint_cannot_have_are_left_out_with_the_reason(
+    capsys, nets, synthetic_dir, monkeypatch
+):
     few(monkeypatch, "curves", "batchnorm", "augmentation")
     flags = "--data-dir", synthetic_dir, "--dpi", 20
     code, out, err = call(capsys, nets / "report.npz", *flags, "--out", "r")
@@ -471,7 +512,9 @@ def test_without_images_the_other_figures_are_drawn(capsys, nets, monkeypatch):
 
 
 def test_flags_without_effect_are_a_note(capsys, nets):
-    code, out, err = call(capsys, nets / "bn.npz", "--only", "curves", "--data-dir", "x", "--out", "c", "--dpi", 20)
+    code, out, err = call(
+        capsys, nets / "bn.npz", "--only", "curves", "--data-dir", "x", "--out", "c", "--dpi", 20
+    )
     assert (code, out) == (0, "1 figure in c\n")
     assert err == "--data-dir x: without effect, as these figures need no images\n"
 
@@ -483,14 +526,18 @@ def test_without_a_name_it_says_which_checkpoint(capsys, nets, monkeypatch):
     assert out.startswith(f"no checkpoint named; this is {nets / 'bn.npz'}\n")
 
 
-def test_a_page_that_would_be_too_large_is_left_out_with_the_reason(capsys, nets, synthetic_dir, monkeypatch):
+def test_a_page_that_would_be_too_large_is_left_out_with_the_reason(
+    capsys, nets, synthetic_dir, monkeypatch
+):
     few(monkeypatch, "curves")
 
     def refuse(*_):
         raise ValueError("it is too large")
 
     monkeypatch.setattr(visualize, "write_demo", refuse)
-    code, out, _ = call(capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "p", "--dpi", 20)
+    code, out, _ = call(
+        capsys, nets / "bn.npz", "--data-dir", synthetic_dir, "--out", "p", "--dpi", 20
+    )
     assert code == 0
     assert out.endswith("left out demo.html: it is too large\n")
     assert not Path("p/demo.html").exists()
@@ -500,7 +547,16 @@ def test_nothing_of_a_checkpoint_is_trusted(capsys, data, monkeypatch):
     few(monkeypatch, "curves", "augmentation")
     network = model.Network(4, seed=0)
     strange = {"hidden_size": "1" * 5000, "\u4e2d$<b>": "\x1b[31m" * 100, "shift": 10**30}
-    network.save("a.npz", {"settings": strange, "data": [], "command": 3, "machine": {}, "history": {"val_loss": "x"}})
+    network.save(
+        "a.npz",
+        {
+            "settings": strange,
+            "data": [],
+            "command": 3,
+            "machine": {},
+            "history": {"val_loss": "x"},
+        },
+    )
     code, out, _ = call(capsys, "a.npz", "--out", "a", "--dpi", 20, "--data-dir", data.folder)
     assert code == 0
     assert "left out curves: the file's history is not one of train.py's" in out
@@ -514,23 +570,35 @@ def test_nothing_of_a_checkpoint_is_trusted(capsys, data, monkeypatch):
 
 
 def test_several_runs_in_one_figure_with_what_differs(capsys, data):
-    for name, options in {"a": {}, "b": {"shift": 3, "dropout": 0.2}, "c": {"schedule": "cosine"}}.items():
+    for name, options in {
+        "a": {},
+        "b": {"shift": 3, "dropout": 0.2},
+        "c": {"schedule": "cosine"},
+    }.items():
         history = {key: values[: 2 + (name == "a")] for key, values in HISTORY.items()}
         model.Network(4, seed=0).save(f"{name}.npz", info_of(data, history, **options))
     code, out, err = call(capsys, "a.npz", "b.npz", "c.npz", "--out", "abc", "--dpi", 40)
     assert (code, err) == (0, "")
     assert out == "1 figure in abc; open abc/report.html to see them all\n"
-    assert {path.name for path in Path("abc").iterdir()} == {"curves.png", "curves.txt", "report.html"}
+    assert {path.name for path in Path("abc").iterdir()} == {
+        "curves.png",
+        "curves.txt",
+        "report.html",
+    }
     text = Path("abc/report.html").read_text()
     assert "<th></th><th>a</th><th>b</th><th>c</th>" in text
     assert "<td>shift</td><td>0</td><td>3</td><td>0</td>" in text
     assert "<td>epochs trained</td><td>3</td><td>2</td><td>2</td>" in text
-    assert "<td>step_decay</td><td>0.5</td><td>0.5</td><td></td>" in text  # without effect in a cosine
+    assert (
+        "<td>step_decay</td><td>0.5</td><td>0.5</td><td></td>" in text
+    )  # without effect in a cosine
     assert "<td>hidden_size</td>" not in text
     figure, _ = visualize.compared({"a": info_of(data), "b": info_of(data)})
     assert list(figure.axes[0].lines[0].get_ydata()) == HISTORY["val_loss"]
     for again in ("a.npz", "abc/../a.npz"):
-        assert call(capsys, "a.npz", again)[2].endswith("a checkpoint is named twice; name each once\n")
+        assert call(capsys, "a.npz", again)[2].endswith(
+            "a checkpoint is named twice; name each once\n"
+        )
 
 
 @pytest.mark.parametrize("length", [15, 60])  # too long for a legend, and for a report
@@ -553,11 +621,17 @@ def test_runs_whose_long_names_differ_only_in_the_middle_are_told_apart(length, 
     [
         (["gone.npz"], "gone.npz: no such checkpoint"),
         (["broken.npz"], "broken.npz: is"),
-        (["good.csv", "BN"], "good.csv: a search's results are drawn by themselves; name no other file"),
+        (
+            ["good.csv", "BN"],
+            "good.csv: a search's results are drawn by themselves; name no other file",
+        ),
         (["BN", "REPORT"], "report.npz: has no curves, as the file holds weights only"),
         (["BN", "REPORT", "--only", "filters"], "there are curves"),
         (["BN", "--only", "search-grid"], "--only search-grid: is no figure of"),
-        (["REPORT", "--only", "curves"], "--only curves: can't be drawn, as the file holds weights only"),
+        (
+            ["REPORT", "--only", "curves"],
+            "--only curves: can't be drawn, as the file holds weights only",
+        ),
         (["BN", "--data-dir", "."], "is no folder of CIFAR-10 batches"),
         (["BN", "--threads", "0"], "--threads: '0' is no integer from 1"),
         (["BN", "--dpi", "5"], "--dpi: '5' is no integer from 20 to 1200"),
@@ -599,11 +673,15 @@ def test_claims_are_measured_or_refused(capsys, nets, data, monkeypatch):
 
     network = train.Run(train.Settings(hidden_size=64), data).network
     network.save("start.npz", info_of(data, hidden_size=64))
-    monkeypatch.setattr(sys, "argv", ["claims.py", "start.npz", "--data-dir", str(data.folder), "--threads", "1"])
+    monkeypatch.setattr(
+        sys, "argv", ["claims.py", "start.npz", "--data-dir", str(data.folder), "--threads", "1"]
+    )
     assert claims.main() == 0
     out = capsys.readouterr().out
     assert "cosine of a picture with the mean input gradient" in out
     assert re.search(r"quiet units +0 of 64", out)
-    monkeypatch.setattr(sys, "argv", ["claims.py", str(nets / "windows.npz"), "--data-dir", str(data.folder)])
+    monkeypatch.setattr(
+        sys, "argv", ["claims.py", str(nets / "windows.npz"), "--data-dir", str(data.folder)]
+    )
     with pytest.raises(visualize.UserError, match="units that see the pixels of the whole image"):
         claims.main()

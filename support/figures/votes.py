@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from support.cli import UserError
-from support.evidence import strongest, terms, votes
-from support.pixels import filter_weights
-from support.plots import GREY, SIGNED, WIDTH, as_image, drawable, picture, style
+from support.figures.style import GREY, SIGNED, WIDTH, as_image, drawable, picture, style
+from support.network.filters import filter_weights
+from support.network.votes import strongest, terms, votes
 
 import matplotlib
 import numpy as np
@@ -17,7 +17,9 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#CC79A7")
 CLASSES = 3  # the likeliest ones, which are explained
 
 
-def draw_evidence(network, image: np.ndarray, names: Sequence[str], label: int | None = None) -> Figure:
+def draw_evidence(
+    network, image: np.ndarray, names: Sequence[str], label: int | None = None
+) -> Figure:
     """Why a `model.Network` takes an image (3072,) for what it does, WIDTH inches wide.
 
     The picture, the probabilities of the three likeliest classes, for each of them the map of votes on one signed
@@ -32,9 +34,11 @@ def draw_evidence(network, image: np.ndarray, names: Sequence[str], label: int |
         filters = strongest(network, image, likeliest[0])
     limit = float(np.abs(maps[likeliest]).max()) or 1.0
     if not np.isfinite([limit, *y, *rest]).all():
-        raise UserError("the network's numbers overflow, so that there is no evidence to draw; train it anew")
+        raise UserError(
+            "the network's numbers overflow, so that there is no evidence to draw; train it anew"
+        )
     names = [drawable(name, 15) for name in names]
-    heights = (1.4, 2.15, 1.05 if network.whole else 1.75)
+    heights = (1.4, 2.15, 1.05 if network.window.whole else 1.75)
     with matplotlib.rc_context(style()):
         figure = Figure((WIDTH, sum(heights)), layout="constrained", dpi=200)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.05)
@@ -42,9 +46,13 @@ def draw_evidence(network, image: np.ndarray, names: Sequence[str], label: int |
         left, right = top.subplots(1, 2, width_ratios=(1, 1.35))
         _draw_picture(left, network, image, filters)
         if label is not None:
-            left.set_title(f"label: {names[label]}", pad=8)  # a frame's number may stand on the edge
+            left.set_title(
+                f"label: {names[label]}", pad=8
+            )  # a frame's number may stand on the edge
         _draw_probabilities(right, y[likeliest], [names[c] for c in likeliest])
-        _draw_maps(middle, network, maps[likeliest], rest[likeliest], [names[c] for c in likeliest], limit)
+        _draw_maps(
+            middle, network, maps[likeliest], rest[likeliest], [names[c] for c in likeliest], limit
+        )
         _draw_filters(bottom, network, image, filters, names[likeliest[0]])
     return figure
 
@@ -52,7 +60,7 @@ def draw_evidence(network, image: np.ndarray, names: Sequence[str], label: int |
 def _draw_picture(axes, network, image: np.ndarray, filters: list) -> None:
     axes.imshow(as_image(image), extent=(0, 32, 32, 0))
     axes.set_axis_off()
-    if network.whole:
+    if network.window.whole:
         return
     numbers: dict[tuple[int, int], list[int]] = {}
     for number, each in enumerate(filters):
@@ -60,13 +68,31 @@ def _draw_picture(axes, network, image: np.ndarray, filters: list) -> None:
     size, taken = network.window.size, []
     for place, found in numbers.items():
         (y, x), colour = (network.window.stride * step for step in place), COLOURS[found[0]]
-        axes.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor="black", linewidth=2, clip_on=False))
-        axes.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor=colour, linewidth=1.2, clip_on=False))
+        axes.add_patch(
+            Rectangle((x, y), size, size, fill=False, edgecolor="black", linewidth=2, clip_on=False)
+        )
+        axes.add_patch(
+            Rectangle(
+                (x, y), size, size, fill=False, edgecolor=colour, linewidth=1.2, clip_on=False
+            )
+        )
         # The first corner, or middle of a side, that no other number is near.
-        spots = [(x + size * across / 2, y + size * down / 2) for down in (0, 2, 1) for across in (0, 2, 1)][:8]
-        spot = max(spots, key=lambda spot: min([3.5, *(max(abs(np.subtract(spot, other))) for other in taken)]))
+        spots = [
+            (x + size * across / 2, y + size * down / 2)
+            for down in (0, 2, 1)
+            for across in (0, 2, 1)
+        ][:8]
+        spot = max(
+            spots,
+            key=lambda spot: min([3.5, *(max(abs(np.subtract(spot, other))) for other in taken)]),
+        )
         taken.append(spot)
-        box = {"boxstyle": "square,pad=0.1", "facecolor": colour, "edgecolor": "black", "linewidth": 0.4}
+        box = {
+            "boxstyle": "square,pad=0.1",
+            "facecolor": colour,
+            "edgecolor": "black",
+            "linewidth": 0.4,
+        }
         text = ",".join(str(number + 1) for number in found)
         axes.text(*spot, text, ha="center", va="center", bbox=box)
 
@@ -80,11 +106,15 @@ def _draw_probabilities(axes, y: np.ndarray, names: list[str]) -> None:
     axes.set_axis_off()
 
 
-def _draw_maps(figure, network, maps: np.ndarray, rest: np.ndarray, names: list[str], limit: float) -> None:
+def _draw_maps(
+    figure, network, maps: np.ndarray, rest: np.ndarray, names: list[str], limit: float
+) -> None:
     """The votes of each class, where their places lie in the image, above their sum."""
     window, edge = network.window, 0.0
-    if not network.whole:
-        edge = (window.size - window.stride) / 2  # a place's own cell lies in the middle of its window
+    if not network.window.whole:
+        edge = (
+            window.size - window.stride
+        ) / 2  # a place's own cell lies in the middle of its window
     plots = figure.subplots(1, len(maps), squeeze=False)[0]
     for axes, votes_of, rest_of, name in zip(plots, maps.astype(float), rest, names, strict=True):
         extent = (edge, 32 - edge, 32 - edge, edge)
@@ -94,8 +124,12 @@ def _draw_maps(figure, network, maps: np.ndarray, rest: np.ndarray, names: list[
         axes.spines[:].set(visible=True, linewidth=0.5)
         total, pro, contra, bias = (term.replace("-", "−") for term in terms(votes_of, rest_of))
         axes.set_xlabel(f"{total} = {pro}\n{contra}\n{bias}")
-    bar = figure.colorbar(shown, ax=list(plots), location="bottom", aspect=40, fraction=0.06, pad=0.03)
-    bar.set_label(f"what a {'pixel' if network.whole else 'place'} adds to the logit: against < 0 < for")
+    bar = figure.colorbar(
+        shown, ax=list(plots), location="bottom", aspect=40, fraction=0.06, pad=0.03
+    )
+    bar.set_label(
+        f"what a {'pixel' if network.window.whole else 'place'} adds to the logit: against < 0 < for"
+    )
     bar.ax.tick_params(length=2)
     bar.locator.set_params(nbins=5)
     bar.update_ticks()
@@ -103,8 +137,10 @@ def _draw_maps(figure, network, maps: np.ndarray, rest: np.ndarray, names: list[
 
 def _draw_filters(figure, network, image: np.ndarray, filters: list, name: str) -> None:
     """The filters side by side, each above the patch where it fires most, if it doesn't see the whole image."""
-    figure.suptitle(f"filters that add most to {name}" if filters else f"no filter adds to {name}", fontsize=8)
-    rows = 1 if network.whole else 2
+    figure.suptitle(
+        f"filters that add most to {name}" if filters else f"no filter adds to {name}", fontsize=8
+    )
+    rows = 1 if network.window.whole else 2
     plots = figure.subplots(rows, len(COLOURS), squeeze=False)
     for axes in plots.flat:
         axes.set(xticks=[], yticks=[])
@@ -118,9 +154,13 @@ def _draw_filters(figure, network, image: np.ndarray, filters: list, name: str) 
         for axes, shown in zip(plots[:, column], pictures, strict=False):
             axes.set_visible(True)
             axes.imshow(shown)
-            axes.spines[:].set(visible=True, edgecolor="black" if network.whole else COLOURS[column], linewidth=1.5)
+            axes.spines[:].set(
+                visible=True,
+                edgecolor="black" if network.window.whole else COLOURS[column],
+                linewidth=1.5,
+            )
         adds = f"{each.adds:+.2f}" if each.adds < 1e4 else f"{each.adds:+.1e}"
         plots[0, column].set_title(f"{column + 1}: {adds}", pad=3)
-    if not network.whole and filters:
+    if not network.window.whole and filters:
         plots[0, 0].set_ylabel("filter")
         plots[1, 0].set_ylabel("fires at")

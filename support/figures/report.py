@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.cli import clean
-from support.npz import write_whole
+from support.files import write_whole
 
 # ---- Figures as files -----------------------------------------------------------------------------------------------
 
@@ -39,7 +39,9 @@ def write_figure(figure, caption: str, path: Path, dpi: int) -> Drawn:
     """Write a figure to `path`, whose ending says how, and its caption beside it, into NAME.txt."""
     kind = path.suffix[1:]
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the axes stand; to arrange them again would take most of a drawing's time
+    figure.set_layout_engine(
+        "none"
+    )  # the axes stand; to arrange them again would take most of a drawing's time
     content = rendered(figure, kind, dpi)
     for target, bytes_ in ((path, content), (path.with_suffix(".txt"), f"{caption}\n".encode())):
         with write_whole(target) as file:
@@ -107,7 +109,11 @@ def table(rows: list[list], numbers: bool = False, colours: list[str] | None = N
         if colours and i:
             cells[0] = f'<i style="background:{colours[i - 1]}"></i>{cells[0]}'
         lines.append("<tr>" + "".join(f"<{tag}>{each}</{tag}>" for each in cells) + "</tr>")
-    return f'<div class="scroll"><table{" class=numbers" * numbers}>\n' + "\n".join(lines) + "\n</table></div>"
+    return (
+        f'<div class="scroll"><table{" class=numbers" * numbers}>\n'
+        + "\n".join(lines)
+        + "\n</table></div>"
+    )
 
 
 def paragraph(text: str) -> str:
@@ -129,12 +135,18 @@ def figure_part(name: str, drawn: Drawn) -> str:
     )
 
 
-def report(title: str, figures: dict[str, Drawn], first: dict[str, str], last: dict[str, str]) -> bytes:
+def report(
+    title: str, figures: dict[str, Drawn], first: dict[str, str], last: dict[str, str]
+) -> bytes:
     """The page: parts by title, as HTML, before and after the figures, all named in the contents."""
     parts = [section(name, content) for name, content in first.items()]
     parts += [figure_part(name, drawn) for name, drawn in figures.items()]
     parts += [section(name, content, whole=False) for name, content in last.items()]
-    links = [f'<li><a href="#{anchor(name)}">{cell(name)}</a></li>' for name in (*first, *figures, *last)]
+    links = [
+        f'<li><a href="#{anchor(name)}">{cell(name)}</a></li>' for name in (*first, *figures, *last)
+    ]
     columns = 2 if len(parts) < 4 else 3  # at most: a phone has room for one
     layout = {"columns": columns, "width": f"{columns * 420 - 20}px"}
-    return PAGE.format(title=cell(title), contents="\n".join(links), body="\n".join(parts), **layout).encode()
+    return PAGE.format(
+        title=cell(title), contents="\n".join(links), body="\n".join(parts), **layout
+    ).encode()

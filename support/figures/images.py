@@ -1,9 +1,7 @@
 """Figures of test images: functions from visualize.py's Subject to a figure and its caption."""
 
-from support import metrics
 from support.cli import UserError, clean
-from support.evidence_figure import draw_evidence
-from support.plots import (
+from support.figures.style import (
     BLUE,
     GREY,
     ORANGE,
@@ -17,6 +15,8 @@ from support.plots import (
     name_classes,
     principal,
 )
+from support.figures.votes import draw_evidence
+from support.network import metrics
 
 import numpy as np
 
@@ -29,7 +29,9 @@ def activations(s) -> Figured:
     rows = rows[:: -(-len(rows) // DOTS)]
     pooled = s.network.pooled(s.images[rows])
     if not np.isfinite(pooled).all() or len(rows) < 3:
-        raise LeftOut("the network's numbers overflow" if len(rows) > 2 else "there are too few test images")
+        raise LeftOut(
+            "the network's numbers overflow" if len(rows) > 2 else "there are too few test images"
+        )
     places, shares = principal(pooled)
     figure, axes = grid(1, 1, 4)
     labels = s.labels[rows]
@@ -37,8 +39,18 @@ def activations(s) -> Figured:
         own = places[labels == c]
         axes[0, 0].scatter(*own.T, color=s.colours[c], s=4, lw=0, alpha=0.6)
         if len(own):
-            axes[0, 0].plot(*own.mean(axis=0), "o", color=s.colours[c], mec="black", ms=7, label=s.name(c), zorder=3)
-    for axis, share, name in zip((axes[0, 0].xaxis, axes[0, 0].yaxis), shares, ("first", "second"), strict=True):
+            axes[0, 0].plot(
+                *own.mean(axis=0),
+                "o",
+                color=s.colours[c],
+                mec="black",
+                ms=7,
+                label=s.name(c),
+                zorder=3,
+            )
+    for axis, share, name in zip(
+        (axes[0, 0].xaxis, axes[0, 0].yaxis), shares, ("first", "second"), strict=True
+    ):
         axis.set_label_text(f"{name} principal component ({share:.0%} of the variance)")
     axes[0, 0].set(xticks=[], yticks=[])
     figure.legend(loc="outside lower center", ncols=3, handletextpad=0.1, columnspacing=0.8)
@@ -60,10 +72,12 @@ def firing(s) -> Figured:
     always = int((each.min(axis=0) >= 1 - 1e-12).sum())
     figure, axes = grid(2, 1, 3.4)
     histogram(axes[0, 0], units, "units")
-    at = "images" if s.network.whole else "images and places"
+    at = "images" if s.network.window.whole else "images and places"
     axes[0, 0].set_xlabel(f"share of {at} where the unit fires (%)")
     histogram(axes[1, 0], 100 * lit, "images")
-    axes[1, 0].set_xlabel(f"share of units{'' if s.network.whole else ' and places'} that fire (%)")
+    axes[1, 0].set_xlabel(
+        f"share of units{'' if s.network.window.whole else ' and places'} that fire (%)"
+    )
     beside(axes[0, 0], [f"{dead:,} dead", f"{always:,} always on", f"of {len(units):,} units"])
     return figure, (
         f"How sparse the hidden layer is, on {counts.sum():,} test images: for each unit at how many of the {at} it is "
@@ -88,13 +102,22 @@ def confusion(s) -> Figured:
     ax.set_facecolor("#dddddd")
     for i, j in np.ndindex(matrix.shape) if count <= 10 else ():
         dark = i != j and share[i, j] > 0.65 * limit
-        ax.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", color="white" if dark else "black")
+        ax.text(
+            j, i, f"{share[i, j]:.0f}", ha="center", va="center", color="white" if dark else "black"
+        )
     names, colours = [s.name(c) for c in classes], [s.colours[c] for c in classes]
     name_classes(ax.xaxis, names, colours)
     name_classes(ax.yaxis, names, colours)
     ax.set(xlabel="predicted class", ylabel="true class")
     ax.spines[:].set_visible(False)
-    figure.colorbar(image, ax=ax, label="mistakes: share of the true class (%)", location="bottom", aspect=30, pad=0.02)
+    figure.colorbar(
+        image,
+        ax=ax,
+        label="mistakes: share of the true class (%)",
+        location="bottom",
+        aspect=30,
+        pad=0.02,
+    )
     return figure, (
         f"Of the {matrix.sum():,} test images, how many of each true class (rows) were taken for which class "
         "(columns), in per cent of the row. The grey diagonal is right; colours tell the mistakes, up to the most "
@@ -156,7 +179,9 @@ def mistakes(s, columns: int = 4) -> Figured:
     classes = s.shown()
     own = s.log_y[np.arange(len(s.labels)), s.labels]
     wrong = s.log_y.argmax(axis=1) != s.labels
-    figure, axes = grid(len(classes), columns + 1, 0.93 * len(classes), width_ratios=[0.25] + columns * [1])
+    figure, axes = grid(
+        len(classes), columns + 1, 0.93 * len(classes), width_ratios=[0.25] + columns * [1]
+    )
     for ax in axes.flat:
         bare(ax)
     for line, c in zip(axes, classes, strict=True):
@@ -186,7 +211,7 @@ def evidence(s, which: int) -> Figured:
     except UserError as error:
         raise LeftOut(clean(error)) from None
     c = int(s.log_y[i].argmax())
-    place = "pixel" if s.network.whole else "place of the window"
+    place = "pixel" if s.network.window.whole else "place of the window"
     return figure, (
         f"Why the network takes this {s.names[s.labels[i]]} for '{s.names[c]}' ({np.exp(s.log_y[i, c]):.1%}), its "
         f"number {which + 1} of {len(s.surest_mistakes):,} mistakes by confidence: test image {i}. The maps are exact: "
@@ -201,13 +226,27 @@ def reliability(s) -> Figured:
     figure, axes = grid(2, 1, 4.4, sharex=True, height_ratios=[3, 1])
     filled = count > 0
     n = count[filled].astype(int)
-    ends = np.array([metrics.wilson(round(p * k), k) for p, k in zip(accuracy[filled], n, strict=True)])
+    ends = np.array(
+        [metrics.wilson(round(p * k), k) for p, k in zip(accuracy[filled], n, strict=True)]
+    )
     ax = axes[0, 0]
     ax.plot([0, 1], [0, 1], color=ORANGE, ls="--", label="perfect calibration")
     ax.vlines(confidence[filled], *ends.T, color=BLUE, lw=1.5, label="95 % interval (Wilson)")
-    ax.plot(confidence[filled], accuracy[filled], "o", color=BLUE, ms=4, clip_on=False, label="accuracy of a bin")
+    ax.plot(
+        confidence[filled],
+        accuracy[filled],
+        "o",
+        color=BLUE,
+        ms=4,
+        clip_on=False,
+        label="accuracy of a bin",
+    )
     ax.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    ax.legend(loc="upper left", title=f"calibration error {s.measures.calibration_error:.1%}", alignment="left")
+    ax.legend(
+        loc="upper left",
+        title=f"calibration error {s.measures.calibration_error:.1%}",
+        alignment="left",
+    )
     middles = (np.arange(metrics.BINS) + 0.5) / metrics.BINS
     axes[1, 0].bar(middles, count, color=GREY, width=1 / metrics.BINS, edgecolor="white")
     axes[1, 0].set(xlabel="confidence: probability of the predicted class", ylabel="images")

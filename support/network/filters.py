@@ -1,6 +1,6 @@
 """What hidden units see and do, in pixels: filters, class pictures and mean gradients of a `model.Network`."""
 
-from support.evidence import batchnorm_line, relu_slope
+from support.network.votes import batchnorm_line, relu_slope
 from support.threads import slices
 
 import numpy as np
@@ -13,7 +13,7 @@ def filter_weights(network, units) -> np.ndarray:
     """What units multiply the pixels of their window with, (3 size^2, units) float64: with a map, (x - mean) P W1 is
     x (P W1) and a constant."""
     W1, P = network.weights["W1"][:, units].astype(float), network.window.P
-    return W1 if P is None else P[:, None] * W1 if P.ndim == 1 else P.astype(float) @ W1
+    return W1 if P is None else P.astype(float) @ W1
 
 
 def fold(network, weights: np.ndarray) -> np.ndarray:
@@ -24,7 +24,9 @@ def fold(network, weights: np.ndarray) -> np.ndarray:
         patches += weights[:, units] @ filter_weights(network, units).T
     if network.window.mirror:
         patches = patches[: len(patches) // 2] + patches[len(patches) // 2 :, network.window.flip]
-    pixels = network.window.patches(np.arange(PIXELS)[None])  # (n, 3 size^2): which pixel each number is
+    pixels = network.window.patches(
+        np.arange(PIXELS)[None]
+    )  # (n, 3 size^2): which pixel each number is
     return np.bincount(pixels.ravel(), patches.ravel(), PIXELS)
 
 
@@ -32,15 +34,17 @@ def place_weights(network, c: int) -> np.ndarray:
     """What a unit's activation at a place is multiplied with in the logit of class c, (n, H) or with mirrored units
     (2 n, H): its region's weight in W2, by the places of the region, over which the pool takes the mean."""
     window = network.window
-    W2 = network.weights["W2"].reshape(window.q, -1, network.classes)[:, :, c] * window.share.astype(float)
-    return W2[window.region]
+    W2 = network.weights["W2"].reshape(window.q, -1, network.classes)[
+        :, :, c
+    ] * window.share.astype(float)
+    return W2[window.region_of_row]
 
 
 def active_share(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For how many of the images (N, 3072) each unit is above zero at each place, and for how many above zero and below
     its cap, both (n, H), with mirrored units (2 n, H), in 0..1; and for each image the share of units and places that
     are above zero, (N,)."""
-    shape = 2, len(network.window.region), network.hidden_size
+    shape = 2, network.window.rows, network.hidden_size
 
     def count(rows: slice) -> tuple[np.ndarray, list[float]]:
         total, lit = np.zeros(shape, np.int32), []
@@ -54,7 +58,10 @@ def active_share(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
     total, lit = np.zeros(shape, np.int32), []
     for rows in slices(len(images), 32 * FEW):
-        quarters = [slice(rows.start + part.start, rows.start + part.stop) for part in slices(len(images[rows]), 64)]
+        quarters = [
+            slice(rows.start + part.start, rows.start + part.stop)
+            for part in slices(len(images[rows]), 64)
+        ]
         for part, its_lit in network.threads.each(count, quarters):
             total += part
             lit += its_lit
@@ -81,7 +88,11 @@ def class_picture(network, c: int) -> np.ndarray:
 def box_mean(pixels: np.ndarray, size: int) -> np.ndarray:
     """The mean over size x size pixels to the right of and below each one: (3072,) -> (3072,)."""
     padded = np.pad(pixels.reshape(3, 32, 32), ((0, 0), (0, size - 1), (0, size - 1)), mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2)).mean(axis=(3, 4)).ravel()
+    return (
+        np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
+        .mean(axis=(3, 4))
+        .ravel()
+    )
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -81,7 +81,10 @@ def fonts() -> dict[str, FT2Font]:
 def drawable(text: object, limit: int = 40) -> str:
     """The text as matplotlib can draw it: one line, without mathematics, '?' for what no font has, and cut in the
     middle to `limit` characters."""
-    known = (c if any(font.get_char_index(ord(c)) for font in fonts().values()) else "?" for c in clean(text, limit))
+    known = (
+        c if any(font.get_char_index(ord(c)) for font in fonts().values()) else "?"
+        for c in clean(text, limit)
+    )
     return "".join(known).replace("$", r"\$")
 
 
@@ -109,7 +112,10 @@ def class_colours(count: int) -> list[str]:
     """A colour for each of `count` classes. Of more than ten, neighbours look alike: they serve beside names."""
     if count <= len(CLASS_COLOURS):
         return list(CLASS_COLOURS[:count])
-    return [matplotlib.colors.to_hex(colour) for colour in plt.get_cmap("turbo")(np.linspace(0.03, 0.97, count))]
+    return [
+        matplotlib.colors.to_hex(colour)
+        for colour in plt.get_cmap("turbo")(np.linspace(0.03, 0.97, count))
+    ]
 
 
 def name_classes(axis, names: list[str], colours: list[str], places=None) -> None:
@@ -117,12 +123,18 @@ def name_classes(axis, names: list[str], colours: list[str], places=None) -> Non
     horizontal = axis.axis_name == "x"
     places = np.arange(len(names)) if places is None else places
     slope = 45 if len(names) <= 10 else 90  # upright where they stand closer than a line's height
-    options = {"rotation": slope, "va": "center_baseline"} if horizontal else {"rotation": 0, "va": "center"}
+    options = (
+        {"rotation": slope, "va": "center_baseline"}
+        if horizontal
+        else {"rotation": 0, "va": "center"}
+    )
     axis.set_ticks(places, names, ha="right", rotation_mode="anchor", **options)
     axis.set_tick_params(length=0, pad=9)
     ax, shift = axis.axes, (0, -5) if horizontal else (-5, 0)  # points
     along = ax.get_xaxis_transform() if horizontal else ax.get_yaxis_transform()
-    beside = along + ScaledTranslation(*(points / 72 for points in shift), ax.figure.dpi_scale_trans)
+    beside = along + ScaledTranslation(
+        *(points / 72 for points in shift), ax.figure.dpi_scale_trans
+    )
     squares = (places, np.zeros(len(names))) if horizontal else (np.zeros(len(names)), places)
     ax.scatter(*squares, color=colours, marker="s", s=16, clip_on=False, transform=beside, zorder=3)
 
@@ -173,11 +185,20 @@ def normality(values: np.ndarray) -> dict[str, float]:
     return shape | {
         "skewness": float((z**3).mean()),
         "excess kurtosis": float((z**4).mean() - 3),
-        "KS distance": float(np.abs(np.searchsorted(z, points, side="right") / len(z) - fitted).max()),
+        "KS distance": float(
+            np.abs(np.searchsorted(z, points, side="right") / len(z) - fitted).max()
+        ),
     }
 
 
-def histogram(ax, values: np.ndarray, what: str, bins: int = 60, start: float | None = None, curve: bool = False):
+def histogram(
+    ax,
+    values: np.ndarray,
+    what: str,
+    bins: int = 60,
+    start: float | None = None,
+    curve: bool = False,
+):
     """The distribution of `what`, up to 5 standard deviations from the mean, as shares in %: mean in orange, median
     dotted, or, if given, where training started; with `curve` the normal distribution of the same mean and deviation.
 
@@ -194,7 +215,12 @@ def histogram(ax, values: np.ndarray, what: str, bins: int = 60, start: float | 
     if curve and std > 0.01 * (high - low):
         x = np.linspace(low, high, 400)
         width = (high - low) / bins
-        ax.plot(x, 100 * width * np.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi)), "k", lw=1)
+        ax.plot(
+            x,
+            100 * width * np.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi)),
+            "k",
+            lw=1,
+        )
     ax.axvline(mean, color=ORANGE)
     ax.axvline(shape["median"] if start is None else start, color="black", ls=":")
     ax.set(ylabel=f"{what} (%)")
@@ -214,8 +240,12 @@ def principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from support.threads import eigh
 
     centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
-    values, vectors = eigh(centred @ centred.T)  # (N, N): the rows are fewer than what they hold, or few enough
+    values, vectors = eigh(
+        centred @ centred.T
+    )  # (N, N): the rows are fewer than what they hold, or few enough
     values, vectors = np.maximum(values[:-3:-1], 0), vectors[:, :-3:-1]
     total = max(float(np.einsum("ij,ij->", centred, centred)), 1e-300)
-    vectors = vectors * np.where(vectors.sum(axis=0) < 0, -1, 1)  # a sign that doesn't depend on the library
+    vectors = vectors * np.where(
+        vectors.sum(axis=0) < 0, -1, 1
+    )  # a sign that doesn't depend on the library
     return vectors * np.sqrt(values), values / total

@@ -38,12 +38,18 @@ def finished(submit: Submit, tasks: dict[Hashable, dict]) -> Iterator[tuple[Hash
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool:
-        time.sleep(0.2)  # a signal to the whole process group may reach a worker first: it has the say
-        raise WorkerError(f"a worker process was killed, perhaps for lack of memory; {kept}, --jobs lower") from None
+        time.sleep(
+            0.2
+        )  # a signal to the whole process group may reach a worker first: it has the say
+        raise WorkerError(
+            f"a worker process was killed, perhaps for lack of memory; {kept}, --jobs lower"
+        ) from None
     except (UserError, GeneratorExit):
         raise
     except Exception as error:
-        raise WorkerError(f"a worker can't do its work ({type(error).__name__}: {error}); {kept}") from None
+        raise WorkerError(
+            f"a worker can't do its work ({type(error).__name__}: {error}); {kept}"
+        ) from None
 
 
 # ---- Processes of this machine --------------------------------------------------------------------------------------
@@ -63,7 +69,9 @@ def local_workers(function: Callable[[dict], dict], jobs: int) -> Iterator[Submi
             with interrupts_held_back():
                 return pool.submit(function, task)
         except OSError as error:
-            raise WorkerError(f"a worker process can't be started ({error.strerror}); lower --jobs") from None
+            raise WorkerError(
+                f"a worker process can't be started ({error.strerror}); lower --jobs"
+            ) from None
 
     try:
         yield submit
@@ -96,8 +104,12 @@ def start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    warnings.simplefilter("ignore", RuntimeWarning)  # a run that diverges is a result, not a dozen warnings
-    tqdm.set_lock(threading.RLock())  # its own one is shared with other processes, and left behind by one that is ended
+    warnings.simplefilter(
+        "ignore", RuntimeWarning
+    )  # a run that diverges is a result, not a dozen warnings
+    tqdm.set_lock(
+        threading.RLock()
+    )  # its own one is shared with other processes, and left behind by one that is ended
 
     def follow_parent():
         multiprocessing.parent_process().join()
@@ -116,7 +128,9 @@ def dask_workers(function: Callable[[dict], dict], address: str) -> Iterator[Sub
     try:
         from distributed import Client
     except ImportError:
-        raise WorkerError('--dask needs Dask; install it with: pip install "dask[distributed]"') from None
+        raise WorkerError(
+            '--dask needs Dask; install it with: pip install "dask[distributed]"'
+        ) from None
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:

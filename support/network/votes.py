@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from support import unfold
+from support.network import unfold
 from support.threads import few_images, slices
 
 import numpy as np
@@ -14,7 +14,9 @@ class Filter:
 
     unit: int
     adds: float
-    place: tuple[int, int]  # row and column of the window's places; (0, 0) where it is the whole image
+    place: tuple[
+        int, int
+    ]  # row and column of the window's places; (0, 0) where it is the whole image
     mirrored: bool = False  # whether it stands there as seen in a mirror
 
 
@@ -42,13 +44,15 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     That is gradient times input (Shrikumar et al. 2016), here without approximation. A black pixel has no vote.
     """
-    part = _pixel_votes if network.whole else _place_votes
+    part = _pixel_votes if network.window.whole else _place_votes
     few = slices(len(images), max(1, 128 // network.classes))
-    few = few if network.whole else few_images(len(images), len(network.window.region))
+    few = few if network.window.whole else few_images(len(images), network.window.rows)
     parts = network.threads.each(lambda some: part(network, images[some]), few)
-    side = 32 if network.whole else network.window.side
+    side = 32 if network.window.whole else network.window.side
     if not parts:
-        return np.empty((0, network.classes, side, side), network.dtype), np.empty((0, network.classes), network.dtype)
+        return np.empty((0, network.classes, side, side), network.dtype), np.empty(
+            (0, network.classes), network.dtype
+        )
     return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
 
 
@@ -56,9 +60,9 @@ def _place_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     window, C = network.window, network.classes
     W2 = network.weights["W2"].reshape(window.q, -1, C) * window.share[:, :, None]
     a1 = network.hidden(images)  # (N, n, H), mirrored (N, 2 n, H)
-    found = np.empty((len(images), C, len(window.region)), network.dtype)
+    found = np.empty((len(images), C, window.rows), network.dtype)
     for region in range(window.q):
-        places = window.region == region
+        places = window.region_of_row == region
         found[:, :, places] = (a1[:, places] @ W2[region]).transpose(0, 2, 1)
     rest = np.repeat(network.weights["b2"], len(images), axis=0)
     return found.reshape(len(images), C, -1, window.side, window.side).sum(axis=2), rest
@@ -71,7 +75,9 @@ def _pixel_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a1 = network.hidden(images)[:, 0]  # (m, H)
     on = relu_slope(a1, network.cap)
     scale, shift = batchnorm_line(network)
-    dz1 = (on[:, :, None] * (scale[:, None] * weights["W2"])).astype(network.dtype)  # (m, H, C), dz2/dz1
+    dz1 = (on[:, :, None] * (scale[:, None] * weights["W2"])).astype(
+        network.dtype
+    )  # (m, H, C), dz2/dz1
     gradient = weights["W1"] @ dz1.transpose(1, 0, 2).reshape(-1, m * C)  # (3072, m C)
     found = np.einsum("pkmc,mpk->mck", gradient.reshape(3, 1024, m, C), x.reshape(m, 3, 1024))
     rest = weights["b2"] + np.where(on, scale * weights["b1"] + shift, a1) @ weights["W2"]
@@ -97,13 +103,13 @@ def strongest(network, image: np.ndarray, c: int, top: int = 5) -> list[Filter]:
     window = network.window
     drive = network.hidden(image[None], capped=False)[0]  # (n, H)
     a1 = np.minimum(drive, network.cap or np.inf)
-    s = a1 if network.whole else window.R @ a1
+    s = a1 if network.window.whole else window.R @ a1
     adds = (s * network.weights["W2"].reshape(window.q, -1, network.classes)[:, :, c]).sum(axis=0)
     found = []
     for h in np.argsort(-adds, kind="stable")[:top]:
         if not adds[h] > 0:
             break
-        mirrored, place = divmod(int(drive[:, h].argmax()), window.places)
+        mirrored, place = divmod(int(drive[:, h].argmax()), window.positions)
         place = divmod(place, window.side)
         found.append(Filter(int(h), float(adds[h]), place, bool(mirrored)))
     return found

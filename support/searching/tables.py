@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import Field
 
 from support.cli import clean
-from support.npz import Fault, read_file, write_whole
+from support.files import Fault, read_file, write_whole
 from support.settings import SettingError, allowed, parse_value
 
 # A row holds text, as it is in the file. The searched settings stand after the trial.
@@ -29,7 +29,14 @@ COLUMNS = (
 )
 TRIAL = "[0-9a-f]{10}"
 STATUSES = ("ok", "stopped", "diverged", "failed")
-LIMITS = {"val_accuracy": 1, "val_loss": 1e100, "best_epoch": 1e6, "epochs": 1e6, "seconds": 1e12, "test_accuracy": 1}
+LIMITS = {
+    "val_accuracy": 1,
+    "val_loss": 1e100,
+    "best_epoch": 1e6,
+    "epochs": 1e6,
+    "seconds": 1e12,
+    "test_accuracy": 1,
+}
 MAX_BYTES = 16 << 20
 
 Row = dict[str, str]
@@ -84,7 +91,11 @@ def check_row(row: Row, options: dict[str, Field], folder: str | os.PathLike) ->
         raise Fault(f"trial {clean(row['trial'], 40)!r}")
     for name, option in options.items():
         allowed(option, parse_value(type(option.default), row[name]))
-    for name, pattern in {"repeat": "[1-9][0-9]{0,5}", "seed": "[0-9]{1,10}", "status": "|".join(STATUSES)}.items():
+    for name, pattern in {
+        "repeat": "[1-9][0-9]{0,5}",
+        "seed": "[0-9]{1,10}",
+        "status": "|".join(STATUSES),
+    }.items():
         if not re.fullmatch(pattern, row[name]):
             raise Fault(f"{name} {clean(row[name], 40)!r}")
     for name, high in LIMITS.items():
@@ -92,11 +103,16 @@ def check_row(row: Row, options: dict[str, Field], folder: str | os.PathLike) ->
             raise Fault(f"{name} {clean(row[name], 40)}")
     if row["checkpoint"] not in ("", f"{row['trial']}.npz"):
         raise Fault(f"checkpoint {clean(row['checkpoint'], 40)!r}, which isn't the trial's")
-    there = {bool(row[name]) for name in ("val_accuracy", "val_loss", "best_epoch", "epochs", "seconds", "checkpoint")}
+    there = {
+        bool(row[name])
+        for name in ("val_accuracy", "val_loss", "best_epoch", "epochs", "seconds", "checkpoint")
+    }
     if len(there) > 1 or (row["test_accuracy"] and not row["checkpoint"]):
         raise Fault("gaps")
     if row["checkpoint"] and not os.path.isfile(os.path.join(folder, row["checkpoint"])):
-        raise Fault(f"{row['checkpoint']} is missing or no file; without the row, it is trained again")
+        raise Fault(
+            f"{row['checkpoint']} is missing or no file; without the row, it is trained again"
+        )
     if not row["reason"].isprintable() or len(row["reason"]) > 300:
         raise Fault("its reason")
 
@@ -108,7 +124,9 @@ def rank(scores: list[tuple[float, float] | None]) -> tuple[bool, float, float]:
     """The sort key of a setting from its trials' (accuracy, loss), None for one without: complete first, then the
     highest mean accuracy, then the lowest mean loss."""
     good = [score for score in scores if score is not None]
-    accuracy, loss = (statistics.fmean(values) for values in zip(*good, strict=True)) if good else (0.0, 0.0)
+    accuracy, loss = (
+        (statistics.fmean(values) for values in zip(*good, strict=True)) if good else (0.0, 0.0)
+    )
     return len(good) < len(scores), -accuracy, loss
 
 
@@ -120,7 +138,9 @@ def ranked(rows: Iterable[Row], searched: list[str]) -> list[list[Row]]:
 
     def key(setting):
         scored = [(row["val_accuracy"], row["val_loss"]) for row in settings[setting]]
-        return rank([(float(accuracy), float(loss)) if accuracy else None for accuracy, loss in scored]), setting
+        return rank(
+            [(float(accuracy), float(loss)) if accuracy else None for accuracy, loss in scored]
+        ), setting
 
     return [settings[setting] for setting in sorted(settings, key=key)]
 
@@ -147,7 +167,11 @@ def table(groups: list[list[Row]], searched: list[str]) -> list[list[str]]:
     head += ["best epoch", "epochs", "seconds", *(["test (not used)"] if tested else []), "status"]
     lines = [head]
     for place, group in enumerate(groups, 1):
-        line = [str(place), *(group[0][name] for name in searched), mean_percent(group, "val_accuracy")]
+        line = [
+            str(place),
+            *(group[0][name] for name in searched),
+            mean_percent(group, "val_accuracy"),
+        ]
         line += [str(len(group))] if repeated else []
         line += [mean(group, name) for name in ("best_epoch", "epochs", "seconds")]
         line += [mean_percent(group, "test_accuracy")] if tested else []
@@ -164,16 +188,23 @@ def notes(groups: list[list[Row]]) -> list[str]:
     if any(row["status"] == "stopped" for row in rows):
         lines.append("stopped: successive halving ended the trial early.")
     if any(row["test_accuracy"] for row in rows):
-        lines.append("Test accuracy: not used for the choice, which is by validation accuracy alone.")
+        lines.append(
+            "Test accuracy: not used for the choice, which is by validation accuracy alone."
+        )
     return lines
 
 
 def as_text(lines: list[list[str]]) -> str:
     """A table in columns for the terminal, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
 
 
 def as_markdown(lines: list[list[str]]) -> str:
     """A table in Markdown."""
-    return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]])
+    return "\n".join(
+        f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from support.cli import UserError, clean, shorter
-from support.npz import error_context, read_file
-from support.plots import GREY, ORANGE, Figured, LeftOut, drawable, grid
+from support.figures.style import GREY, ORANGE, Figured, LeftOut, drawable, grid
+from support.files import error_context, read_file
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -58,7 +58,9 @@ def read_search(path: Path) -> Search:
     settings = [name for name in between if name and len({trial[name] for trial in trials}) > 1]
     search = Search(settings, trials)
     if not search.scored():
-        raise UserError(f"{shown}: no trial in it has a validation accuracy yet; draw it when one has ended")
+        raise UserError(
+            f"{shown}: no trial in it has a validation accuracy yet; draw it when one has ended"
+        )
     return search
 
 
@@ -79,7 +81,9 @@ def search_grid(s: Search) -> Figured:
         raise LeftOut("no setting has more than one value")
     means: dict[tuple[str, ...], list[float]] = {}
     for trial in s.scored():
-        means.setdefault(tuple(trial[name] for name in s.settings), []).append(100 * number(trial["val_accuracy"]))
+        means.setdefault(tuple(trial[name] for name in s.settings), []).append(
+            100 * number(trial["val_accuracy"])
+        )
     mean = {key: float(np.mean(each)) for key, each in means.items()}
     few = sorted(sorted(range(len(s.settings)), key=lambda i: -effect(mean, i))[:4])
     pairs = list(itertools.combinations(few, 2))[:PANELS] or [(0, 0)]
@@ -91,10 +95,15 @@ def search_grid(s: Search) -> Figured:
         for key, value in mean.items():
             best[key[i], key[j]] = max(value, best.get((key[i], key[j]), -1))
         across, up = ordered(key[i] for key in mean), ordered(key[j] for key in mean)
-        ax.set(xlabel=drawable(s.settings[i]), ylabel=drawable(s.settings[j]) if i != j else "validation accuracy (%)")
+        ax.set(
+            xlabel=drawable(s.settings[i]),
+            ylabel=drawable(s.settings[j]) if i != j else "validation accuracy (%)",
+        )
         draw = draw_dots if i == j or max(len(across), len(up)) > 6 else draw_table
         image = draw(ax, best, across, up, (low, high), one=i == j)
-    figure.colorbar(image, ax=axes, label="validation accuracy (%)", location="bottom", aspect=40, pad=0.02)
+    figure.colorbar(
+        image, ax=axes, label="validation accuracy (%)", location="bottom", aspect=40, pad=0.02
+    )
     left_out = len(s.settings) - len(few)
     some = f" Left out are {left_out} settings of the smallest effect." if left_out else ""
     return figure, (
@@ -113,10 +122,14 @@ def effect(mean: dict[tuple[str, ...], float], i: int) -> float:
 
 def place(text: str, values: list[str]) -> float:
     """Where a setting's value stands on an axis: numbers at themselves, words in their order."""
-    return number(text) if all(number(value) is not None for value in values) else values.index(text)
+    return (
+        number(text) if all(number(value) is not None for value in values) else values.index(text)
+    )
 
 
-def draw_dots(ax, best: dict, across: list[str], up: list[str], limits: tuple[float, float], one: bool):
+def draw_dots(
+    ax, best: dict, across: list[str], up: list[str], limits: tuple[float, float], one: bool
+):
     """A dot for each pair of values, coloured by its accuracy; of one setting the accuracy is the height."""
     x = [place(a, across) for a, _ in best]
     y = list(best.values()) if one else [place(b, up) for _, b in best]
@@ -126,15 +139,22 @@ def draw_dots(ax, best: dict, across: list[str], up: list[str], limits: tuple[fl
             if min(places) > 0 and max(places) > 20 * min(places):
                 (ax.set_xscale if axis is ax.xaxis else ax.set_yscale)("log")
         else:
-            axis.set_ticks(range(len(values))[:: -(-len(values) // 12)], map(label, values[:: -(-len(values) // 12)]))
+            axis.set_ticks(
+                range(len(values))[:: -(-len(values) // 12)],
+                map(label, values[:: -(-len(values) // 12)]),
+            )
             ax.tick_params(axis=axis.axis_name, rotation=45 if axis is ax.xaxis else 0)
     return ax.scatter(x, y, s=36, edgecolor="black", lw=0.5, **colours)
 
 
-def draw_table(ax, best: dict, across: list[str], up: list[str], limits: tuple[float, float], one: bool):
+def draw_table(
+    ax, best: dict, across: list[str], up: list[str], limits: tuple[float, float], one: bool
+):
     """A cell for each pair of values, with its accuracy."""
     cells = np.array([[best.get((a, b), np.nan) for a in across] for b in up])
-    image = ax.imshow(cells, vmin=limits[0], vmax=limits[1], cmap="viridis", aspect="auto", origin="lower")
+    image = ax.imshow(
+        cells, vmin=limits[0], vmax=limits[1], cmap="viridis", aspect="auto", origin="lower"
+    )
     ax.set_xticks(range(len(across)), map(label, across), rotation=0 if len(across) < 5 else 45)
     ax.set_yticks(range(len(up)), map(label, up))
     for (row, column), value in np.ndenumerate(cells):
@@ -159,8 +179,12 @@ def search_cost(s: Search) -> Figured:
     timed = [trial for trial in scored if number(trial["seconds"], -1) >= 0]
     if not timed:
         raise LeftOut("no trial says how long it took")
-    kinds = [name for name in s.settings if 1 < len(ordered(trial[name] for trial in timed)) <= 8][:2]
-    figure, axes = grid(1, 1, 3 + 0.16 * max((len(ordered(t[name] for t in timed)) for name in kinds), default=0))
+    kinds = [name for name in s.settings if 1 < len(ordered(trial[name] for trial in timed)) <= 8][
+        :2
+    ]
+    figure, axes = grid(
+        1, 1, 3 + 0.16 * max((len(ordered(t[name] for t in timed)) for name in kinds), default=0)
+    )
     ax = axes[0, 0]
     shown = {name: ordered(trial[name] for trial in timed) for name in kinds}
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, 8))
@@ -188,7 +212,12 @@ def search_cost(s: Search) -> Figured:
         part = [plt.Line2D([], [], ls="", label=drawable(name, 20))]
         for k, value in enumerate(shown[name]):
             colour = colours[k * 7 // (len(shown[name]) - 1)] if i == 0 else "white"
-            looks_like = {"marker": "o" if i == 0 else MARKERS[k], "mfc": colour, "mec": "black", "mew": 0.5}
+            looks_like = {
+                "marker": "o" if i == 0 else MARKERS[k],
+                "mfc": colour,
+                "mec": "black",
+                "mew": 0.5,
+            }
             part.append(plt.Line2D([], [], ls="", label=label(value), **looks_like))
         parts.append(part)
     if drawn:
@@ -196,9 +225,16 @@ def search_cost(s: Search) -> Figured:
     longest = max(map(len, parts), default=0)
     handles = [each for part in parts for each in part + [blank()] * (longest - len(part))]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(parts), handletextpad=0.1)
-    told = " and ".join(f"{how} tells {name}" for how, name in zip(("colour", "shape"), kinds, strict=False))
-    failed = f" {len(lost)} of {len(s.trials)} trials have no accuracy: crosses, at no height." * bool(lost)
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=len(parts), handletextpad=0.1
+        )
+    told = " and ".join(
+        f"{how} tells {name}" for how, name in zip(("colour", "shape"), kinds, strict=False)
+    )
+    failed = (
+        f" {len(lost)} of {len(s.trials)} trials have no accuracy: crosses, at no height."
+        * bool(lost)
+    )
     return figure, (
         "Each trial's validation accuracy in per cent against its training time in seconds: what a better result "
         f"costs.{f' The {clean(told, 200)}.' * bool(told)}{failed}"
@@ -215,5 +251,12 @@ def best_trials(s: Search, limit: int = 20) -> list[list[str]]:
         seconds = number(trial["seconds"])
         settings = [clean(trial[name], 40) for name in s.settings]
         accuracy = f"{number(trial['val_accuracy']):.2%}"
-        rows.append([clean(trial["trial"], 40), accuracy, "" if seconds is None else f"{seconds:.6g}", *settings])
+        rows.append(
+            [
+                clean(trial["trial"], 40),
+                accuracy,
+                "" if seconds is None else f"{seconds:.6g}",
+                *settings,
+            ]
+        )
     return rows

@@ -11,8 +11,10 @@ import numpy as np
 def plain_shape(weights: dict[str, np.ndarray], window, cap: float = 0.0) -> tuple[int, int]:
     """How many hidden units U `plain` has, n H, twice as many with mirrored ones, twice as many with a cap; and how
     many bytes."""
-    units = len(window.region) * weights["b1"].shape[1] * (2 if cap else 1)
-    rows = 3072 + len(weights) - 3 + weights["b2"].shape[1]  # a column of W1, an entry of each (1, U), a row of W2
+    units = window.rows * weights["b1"].shape[1] * (2 if cap else 1)
+    rows = (
+        3072 + len(weights) - 3 + weights["b2"].shape[1]
+    )  # a column of W1, an entry of each (1, U), a row of W2
     return units, rows * units * weights["W1"].itemsize
 
 
@@ -29,16 +31,18 @@ def plain(weights: dict[str, np.ndarray], window, cap: float = 0.0) -> dict[str,
         weights, window = mirrored(weights, window), replace(window, mirror=False)
     W1, b1, units = weights["W1"], weights["b1"], weights["b1"].shape[1]
     if window.P is not None:
-        W1 = window.P[:, None] * W1 if window.P.ndim == 1 else window.P @ W1
+        W1 = window.P @ W1
         b1 = b1 - window.mean @ W1
-    full = np.zeros((3072, window.places, units), W1.dtype)
+    full = np.zeros((3072, window.positions, units), W1.dtype)
     for place, pixels in enumerate(window.patches(np.arange(3072)[None])):
         full[pixels, place] = W1
     W2 = weights["W2"].reshape(window.q, units, -1) * window.share.astype(W1.dtype)[:, :, None]
-    W2 = W2[window.region].reshape(window.places * units, -1)
+    W2 = W2[window.region_of_row].reshape(window.positions * units, -1)
     written = {"W1": full.reshape(3072, -1), "W2": W2, "b2": weights["b2"].copy()}
-    of_units = {name: array for name, array in (weights | {"b1": b1}).items() if name not in written}
-    return written | {name: np.tile(array, window.places) for name, array in of_units.items()}
+    of_units = {
+        name: array for name, array in (weights | {"b1": b1}).items() if name not in written
+    }
+    return written | {name: np.tile(array, window.positions) for name, array in of_units.items()}
 
 
 def uncapped(weights: dict[str, np.ndarray], window, cap: float) -> dict[str, np.ndarray]:
@@ -64,11 +68,8 @@ def mirrored(weights: dict[str, np.ndarray], window) -> dict[str, np.ndarray]:
         other = W1[flip]
     else:
         P, moved = window.P.astype(np.float64), window.mean - window.mean[flip]
-        if P.ndim == 1:
-            other, rest, change = W1[flip], P - P[flip], moved * P
-        else:
-            M = np.linalg.pinv(P) @ P[flip]
-            other, rest, change = M @ W1, P @ M - P[flip], moved @ P
+        M = np.linalg.pinv(P) @ P[flip]
+        other, rest, change = M @ W1, P @ M - P[flip], moved @ P
         if max(np.abs(rest).max(), np.abs(change).max()) > 1e-3 * np.abs(P).max():
             raise ValueError("its map is not symmetric, so that a mirror image can't be folded in")
     W2 = weights["W2"].reshape(window.regions, window.regions, W1.shape[1], -1) / 2

@@ -2,8 +2,7 @@
 
 import itertools
 
-from support.pixels import box_mean, class_picture, cosine, filter_weights, mean_gradient
-from support.plots import (
+from support.figures.style import (
     BLUE,
     GREY,
     ORANGE,
@@ -20,6 +19,7 @@ from support.plots import (
     spread,
     thinned,
 )
+from support.network.filters import box_mean, class_picture, cosine, filter_weights, mean_gradient
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -36,7 +36,9 @@ def history_of(info: dict) -> dict[str, np.ndarray]:
     try:
         curves = {name: np.array(info["history"][name], float) for name in CURVES}
         epochs = len(curves["val_loss"])
-        if not epochs or any(each.shape != (epochs,) or not (abs(each) < 1e30).all() for each in curves.values()):
+        if not epochs or any(
+            each.shape != (epochs,) or not (abs(each) < 1e30).all() for each in curves.values()
+        ):
             raise ValueError
     except (KeyError, TypeError, ValueError, OverflowError):
         raise LeftOut("the file's history is not one of train.py's") from None
@@ -80,7 +82,10 @@ def curves(s) -> Figured:
 
 def without_first(ax, losses: list[np.ndarray]) -> str:
     """Let a first loss that towers above all others leave the axes, and say so for the caption."""
-    first, later = max(each[0] for each in losses), max((each[1:].max() for each in losses if len(each) > 1), default=0)
+    first, later = (
+        max(each[0] for each in losses),
+        max((each[1:].max() for each in losses if len(each) > 1), default=0),
+    )
     if not first > 1.5 * later > 0:
         return ""
     low = min(each.min() for each in losses)
@@ -105,7 +110,9 @@ def filters(s) -> Figured:
         what = "weights of the pixels that it sees, P W1 with the map P to what the units see, as a picture"
     mirrored = ", as it is and mirrored" * s.network.window.mirror
     places = (
-        "" if s.network.whole else f" The same filter looks at {s.network.window.places} places of an image{mirrored}."
+        ""
+        if s.network.window.whole
+        else f" The same filter looks at {s.network.window.positions} places of an image{mirrored}."
     )
     return figure, (
         f"The {len(chosen)} hidden units with the largest columns of W1 (norms of {s.norms[chosen[0]]:.3g} to "
@@ -121,7 +128,9 @@ def output_weights(s) -> Figured:
     total = W2[:, rows].sum(axis=0)
     largest = total.argmax(axis=1)
     order = np.lexsort((-total.max(axis=1), largest))
-    shown = W2[:, rows[order]].transpose(1, 2, 0).reshape(len(rows), -1)  # a class's regions side by side
+    shown = (
+        W2[:, rows[order]].transpose(1, 2, 0).reshape(len(rows), -1)
+    )  # a class's regions side by side
     limit = max(float(np.quantile(np.abs(shown), 0.995)), 1e-30)
     figure, axes = grid(1, 1, 5.4)
     ax = axes[0, 0]
@@ -130,17 +139,32 @@ def output_weights(s) -> Figured:
     name_classes(ax.xaxis, [s.name(c) for c in classes], [s.colours[c] for c in classes], middles)
     counts = np.bincount(largest, minlength=len(classes))
     for c, (start, end) in zip(classes, itertools.pairwise([0, *np.cumsum(counts)]), strict=True):
-        options = {"clip_on": False, "solid_capstyle": "butt", "transform": ax.get_yaxis_transform()}
+        options = {
+            "clip_on": False,
+            "solid_capstyle": "butt",
+            "transform": ax.get_yaxis_transform(),
+        }
         ax.plot([-0.02, -0.02], [start - 0.5, end - 0.5], color=s.colours[c], lw=3, **options)
     for edge in q * np.arange(1, len(classes)) - 0.5 if q > 1 else ():
         ax.axvline(edge, color="black", lw=0.4)
-    ax.set(ylabel=f"{len(shown):,} hidden units, by the class of their largest weight", ylim=(len(shown) - 0.5, -0.5))
+    ax.set(
+        ylabel=f"{len(shown):,} hidden units, by the class of their largest weight",
+        ylim=(len(shown) - 0.5, -0.5),
+    )
     ax.tick_params(axis="y", pad=6)
-    bar = figure.colorbar(image, ax=ax, label="weight in W2", location="bottom", extend="both", aspect=30, pad=0.02)
+    bar = figure.colorbar(
+        image, ax=ax, label="weight in W2", location="bottom", extend="both", aspect=30, pad=0.02
+    )
     bar.ax.locator_params(nbins=5)
-    some = f" Of {s.network.hidden_size:,} units it shows the {len(rows):,} with the largest weight."
+    some = (
+        f" Of {s.network.hidden_size:,} units it shows the {len(rows):,} with the largest weight."
+    )
     some *= len(rows) < s.network.hidden_size
-    regions = f" Each class has {q} columns, one for each region, row by row of the image." if q > 1 else ""
+    regions = (
+        f" Each class has {q} columns, one for each region, row by row of the image."
+        if q > 1
+        else ""
+    )
     sums = "sum over the regions" if q > 1 else "weight"
     return figure, (
         f"W2, from hidden units (rows) to classes (columns): red is positive, blue negative, white 0.{regions} Rows "
@@ -158,26 +182,43 @@ def top_neurons(s, top: int = 5) -> Figured:
         units = np.argsort(-total[:, c], kind="stable")[:top]
         units = units[total[units, c] > 0]
         chosen += units.tolist()
-        above, below = panel.subplots(2, 1, sharex=True, height_ratios=[1.5, 1], gridspec_kw={"hspace": 0.02})
-        above.bar(range(len(units)), total[units, c], color=s.colours[c], width=0.7, edgecolor="black", lw=0.5)
+        above, below = panel.subplots(
+            2, 1, sharex=True, height_ratios=[1.5, 1], gridspec_kw={"hspace": 0.02}
+        )
+        above.bar(
+            range(len(units)),
+            total[units, c],
+            color=s.colours[c],
+            width=0.7,
+            edgecolor="black",
+            lw=0.5,
+        )
         above.set_title(s.name(c, 20), pad=3)
         above.set(ylim=(0, highest), xlim=(-0.5, top - 0.5))
         above.locator_params(axis="y", nbins=3)
         above.tick_params(axis="x", length=0)
         if i % 2:
-            above.tick_params(axis="y", labelcolor="none")  # not left out: all panels are to have one size
+            above.tick_params(
+                axis="y", labelcolor="none"
+            )  # not left out: all panels are to have one size
         else:
             above.set_ylabel("weight")
         for place, unit in enumerate(units):
             shown = picture(filter_weights(s.network, [unit])[:, 0])
             below.imshow(shown, extent=(place - 0.46, place + 0.46, 0, 0.92))
         below.set(xlim=(-0.5, top - 0.5), ylim=(0, 0.92), yticks=[], anchor="N")
-        below.set_xticks(range(len(units)), units, rotation=0 if s.network.hidden_size <= 1000 else 40)
+        below.set_xticks(
+            range(len(units)), units, rotation=0 if s.network.hidden_size <= 1000 else 40
+        )
         below.tick_params(axis="x", length=0, pad=1)
         below.spines[:].set_visible(False)
         if not i % 2:
             below.set_ylabel("unit", rotation=0, ha="right", va="center")
-    how = "sums over the regions of their weights in W2" if s.network.window.q > 1 else "weights in W2"
+    how = (
+        "sums over the regions of their weights in W2"
+        if s.network.window.q > 1
+        else "weights in W2"
+    )
     return figure, (
         f"For each class the up to {top} hidden units with the largest positive weights to its logit. Bars are the "
         f"{how}, all on one scale; under each is the unit's filter as in the figure 'filters', and the unit's number. "

@@ -8,7 +8,8 @@ import re
 from dataclasses import Field
 from pathlib import Path
 
-from support import checkpoints, cli, npz, tables
+from support import checkpoints, cli, files, locks, npz
+from support.searching import tables
 from support.settings import SettingError, format_value
 
 import numpy as np
@@ -39,7 +40,10 @@ class Results:
     def add(self, trial: str, repeat: int, settings: dict, result: dict) -> tables.Row:
         """Add the row of a trial that is done. result: its status and reason, and the history if there is one."""
         row = {"trial": trial, **{name: format_value(settings[name]) for name in self.searched}}
-        row |= dict.fromkeys(tables.COLUMNS, "") | {"repeat": str(repeat), "seed": str(settings["seed"])}
+        row |= dict.fromkeys(tables.COLUMNS, "") | {
+            "repeat": str(repeat),
+            "seed": str(settings["seed"]),
+        }
         row |= {"status": result["status"], "reason": result["reason"]}
         if history := result.get("history"):
             best = history["val_accuracy"].index(max(history["val_accuracy"]))
@@ -69,12 +73,19 @@ class Results:
             return None
         path = self.folder / self.rows[trial]["checkpoint"]
         _, info = npz.read_npz(path)
-        with npz.error_context(path, "delete its row in results.csv, and --resume trains it again"):
+        with files.error_context(
+            path, "delete its row in results.csv, and --resume trains it again"
+        ):
             return checkpoints.history(info, ("val_accuracy", "val_loss"))
 
 
 def open_results(
-    folder: Path, definition: dict, options: dict[str, Field], asked: dict, resume: bool, overwrite: bool
+    folder: Path,
+    definition: dict,
+    options: dict[str, Field],
+    asked: dict,
+    resume: bool,
+    overwrite: bool,
 ) -> Results:
     """The folder of a search with the rows that are there already: none, unless it goes on with the search there.
 
@@ -84,7 +95,11 @@ def open_results(
     search and it isn't this one.
     """
     path, table = folder / "search.json", folder / "results.csv"
-    present = [file for file in (table, path, folder / "results.md", folder / "best.npz") if os.path.lexists(file)]
+    present = [
+        file
+        for file in (table, path, folder / "results.md", folder / "best.npz")
+        if os.path.lexists(file)
+    ]
     if present and not (resume or overwrite):
         raise SearchError(
             f"{present[0]}: there is a search already; go on with it by --resume, replace it by --overwrite, "
@@ -92,23 +107,31 @@ def open_results(
         )
     rows: list[tables.Row] = []
     if present and resume:
-        with npz.error_context(path, REMEDY, SearchError):
-            old = npz.parse_object(npz.read_file(path, 1 << 20).decode())
-            if unknown := [name for name in (*old["searched"], *old["settings"]) if name not in options]:
-                raise npz.Fault(f"has {cli.clean(unknown[0], 40)}, which is no setting of train.py")
+        with files.error_context(path, REMEDY, SearchError):
+            old = files.parse_object(files.read_file(path, 1 << 20).decode())
+            if unknown := [
+                name for name in (*old["searched"], *old["settings"]) if name not in options
+            ]:
+                raise files.Fault(
+                    f"has {cli.clean(unknown[0], 40)}, which is no setting of train.py"
+                )
         if os.path.lexists(table):
-            with npz.error_context(table, REMEDY, SearchError):
+            with files.error_context(table, REMEDY, SearchError):
                 columns, rows = tables.read_rows(table, options)
                 if not set(columns) >= set(old["searched"]):
-                    raise npz.Fault("has other columns than search.json says")
-                old["searched"] = columns  # more, if the search was killed just as it grew by a setting
-        with npz.error_context(path, REMEDY, SearchError):
+                    raise files.Fault("has other columns than search.json says")
+                old["searched"] = (
+                    columns  # more, if the search was killed just as it grew by a setting
+                )
+        with files.error_context(path, REMEDY, SearchError):
             definition, added = merge(old, definition, options, folder)
         # A trial that failed may do better in other circumstances. Halving has chosen without it, and that stands.
         rows = [row | added for row in rows if row["status"] != "failed" or definition["halving"]]
         for row in rows:  # a setting that is new to the search and has no effect in this trial has a value of its own
             if settings := asked.get(row["trial"]):
-                row |= {name: format_value(getattr(settings, name)) for name in definition["searched"]}
+                row |= {
+                    name: format_value(getattr(settings, name)) for name in definition["searched"]
+                }
     elif present:
         trials = [file for file in folder.iterdir() if TRIAL_FILE.fullmatch(file.name)]
         for file in (*present, *trials):
@@ -117,20 +140,26 @@ def open_results(
     results = Results(folder, definition["searched"], rows)
     if rows:
         results.write()
-    with npz.write_whole(path) as file:
+    with files.write_whole(path) as file:
         file.write(json.dumps(definition, indent=2).encode())
     return results
 
 
-def merge(old: dict, new: dict, options: dict[str, Field], folder: Path) -> tuple[dict, dict[str, str]]:
+def merge(
+    old: dict, new: dict, options: dict[str, Field], folder: Path
+) -> tuple[dict, dict[str, str]]:
     """The definition of a search that goes on with a changed grid, and what its old rows have to say of the settings
     that weren't searched before. SearchError or SettingError if it is another search."""
     if old["data"]["fingerprint"] != new["data"]["fingerprint"]:
         name = cli.clean(old["data"]["name"], 40)
-        raise SearchError(f"{folder}: a search on other images ({name}); give their --data-dir or another --output-dir")
+        raise SearchError(
+            f"{folder}: a search on other images ({name}); give their --data-dir or another --output-dir"
+        )
     if old["seed"] != new["seed"]:
         seed = cli.clean(old["seed"], 40)
-        raise SearchError(f"--seed {new['seed']} differs from the search in {folder}, which has {seed}; {REMEDY}")
+        raise SearchError(
+            f"--seed {new['seed']} differs from the search in {folder}, which has {seed}; {REMEDY}"
+        )
     if old["halving"] != new["halving"]:
         raise SearchError(
             f"--halving: what is stopped depends on all the trials, and the search in {folder} has others, or another "
@@ -141,20 +170,29 @@ def merge(old: dict, new: dict, options: dict[str, Field], folder: Path) -> tupl
     for name, value in new["settings"].items():
         if name not in searched and old["settings"].get(name, value) != value:
             has = cli.clean(format_value(shared[name]), 40)
-            raise SettingError(name, value, f"differs from the search in {folder}, which has {has}; {REMEDY}")
+            raise SettingError(
+                name, value, f"differs from the search in {folder}, which has {has}; {REMEDY}"
+            )
     added = {name: format_value(shared[name]) for name in searched if name not in old["searched"]}
-    settings = {name: value for name, value in (old["settings"] | new["settings"]).items() if name not in searched}
+    settings = {
+        name: value
+        for name, value in (old["settings"] | new["settings"]).items()
+        if name not in searched
+    }
     return new | {"searched": searched, "settings": settings}, added
 
 
 def clear(folder: Path) -> None:
     """Delete the images, and what workers that were killed have left half-done."""
-    npz.remove_leftovers(folder)
+    files.remove_leftovers(folder)
     for name in (IMAGES, LABELS):
         (folder / name).unlink(missing_ok=True)
     for lock in folder.glob("*.lock"):
         if re.match(tables.TRIAL, lock.name):
-            with contextlib.suppress(npz.FileError), npz.locked(lock.with_suffix(""), "a search"):
+            with (
+                contextlib.suppress(files.FileError),
+                locks.locked(lock.with_suffix(""), "a search"),
+            ):
                 pass  # which deletes it, if nobody holds it
 
 
@@ -164,11 +202,13 @@ def clear(folder: Path) -> None:
 def share_images(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
     """Write images (N, 3072) uint8 and labels (N,) int64 into the folder, where workers map them, until `clear`."""
     for name, array in ((IMAGES, images), (LABELS, labels)):
-        with npz.write_whole(folder / name) as file:
+        with files.write_whole(folder / name) as file:
             file.write(np.ascontiguousarray(array))
 
 
 def mapped_images(folder: Path, pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """The images (N, pixels) and labels (N,) that `share_images` has left in the folder."""
-    images, labels = (np.memmap(folder / n, t, "r").view(np.ndarray) for n, t in ((IMAGES, "u1"), (LABELS, "i8")))
+    images, labels = (
+        np.memmap(folder / n, t, "r").view(np.ndarray) for n, t in ((IMAGES, "u1"), (LABELS, "i8"))
+    )
     return images.reshape(-1, pixels), labels
