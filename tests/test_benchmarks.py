@@ -4,7 +4,7 @@ import importlib.util
 import os
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 TINY = ("--batch", 8, "--hidden", 32, "--threads", 1)
 

@@ -14,7 +14,7 @@ from train import Classifier
 
 import numpy as np
 import pytest
-from conftest import ROOT, line_of
+from helpers import ROOT, line_of
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
