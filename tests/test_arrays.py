@@ -16,6 +16,9 @@ LEVELS = np.arange(256, dtype=np.uint8).repeat(PIXELS // 256)[None]
 class Nothing:
     """A value that says that something is missing, as pandas.NA does."""
 
+    def __repr__(self):
+        return "<NA>"
+
     def __eq__(self, other):
         return self
 
@@ -31,6 +34,9 @@ class Frame:
 
     def __init__(self, array):
         self.array = array.astype(object)
+
+    def __repr__(self):
+        return "a table"
 
     def __array__(self, dtype=None, copy=None):
         return self.array if dtype is None else self.array.astype(dtype)
@@ -85,7 +91,9 @@ def test_true_is_white(kind):
     np.testing.assert_array_equal(check_images(X.astype(kind)), X * np.uint8(255), strict=True)
 
 
-@pytest.mark.parametrize("form", [np.ndarray.tolist, Frame, np.asfortranarray])
+@pytest.mark.parametrize(
+    "form", [np.ndarray.tolist, Frame, np.asfortranarray], ids=["list", "table", "Fortran"]
+)
 def test_lists_tables_and_other_layouts_are_understood(form):
     np.testing.assert_array_equal(check_images(form(LEVELS.astype(np.int64))), LEVELS)
 
@@ -269,7 +277,11 @@ def test_numbers_of_any_type_are_labels(y, kind):
     np.testing.assert_array_equal(labels.astype(np.float64), expected)
 
 
-@pytest.mark.parametrize("form", [list, tuple, np.array, lambda y: np.array(y, object)])
+@pytest.mark.parametrize(
+    "form",
+    [list, tuple, np.array, lambda y: np.array(y, object)],
+    ids=["list", "tuple", "text", "objects"],
+)
 def test_text_is_a_label(form):
     assert check_labels(form(["cat", "dog"])).tolist() == ["cat", "dog"]
 
