@@ -361,7 +361,7 @@ def merit(s: Subject) -> dict[str, str]:
         return {"Test": paragraph(f"Not tested: {why}.")}
     rows = [
         ["on the test split", f"{s.data.name}, {len(s.labels):,} images"],
-        *map(list, metrics.told(m).items()),
+        *map(list, metrics.formatted(m).items()),
     ]
     classes = [["class", "precision", "recall", "F1", "images"]]
     shown = s.shown(20)

@@ -1,124 +1,187 @@
-"""Figures of merit: how good predictions are, from log-probabilities log y^ (N, C) and labels (N,) alone."""
+"""Figures of merit, computed from log-probabilities log y^ (N, C) and labels (N,) alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from support.image_shape import CHANNELS, SIDE
 
 import numpy as np
 from tqdm import tqdm
 
 BINS = 15  # of the calibration error, as in Guo et al. 2017
+Z_95 = 1.959964  # a standard normal variable lies within +-Z_95 with probability 95 %
+BATCH = 1000  # images whose logits are computed between two steps of the progress bar
 
 
 @dataclass(frozen=True)
 class Measures:
-    """How good predictions are. Shares are in 0..1; the lists have an entry a class, and confusion[i][j] counts the
-    images of class i that were taken for class j."""
+    """The figures of merit of one network on one set of images.
+
+    Shares are in 0..1. A list has one entry per class.
+    """
 
     loss: float  # mean cross-entropy, nats
     accuracy: float
-    interval: tuple[float, float]  # 95 %, of the accuracy
-    top2: float  # share of images with their label among the two likeliest classes
+    interval: tuple[float, float]  # 95 % interval of the accuracy
+    balanced_accuracy: float  # mean recall of the classes that occur
+    top2: float  # share of images whose label is among the two likeliest classes
     calibration_error: float
     precision: list[float]
     recall: list[float]
     f1: list[float]
     support: list[int]  # images of the class
-    confusion: list[list[int]]
+    confusion: list[list[int]]  # [i][j]: images of class i that were predicted as class j
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the classes have different numbers of images."""
+        return min(self.support) != max(self.support)
 
 
-def told(m: Measures) -> dict[str, str]:
-    """The figures of merit as text, by their names."""
-    return {
+def formatted(m: Measures) -> dict[str, str]:
+    """Return the figures of merit as text, by their names."""
+    low, high = m.interval
+    texts = {
         "accuracy": f"{m.accuracy:.2%}",
-        "95 % interval (Wilson)": f"{m.interval[0]:.2%} to {m.interval[1]:.2%}",
-        "top-2 accuracy": f"{m.top2:.2%}",
-        "cross-entropy, nats": f"{m.loss:.4f}",
-        f"calibration error, {BINS} bins": f"{m.calibration_error:.2%}",
+        "95 % interval (Wilson)": f"{low:.2%} to {high:.2%}",
     }
+    if m.uneven:  # with as many images of each class it is the accuracy
+        texts["balanced accuracy"] = f"{m.balanced_accuracy:.2%}"
+    texts["top-2 accuracy"] = f"{m.top2:.2%}"
+    texts["cross-entropy, nats"] = f"{m.loss:.4f}"
+    texts[f"calibration error, {BINS} bins"] = f"{m.calibration_error:.2%}"
+    return texts
 
 
 def measure(log_y: np.ndarray, labels: np.ndarray) -> Measures:
-    """All figures of merit. A ratio of 0/0, as the precision of a class that was never predicted, counts as 0.
+    """Compute all figures of merit of log-probabilities (N, C).
 
-    Of a network whose numbers overflow, the loss and the calibration error are not finite; all others are.
+    precision_c = correct_c / predicted_c       recall_c = correct_c / support_c
+    F1_c = 2 correct_c / (support_c + predicted_c), the harmonic mean of the two
+
+    A ratio 0/0 counts as 0, such as the precision of a class that is never predicted. If logits
+    overflow, the loss and the calibration error are not finite; all other figures are.
     """
-    (n, classes), predictions = log_y.shape, log_y.argmax(axis=1)
-    own = log_y[np.arange(n), labels]
+    n, classes = log_y.shape
+    predictions = log_y.argmax(axis=1)
+    log_y_of_label = log_y[np.arange(n), labels]
+
     confusion = np.zeros((classes, classes), int)
     np.add.at(confusion, (labels, predictions), 1)
-    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    count, confidence, accuracy = calibration(log_y, labels).T
+    correct = np.diag(confusion)
+    support = confusion.sum(axis=1)
+    predicted = confusion.sum(axis=0)
+    recall = correct / np.maximum(support, 1)
+
+    # Classes that are at least as likely as the label's; "not <=" also counts a NaN.
+    likelier = (~(log_y <= log_y_of_label[:, None])).sum(axis=1)
+
     return Measures(
-        loss=float(-own.mean()),
-        accuracy=float(hits.sum() / n),
-        interval=wilson(int(hits.sum()), n),
-        top2=float(((~(log_y <= own[:, None])).sum(axis=1) < 2).mean()),  # NaN is above everything
-        calibration_error=float(np.sum(count * np.abs(accuracy - confidence)) / n),
-        precision=(hits / np.maximum(predicted, 1)).tolist(),
-        recall=(hits / np.maximum(support, 1)).tolist(),
-        f1=(2 * hits / np.maximum(support + predicted, 1)).tolist(),
+        loss=float(-log_y_of_label.mean()),
+        accuracy=float(correct.sum() / n),
+        interval=wilson(int(correct.sum()), n),
+        balanced_accuracy=float(recall[support > 0].mean()),
+        top2=float((likelier < 2).mean()),
+        calibration_error=calibration_error(log_y, labels),
+        precision=(correct / np.maximum(predicted, 1)).tolist(),
+        recall=recall.tolist(),
+        f1=(2 * correct / np.maximum(support + predicted, 1)).tolist(),
         support=support.tolist(),
         confusion=confusion.tolist(),
     )
 
 
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of a share right/n (Wilson 1927):
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a share p = correct / n (Wilson 1927).
 
-    (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n), with z = 1.96.
+    (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n), with z = 1.96
     """
-    z, p = 1.959964, right / n
-    centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-    return float((centre - half) / (1 + z * z / n)), float((centre + half) / (1 + z * z / n))
+    z, p = Z_95, correct / n
+    centre = p + z * z / (2 * n)
+    half_width = z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+    scale = 1 + z * z / n
+    return float((centre - half_width) / scale), float((centre + half_width) / scale)
 
 
 def calibration(log_y: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The predictions sorted by confidence, the probability of the likeliest class, into BINS equal bins of (0, 1].
+    """Sort predictions by confidence into BINS equal bins of (0, 1].
 
-    Returns (BINS, 3): images, their mean confidence and their accuracy; an empty bin is a row of zeros. The expected
-    calibration error is the mean of |accuracy - confidence| over the images (Guo et al. 2017).
+    The confidence is the probability of the predicted class. Returns (BINS, 3), a row per bin: how
+    many images, their mean confidence, their accuracy. An empty bin is a row of zeros.
     """
-    confidence, right = np.exp(log_y.max(axis=1)), log_y.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(np.nan_to_num(confidence) * BINS).astype(int) - 1, 0, BINS - 1)
+    confidence = np.exp(log_y.max(axis=1))
+    correct = log_y.argmax(axis=1) == labels
+    bins = np.ceil(np.nan_to_num(confidence) * BINS).astype(int) - 1
+    bins = np.clip(bins, 0, BINS - 1)
+
     count = np.bincount(bins, minlength=BINS)
-    sums = [np.bincount(bins, weights, BINS) for weights in (confidence, right)]
-    return np.stack([count, *(each / np.maximum(count, 1) for each in sums)], axis=1)
+    at_least_1 = np.maximum(count, 1)
+    mean_confidence = np.bincount(bins, confidence, BINS) / at_least_1
+    accuracy = np.bincount(bins, correct, BINS) / at_least_1
+    return np.stack([count, mean_confidence, accuracy], axis=1)
+
+
+def calibration_error(log_y: np.ndarray, labels: np.ndarray) -> float:
+    """Return the expected calibration error: sum_bins count/N |accuracy - confidence|."""
+    count, confidence, accuracy = calibration(log_y, labels).T
+    return float(np.sum(count * np.abs(accuracy - confidence)) / len(labels))
 
 
 def confusions(matrix: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
-    """(label, prediction, images) of every kind of mistake that was made, the most frequent first."""
-    kinds = [(i, j, n) for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j and n]
+    """Return (label, prediction, images) of every kind of mistake made, the most frequent first."""
+    kinds = []
+    for label, row in enumerate(matrix):
+        for prediction, images in enumerate(row):
+            if label != prediction and images > 0:
+                kinds.append((label, prediction, images))
     return sorted(kinds, key=lambda kind: -kind[2])
 
 
-# ---- Log-probabilities ----------------------------------------------------------------------------------------------
+# ---- Log-probabilities ---------------------------------------------------------------------------
 
 
 def log_probabilities(network, images: np.ndarray, tta: bool = False) -> np.ndarray:
-    """log y^ (N, C), float64, of a `model.Network` in inference mode, for images (N, 3072).
+    """Return log y^ (N, C), float64, of a `model.Network` in inference mode, images (N, 3072).
 
-    With tta they are those of the mean of the logits of image and mirror image. A bar on stderr, if that is a
-    terminal, for what takes over two seconds.
+    tta: test-time augmentation, the log-probabilities of the mean of the logits of each image and
+    its mirror image. If it takes more than two seconds, a bar is drawn on a terminal's stderr.
     """
     z2 = np.empty((len(images), network.classes))
     bar = tqdm(total=len(images), unit=" images", delay=2, leave=False, disable=None)
-    with bar, np.errstate(invalid="ignore"):  # of logits that overflow
-        for start in range(0, len(images), 1000):
-            batch = images[start : start + 1000]
-            z2[start : start + 1000] = network.logits(batch)
-            if tta:
-                z2[start : start + 1000] += network.logits(mirrored(batch))
+    with bar:
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            z2[start : start + BATCH] = _logits(network, batch, tta)
             bar.update(len(batch))
-        z2 = z2 / 2 if tta else z2
-        return z2 - np.logaddexp.reduce(z2, axis=1, keepdims=True)  # (8)
+    return log_softmax(z2)
+
+
+def _logits(network, images: np.ndarray, tta: bool) -> np.ndarray:
+    """Return the logits (m, C), float64."""
+    z2 = network.logits(images).astype(np.float64)
+    if not tta:
+        return z2
+    with np.errstate(invalid="ignore"):  # logits that overflowed
+        z2 += network.logits(mirrored(images))
+    return z2 / 2
+
+
+def log_softmax(z2: np.ndarray) -> np.ndarray:
+    """Return log y^ = z2 - log sum_c exp(z2_c) (8), NaN if logits overflowed."""
+    with np.errstate(invalid="ignore"):
+        return z2 - np.logaddexp.reduce(z2, axis=1, keepdims=True)
 
 
 def mirrored(images: np.ndarray) -> np.ndarray:
-    """The mirror images, left and right exchanged: (N, 3072) -> (N, 3072)."""
-    return images.reshape(-1, 3, 32, 32)[..., ::-1].reshape(len(images), -1)
+    """Return the images (N, 3072) with left and right exchanged."""
+    square = images.reshape(-1, CHANNELS, SIDE, SIDE)
+    return square[..., ::-1].reshape(len(images), -1)
 
 
 def mean_probability(log_ys: Sequence[np.ndarray]) -> np.ndarray:
-    """The logarithm of the mean of probabilities that are given as logarithms, (N, C) each."""
-    with np.errstate(invalid="ignore"):  # where logits overflowed
+    """Return the logarithm of the mean of several networks' probabilities.
+
+    log_ys: the log-probabilities of each network, (N, C).
+    """
+    with np.errstate(invalid="ignore"):  # logits that overflowed
         return np.logaddexp.reduce(log_ys) - np.log(len(log_ys))

@@ -1,6 +1,17 @@
-"""A network as an ONNX file, for other programs and languages. Needs the package onnx, which nothing else here does.
+"""Write a network as an ONNX file, for other programs and languages.
 
-The graph is that of model.py: see, (1), (3), (4), pool, (7), (8), with dropout left out, as in inference.
+The graph repeats the equations of model.py in inference mode, without dropout:
+
+    Cast, Mul      pixels 0..255 -> [0, 1]
+    Conv or Gemm   the map of the patches, if there is one
+    Conv or Gemm   (1)  z1 = X W1 + b1
+    BatchNorm      (3)
+    Relu, Min      (4)  with Min if there is a cap
+    MatMul         pool: the mean over the positions of each region
+    Gemm           (7)  logits
+    Softmax        (8)  probabilities
+
+It needs the package onnx, which nothing else here does.
 """
 
 import json
@@ -9,139 +20,161 @@ from pathlib import Path
 
 from support import files
 from support.cli import UserError, clean
+from support.image_shape import CHANNELS, PIXELS, SIDE
 
 import numpy as np
 
 OPSET, IR = 17, 8  # of 2022, so that older runtimes read the file
-MAX_BYTES = 2**31 - 2**20  # protobuf's limit, with room for the graph
+MAX_BYTES = 2**31 - 2**20  # protobuf's limit, less some room for the graph
+OUTPUTS = ("logits", "probabilities")
 
 
 def check_onnx(path: str | Path, network) -> None:
-    """UserError where `write_onnx` must fail: there is no onnx, or the network is too large for a file of it."""
+    """Raise UserError if onnx is not installed or the network is too large for an .onnx file."""
     try:
         import onnx  # noqa: F401
     except ImportError:
         raise UserError(
             f"--export {path}: .onnx needs the package onnx; install it with: pip install onnx"
         ) from None
-    if (size := network_bytes(network)) > MAX_BYTES:
+    size = network_bytes(network)
+    if size > MAX_BYTES:
         raise UserError(
-            f"--export {path}: this network takes {size / 2**30:.1f} GB, and an .onnx file holds 2 GB; give a name in "
-            ".npz"
+            f"--export {path}: this network takes {size / 2**30:.1f} GB and an .onnx file holds "
+            "2 GB; give a name that ends in .npz"
         )
 
 
-class Graph:
-    """Nodes one after the other, each on the last one's output, and their constants."""
-
-    def __init__(self, helper, numpy_helper, first: str):
-        self.helper, self.numpy_helper, self.last = helper, numpy_helper, first
-        self.nodes, self.constants = [], []
-
-    def add(self, kind: str, *constants: np.ndarray, name: str | None = None, **attributes) -> None:
-        """Append a node whose inputs are the last output and these constants. name: of its output, where it matters."""
-        output, inputs = name or f"{kind.lower()}{len(self.nodes)}", [self.last]
-        for array in constants:
-            inputs.append(f"{output}_{len(inputs)}")
-            self.constants.append(
-                self.numpy_helper.from_array(np.ascontiguousarray(array), inputs[-1])
-            )
-        self.nodes.append(self.helper.make_node(kind, inputs, [output], **attributes))
-        self.last = output
+def network_bytes(network) -> int:
+    """Return the bytes of a network's constants as float32, with mirrored filters written out."""
+    weights = sum(array.size for array in network.weights.values())
+    if network.window.mirror:
+        weights *= 2
+    map_size = 0 if network.window.P is None else network.window.P.size
+    return 4 * (weights + map_size)
 
 
-def build(network, class_names: Sequence[str] = ()):
-    """The onnx.ModelProto of a `model.Network`: images (N, 3072) uint8 to logits (N, C) and probabilities (N, C),
-    float32."""
+def write_onnx(path: str | Path, graph: "Graph", network, class_names: Sequence[str]) -> None:
+    """Write a graph of `graph_of` with the names of its classes, whole or not at all."""
+    model = to_model(graph, network, class_names)
+    with files.write_whole(path) as file:
+        file.write(model.SerializeToString())
+
+
+def to_model(graph: "Graph", network, class_names: Sequence[str] = ()):
+    """Return the onnx.ModelProto of a graph: images (N, 3072) uint8 -> OUTPUTS (N, C) float32."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    graph = Graph(helper, numpy_helper, "images")
-    graph.add("Cast", to=TensorProto.FLOAT)
-    graph.add("Mul", np.float32(1 / 255))
-    add_layers(graph, network)
-    graph.add("Softmax", name="probabilities", axis=1)
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", PIXELS])
+    outputs = []
+    for name in OUTPUTS:
+        shape = ["N", network.classes]
+        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    constants = []
+    for name, array in graph.constants.items():
+        constants.append(numpy_helper.from_array(array, name))
 
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", network.classes])
-        for name in OUTPUTS
-    ]
-    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 3072])
-    made = helper.make_graph(graph.nodes, "network", [images], outputs, graph.constants)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
-    model.doc_string = clean(
-        f"{network!r}; a row of images holds 32 x 32 red, then green, then blue pixels"
-    )
+    onnx_graph = helper.make_graph(graph.nodes, "network", [images], outputs, constants)
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(onnx_graph, opset_imports=[opset], ir_version=IR)
+    pixels = "a row of images holds 32 x 32 red, then green, then blue pixels"
+    model.doc_string = clean(f"{network!r}; {pixels}")
     if class_names:
         helper.set_model_props(model, {"class_names": json.dumps(list(class_names))})
     checker.check_model(model)
     return model
 
 
-OUTPUTS = ("logits", "probabilities")
+class Graph:
+    """A chain of nodes, each of which takes the output of the one before it, and constants."""
+
+    def __init__(self, first: str):
+        self.last = first  # the name of the last node's output
+        self.nodes = []
+        self.constants: dict[str, np.ndarray] = {}  # by the names under which nodes take them
+
+    def add(self, kind: str, *constants: np.ndarray, name: str = "", **attributes) -> None:
+        """Append a node on the last output and these constants.
+
+        Floats become float32. name: that of the node's output, if it matters.
+        """
+        from onnx import helper
+
+        output = name or f"{kind.lower()}{len(self.nodes)}"
+        inputs = [self.last]
+        for array in constants:
+            inputs.append(f"{output}_{len(inputs)}")
+            dtype = np.int64 if array.dtype == np.int64 else np.float32
+            self.constants[inputs[-1]] = np.ascontiguousarray(array, dtype)
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        self.last = output
+
+    def add_linear(
+        self, W: np.ndarray, b: np.ndarray, size: int = 0, stride: int = 1, name: str = ""
+    ) -> None:
+        """Append z = X W + b.
+
+        size 0: on rows X (N, inputs), with W (inputs, outputs). Else as a convolution on
+        (N, channels, side, side), with W (channels size^2, outputs) applied at each position.
+        """
+        if size == 0:
+            self.add("Gemm", W, b, name=name)
+        else:
+            filters = W.T.reshape(W.shape[1], -1, size, size)
+            self.add("Conv", filters, b, strides=[stride, stride], name=name)
 
 
-def network_bytes(network) -> int:
-    """What a network's constants take as float32; mirrored units are written out."""
-    weights = sum(array.size for array in network.weights.values())
-    return 4 * (
-        (1 + network.window.mirror) * weights
-        + (0 if network.window.P is None else network.window.P.size)
-    )
+def graph_of(network, epsilon: float) -> Graph:
+    """Return the graph of a `model.Network` from images to probabilities.
+
+    epsilon is model.BN_EPS, the constant in (3). Overflow leaves constants that are not finite.
+    """
+    from onnx import TensorProto
+
+    graph = Graph("images")
+    graph.add("Cast", to=TensorProto.FLOAT)
+    graph.add("Mul", np.array(1 / 255))
+    with np.errstate(over="ignore", invalid="ignore"):
+        add_layers(graph, network, epsilon)
+    graph.add("Softmax", name="probabilities", axis=1)
+    return graph
 
 
-def add_layers(graph: Graph, network) -> None:
-    """From pixels in [0, 1] (N, 3072) to logits. Each array of the network is one constant, computed in float64."""
-    from model import BATCHNORM, BN_EPS  # here, as support stands below model
+def add_layers(graph: Graph, network, epsilon: float) -> None:
+    """Append the layers from pixels in [0, 1] (N, 3072) to logits (N, C).
 
-    network = network.fold_mirror() if network.window.mirror else network
-    window, H = network.window, network.hidden_size
+    Each array of the network is one constant, computed in float64.
+    """
+    if network.window.mirror:
+        network = network.fold_mirror()
+    window = network.window
+    H = network.hidden_size
     w = {name: array.astype(np.float64) for name, array in network.weights.items()}
 
-    def add(kind: str, *constants, **options):
-        graph.add(
-            kind,
-            *(c if c.dtype == np.int64 else c.astype(np.float32) for c in constants),
-            **options,
-        )
+    # The whole image is a row, and its layers are products; smaller windows are convolutions.
+    size, stride = (0, 1) if window.whole else (window.size, window.stride)
+    if not window.whole:
+        graph.add("Reshape", np.array([-1, CHANNELS, SIDE, SIDE]))
 
-    def linear(W: np.ndarray, b: np.ndarray, size: int, stride: int, **options) -> None:
-        """z = X W + b: W (3 size^2, units) at each place, or for size 0, (inputs, units) on rows."""
-        if size:
-            add(
-                "Conv",
-                W.T.reshape(W.shape[1], -1, size, size),
-                b,
-                strides=[stride, stride],
-                **options,
-            )
-        else:
-            add("Gemm", W, b, **options)
-
-    size, stride = (0, 1) if network.window.whole else (window.size, window.stride)
-    if size:
-        add("Reshape", np.array([-1, 3, 32, 32]))
-    W1, b1 = w["W1"], w["b1"][0]
     if window.P is not None:
-        mean, P = (np.asarray(each, np.float64) for each in (window.mean, window.P))
-        linear(P, -mean @ P, size, stride)  # a layer of its own: fewer products than P W1
-        size, stride = min(size, 1), 1
-    linear(W1, b1, size, stride)  # (1)
-    if network.batchnorm:  # (3)
-        add("BatchNormalization", *(w[name][0] for name in BATCHNORM), epsilon=BN_EPS)
-    add("Relu")  # (4)
+        # A layer of its own: (X P) W1 takes fewer products than X (P W1).
+        mean, P = np.asarray(window.mean, np.float64), np.asarray(window.P, np.float64)
+        graph.add_linear(P, -mean @ P, size, stride)
+        size, stride = min(size, 1), 1  # W1 then sees a column of numbers at each position
+    graph.add_linear(w["W1"], w["b1"][0], size, stride)  # (1)
+
+    if network.batchnorm:
+        gamma, beta = w["gamma1"][0], w["beta1"][0]
+        mean, var = w["running_mean1"][0], w["running_var1"][0]
+        graph.add("BatchNormalization", gamma, beta, mean, var, epsilon=epsilon)  # (3)
+    graph.add("Relu")  # (4)
     if network.cap:
-        add("Min", np.array([network.cap]))
-    if size:  # pool: (N, H, places) R^T, then region by region
-        add("Reshape", np.array([0, H, window.positions]))
-        add("MatMul", window.R.T)
-        add("Transpose", perm=[0, 2, 1])
-        add("Reshape", np.array([0, window.q * H]))
-    linear(w["W2"], w["b2"][0], 0, 1, name="logits")  # (7)
+        graph.add("Min", np.array([network.cap]))
 
-
-def write_onnx(path: str | Path, network, class_names: Sequence[str] = ()) -> None:
-    """Write what `build` makes, whole. UserError where `check_onnx` has one, OSError where it can't be written."""
-    check_onnx(path, network)
-    model = build(network, class_names)
-    with files.write_whole(path) as file:
-        file.write(model.SerializeToString())
+    if not window.whole:
+        # Pool: (N, H, n) R^T -> (N, H, q) -> (N, q, H) -> (N, q H). In Reshape 0 keeps a length.
+        graph.add("Reshape", np.array([0, H, window.positions]))
+        graph.add("MatMul", window.R.T)
+        graph.add("Transpose", perm=[0, 2, 1])
+        graph.add("Reshape", np.array([0, window.q * H]))
+    graph.add_linear(w["W2"], w["b2"][0], name="logits")  # (7)
