@@ -1,1 +1,1 @@
-"""The images: see `cifar10.py`."""
+"""The images; start at `cifar10.py`."""

@@ -1,4 +1,4 @@
-"""Folders of batches that we make ourselves: whole or not at all, in the layout of CIFAR-10."""
+"""Write folders of batches in the layout of CIFAR-10, complete or not at all."""
 
 import contextlib
 import pickle
@@ -8,38 +8,42 @@ from pathlib import Path
 
 from data.pickles import DataError
 from support.cli import clean, shorter
+from support.image_shape import PIXELS
 from support.locks import locked
 
 import numpy as np
 
-TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
+TRAIN = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5")
 TEST = "test_batch"
 META = "batches.meta"
+# Protocol 2 is the official files', but in it Python 3 writes bytes as calls.
+PROTOCOL = 3
 
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path | None]:
-    """Yield a new folder that becomes `folder` when the block ends without an error.
+    """Yield a new folder that becomes `folder` if the block ends without an error.
 
-    Other processes wait. Where one of them has made `folder` in the meantime, None is yielded instead. DataError if the
-    disk refuses, in the block too.
+    Other processes wait. If one of them has made `folder` in the meantime, yield None.
+    Raises DataError if the disk refuses, also in the block.
     """
-    partial = folder.with_name(folder.name + ".partial")
     try:
         with locked(folder, f"making {clean(folder.name, 60)}", wait=True):
+            if folder.exists():
+                yield None
+                return
+            partial = folder.with_name(folder.name + ".partial")
+            shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+            partial.mkdir()
             try:
-                if folder.exists():
-                    yield None
-                else:
-                    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
-                    partial.mkdir()
-                    yield partial
-                    partial.rename(folder)
+                yield partial
+                partial.rename(folder)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
+        shown = clean(shorter(error.filename or folder), 120)
         raise DataError(
-            f"{clean(shorter(error.filename or folder), 120)}: cannot be written ({error.strerror}); free some space, "
+            f"{shown}: cannot be written ({error.strerror}); free some space, "
             "change its permissions, or name another folder"
         ) from error
 
@@ -47,8 +51,10 @@ def whole_folder(folder: Path) -> Iterator[Path | None]:
 def write_batch(
     path: Path, title: str, images: np.ndarray, labels: np.ndarray, names: Sequence[str], kind: str
 ) -> None:
-    """Write a batch: images (n, 3072) uint8, labels (n,), a file name for each image; kind: who made it, which
-    `data.cifar10.read` finds in the batch's label."""
+    """Write images (n, 3072) uint8, labels (n,) and the images' file names.
+
+    kind: "synthetic" or "pictures"; `data.batches.read_batch` finds it in the batch's label.
+    """
     content = {
         b"batch_label": f"{title}, {kind}".encode(),
         b"labels": labels.tolist(),
@@ -59,13 +65,11 @@ def write_batch(
 
 
 def write_meta(path: Path, class_names: Sequence[str], rows: int) -> None:
-    """Write batches.meta: the names of the classes in the order of the labels, and the images of the first batch."""
+    """Write batches.meta: class names in the order of the labels, and the first batch's rows."""
     names = [name.encode() for name in class_names]
-    _write(path, {b"num_cases_per_batch": rows, b"num_vis": 3072, b"label_names": names})
+    _write(path, {b"num_cases_per_batch": rows, b"num_vis": PIXELS, b"label_names": names})
 
 
 def _write(path: Path, content: dict[bytes, object]) -> None:
     with open(path, "wb") as file:
-        pickle.dump(
-            content, file, protocol=3
-        )  # in protocol 2, the official one, Python 3 has no bytes
+        pickle.dump(content, file, PROTOCOL)

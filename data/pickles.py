@@ -1,8 +1,9 @@
-"""Batches as pickles, read without running anything: a small machine of our own executes the two dozen operations that
-a batch needs, and a call that a pickle asks for is recorded, never made.
+"""Read pickles of images without running anything that they ask for.
 
-All that the machine holds is bounded by the file's length, and nothing here recurses. An array is a view of the file's
-own bytes.
+Python's own pickle.load runs whatever a file names. Here a small stack machine executes the two
+dozen operations that a batch needs. A call that a pickle asks for is recorded, never made.
+The machine's memory is bounded by the file's length, and nothing recurses. An array is a view of
+the file's bytes.
 """
 
 import codecs
@@ -17,14 +18,14 @@ from support.files import Fault, read_file
 
 import numpy as np
 
-LIMIT = 1 << 30  # bytes; no file may be larger
-LONG_TEXT = 4096  # bytes; longer strings are views of the file
+LIMIT = 1 << 30  # bytes of a file
+LONG_TEXT = 4096  # bytes; longer strings stay views of the file
 MAX_DEPTH = 100  # of lists in lists
 _CONTAINERS = (tuple, list, dict)
 
 
 class DataError(UserError):
-    """What is wrong with the data, in one line: the file or flag, the fault, the remedy."""
+    """An error about the data, in one line: the file or flag, the fault, the remedy."""
 
 
 class Name:
@@ -38,93 +39,95 @@ class Call:
     """A call that a pickle asks for: the name, its arguments, and the state set afterwards."""
 
     def __init__(self, name: str, args: tuple) -> None:
-        self.name, self.args, self.state = name, args, None
+        self.name = name
+        self.args = args
+        self.state: object = None
 
 
-# The names that a batch may hold, and what we call them.
+# The names that a batch may ask for, and their short names here.
 _NAMES = {
-    f"numpy.{core}.{module}.{name}": name
-    for core in ("core", "_core")
-    for module, name in (
-        ("multiarray", "_reconstruct"),
-        ("multiarray", "scalar"),
-        ("numeric", "_frombuffer"),
-    )
+    "numpy.core.multiarray._reconstruct": "_reconstruct",  # NumPy 1
+    "numpy._core.multiarray._reconstruct": "_reconstruct",  # NumPy 2
+    "numpy.core.multiarray.scalar": "scalar",
+    "numpy._core.multiarray.scalar": "scalar",
+    "numpy.core.numeric._frombuffer": "_frombuffer",
+    "numpy._core.numeric._frombuffer": "_frombuffer",
+    "numpy.ndarray": "ndarray",
+    "numpy.dtype": "dtype",
+    "_codecs.encode": "encode",
+    "builtins.bytes": "bytes",
+    "__builtin__.bytes": "bytes",  # Python 2
 }
-_NAMES |= {f"numpy.{name}": name for name in ("ndarray", "dtype")}
-_NAMES |= {"_codecs.encode": "encode", "builtins.bytes": "bytes", "__builtin__.bytes": "bytes"}
 
-# ---- The machine ----------------------------------------------------------------------------------------------------
+# ---- The machine ---------------------------------------------------------------------------------
 
 
 class _Machine:
-    """Executes the operations of a pickle; see Python's pickletools for what each does."""
+    """Execute the operations of a pickle; Python's pickletools describes each of them."""
 
     def __init__(self, content: bytes) -> None:
-        self.content, self.view = content, memoryview(content)
+        self.content = content
+        self.view = memoryview(content)
         self.position = 0
         self.stack: list = []
-        self.marks: list[list] = []  # the stacks below each MARK
+        self.marks: list[list] = []  # the stack below each MARK
         self.memo: dict[int, object] = {}
         self.depths: dict[int, int] = {}  # of the containers, by id
-        self.encoded = 0  # bytes made by _codecs.encode
+        self.encoded = 0  # bytes that _codecs.encode has made
 
     def run(self) -> object:
-        """The value that the pickle describes. Fault if it describes none that a batch could hold."""
-        content, view, operations = self.content, self.view, _OPERATIONS
+        """Return the value that the pickle describes. Raises Fault if it isn't one of a batch."""
         code = 0
         try:
-            # Each operation can make an object. A batch needs some five for each of its images of 3 kB.
-            for _ in range(100_000 + len(content) // 256):
-                code = content[self.position]
+            # Each operation can make an object. A batch needs some five for an image of 3 kB.
+            for _ in range(100_000 + len(self.content) // 256):
+                code = self.content[self.position]
                 self.position += 1
-                if (
-                    code == 75
-                ):  # K, BININT1, and below U, SHORT_BINSTRING, and q, BINPUT: the labels and file names
-                    self.stack.append(content[self.position])
-                    self.position += 1
-                elif code == 85:
-                    start = self.position + 1
-                    self.position = start + content[start - 1]
-                    self.stack.append(content[start : self.position])
-                elif code == 113:
-                    self.memo[content[self.position]] = self.stack[-1]
-                    self.position += 1
-                elif code == 46:  # STOP
+                if code == STOP:
                     return self.stack[-1]
-                else:
-                    operations[code](self)
-                if self.position > len(view):
+                self.execute(code)
+                if self.position > len(self.content):
                     raise Fault("is truncated or empty")
             raise Fault("has far more operations than a batch of its size needs")
+        except Fault:
+            raise
         except KeyError as error:
-            operation = operations.get(code)
-            what = (
-                f"operation {bytes([code])!r}"
-                if operation is None
-                else f"a reference to {clean(error, 30)}"
-            )
-            raise Fault(f"is no CIFAR-10 pickle ({what})") from None
+            reason = f"a reference to {clean(error, 30)}"
+            if code not in _OPERATIONS:
+                reason = f"operation {bytes([code])!r}"
         except (IndexError, struct.error):
-            fault = (
-                "is truncated or empty" if self.position >= len(view) else "is no CIFAR-10 pickle"
-            )
-            raise Fault(fault) from None
+            if self.position >= len(self.content):
+                raise Fault("is truncated or empty") from None
+            reason = ""
         except (TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, Fault):
-                raise
-            raise Fault(
-                f"is no CIFAR-10 pickle ({type(error).__name__} in {bytes([code])!r})"
-            ) from None
+            reason = f"{type(error).__name__} in {bytes([code])!r}"
+        raise Fault(f"is no CIFAR-10 pickle ({reason})" if reason else "is no CIFAR-10 pickle")
+
+    def execute(self, code: int) -> None:
+        # The operations of labels and file names come first, without a call: 30,000 in a batch.
+        if code == BININT1:
+            self.stack.append(self.content[self.position])
+            self.position += 1
+        elif code == SHORT_BINSTRING:
+            start = self.position + 1
+            self.position = start + self.content[start - 1]
+            self.stack.append(self.content[start : self.position])
+        elif code == BINPUT:
+            self.memo[self.content[self.position]] = self.stack[-1]
+            self.position += 1
+        else:
+            _OPERATIONS[code](self)
 
     # Reading what follows an operation
 
     def number(self, form: str) -> int:
+        """Return the number that follows; form: as for the module struct."""
         value = struct.unpack_from(form, self.view, self.position)[0]
         self.position += struct.calcsize(form)
         return value
 
     def take(self, size: int) -> memoryview:
+        """Return the next `size` bytes."""
         start = self.position
         if size < 0 or start + size > len(self.view):
             self.position = len(self.view)
@@ -133,6 +136,7 @@ class _Machine:
         return self.view[start : self.position]
 
     def line(self, limit: int = 200) -> bytes:
+        """Return the bytes up to the end of the line."""
         end = self.content.find(b"\n", self.position)
         if end < 0:
             self.position = len(self.content)
@@ -160,7 +164,7 @@ class _Machine:
 
     def push_int(self) -> None:
         line = self.line()
-        if line in (b"00", b"01"):  # how protocol 0 writes False and True
+        if line in (b"00", b"01"):  # False and True in protocol 0
             self.stack.append(line == b"01")
         else:
             self.push_decimal(line)
@@ -198,18 +202,17 @@ class _Machine:
         self.stack = []
 
     def deepen(self, container: object, items: list | tuple) -> None:
-        """Note how deep `container`, which now holds the items, is."""
-        depths = self.depths
-        below = max(
-            (depths.get(id(item), 0) for item in items if type(item) in _CONTAINERS), default=0
-        )
-        depth = max(depths.get(id(container), 1), below + 1)
+        """Update the depth of `container`, into which the items go."""
+        depth = self.depths.get(id(container), 1)
+        for item in items:
+            if type(item) in _CONTAINERS:
+                depth = max(depth, self.depths.get(id(item), 0) + 1)
         if depth > MAX_DEPTH:
             raise Fault(f"is nested over {MAX_DEPTH} deep")
-        depths[id(container)] = depth
+        self.depths[id(container)] = depth
 
     def push_new(self, container: object, items: list | tuple = ()) -> None:
-        self.depths.pop(id(container), None)  # of an earlier one in the same place
+        self.depths.pop(id(container), None)  # of an earlier object at the same address
         self.deepen(container, items)
         self.stack.append(container)
 
@@ -228,7 +231,9 @@ class _Machine:
         self.stack[-1].extend(items)
 
     def set_items(self, items: list) -> None:
-        target, keys, values = self.stack[-1], items[::2], items[1::2]
+        target = self.stack[-1]
+        keys = items[::2]
+        values = items[1::2]
         if type(target) is not dict or len(keys) != len(values):
             raise Fault("sets items of something that is no dict")
         for key in keys:
@@ -264,9 +269,9 @@ class _Machine:
     def call(self, name: object, args: object) -> None:
         if type(name) is not Name or type(args) is not tuple:
             raise Fault("calls something that is no function")
-        if name.text == "encode":  # bytes, as Python 3 writes them in protocols 0 to 2
+        if name.text == "encode":  # Python 3 writes bytes this way in protocols 0 to 2
             self.stack.append(self.encode(args))
-        elif name.text == "bytes":  # so written if empty
+        elif name.text == "bytes":  # and empty bytes this way
             if args:
                 raise Fault("asks for bytes of something")
             self.stack.append(b"")
@@ -282,11 +287,14 @@ class _Machine:
         return args[0].encode("latin1")
 
     def build(self) -> None:
-        state, call = self.stack.pop(), self.stack[-1]
+        state = self.stack.pop()
+        call = self.stack[-1]
         if type(call) is not Call:
             raise Fault("sets the state of something that has none")
         call.state = state
 
+
+BININT1, SHORT_BINSTRING, BINPUT, STOP = b"KUq."
 
 _OPERATIONS: dict[int, Callable[[_Machine], None]] = {
     ord(code): operation
@@ -351,11 +359,14 @@ _OPERATIONS: dict[int, Callable[[_Machine], None]] = {
 }
 
 
-# ---- What comes of it -----------------------------------------------------------------------------------------------
+# ---- The values ----------------------------------------------------------------------------------
 
 
 def read_pickle(path: str | os.PathLike, *keys: str) -> dict[str, object]:
-    """The dict in the pickle `path`, its keys as text; `keys` must be among them. Fault or OSError if there is none."""
+    """Return the dict in the pickle `path`, with text as keys.
+
+    Raises Fault or OSError if there is none, or one of `keys` is missing.
+    """
     value = _Machine(read_file(path, LIMIT)).run()
     if type(value) is not dict:
         raise Fault(f"holds a {type(value).__name__}, not a dict")
@@ -368,7 +379,7 @@ def read_pickle(path: str | os.PathLike, *keys: str) -> dict[str, object]:
 
 
 def text(value: object) -> str:
-    """A string of a pickle, of either Python, as text. Fault if it is none."""
+    """Return a string of a pickle, of Python 2 or 3, as text. Raises Fault if it isn't a string."""
     if type(value) is bytes:
         try:
             return value.decode()
@@ -380,33 +391,39 @@ def text(value: object) -> str:
 
 
 def array(call: object) -> np.ndarray:
-    """The array (of shape () for a scalar) that a recorded call describes: a read-only view of its own bytes."""
-    order = "C"
+    """Return the array that a recorded call describes, of shape () for a scalar.
+
+    It is a read-only view of the file's bytes. Raises Fault if the call describes no array.
+    """
     if type(call) is not Call:
         raise Fault(f"holds {type(call).__name__} where an array belongs")
+    order: object = "C"
     if call.name == "_reconstruct":
         _, shape, dtype, fortran, raw = _items(call.state, 5)
         order = "F" if fortran is True else "C"
     elif call.name == "_frombuffer":
         raw, dtype, shape, order = _items(call.args, 4)
     elif call.name == "scalar":
-        (dtype, raw), shape = _items(call.args, 2), ()
+        dtype, raw = _items(call.args, 2)
+        shape = ()
     else:
         raise Fault(f"holds a bare numpy.{call.name}")
     dtype = _dtype(dtype)
-    if (
-        type(shape) is not tuple
-        or len(shape) > 4
-        or not all(type(n) is int and abs(n) <= 2**40 for n in shape)
-    ):
-        raise Fault("holds an array of a shape that is none")
+    if not _is_shape(shape):
+        raise Fault("holds an array of an invalid shape")
     if type(raw) not in (bytes, memoryview) or order not in ("C", "F"):
         raise Fault("holds an array without bytes")
-    if min(shape, default=0) < 0 or len(raw) != math.prod(shape) * dtype.itemsize:
+    if len(raw) != math.prod(shape) * dtype.itemsize:
         raise Fault(f"holds an array of shape {shape} in {len(raw):,} bytes")
-    if math.prod(max(n, 1) for n in shape) > LIMIT:
+    if math.prod(max(n, 1) for n in shape) > LIMIT:  # NumPy refuses some empty arrays
         raise Fault(f"holds an empty array of shape {shape}")
     return np.ndarray(shape, dtype, raw, order=order)
+
+
+def _is_shape(shape: object) -> bool:
+    if type(shape) is not tuple or len(shape) > 4:
+        return False
+    return all(type(n) is int and 0 <= n <= 2**40 for n in shape)
 
 
 def _dtype(call: object) -> np.dtype:
@@ -415,9 +432,9 @@ def _dtype(call: object) -> np.dtype:
     kind = text(call.args[0])
     if not re.fullmatch(r"[<>|=]?[biufc]\d\d?", kind, re.ASCII):
         raise Fault(f"holds an array of dtype {clean(kind, 20)!r}")
-    order = "|"
-    if call.state is not None:
-        state = call.state
+    state = call.state
+    order = "|"  # without a state the dtype has no byte order
+    if state is not None:
         order = text(state[1]) if type(state) is tuple and len(state) > 1 else ""
     if order not in ("<", ">", "|", "="):
         raise Fault("holds an array of a dtype without byte order")

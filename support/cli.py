@@ -1,4 +1,4 @@
-"""What the command lines of all scripts share: the parser, errors in one line, exit codes, names of files."""
+"""What all scripts share: the parser, errors in one line, exit codes and names of files."""
 
 import argparse
 import contextlib
@@ -8,7 +8,6 @@ import os
 import shlex
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,113 +15,120 @@ from pathlib import Path
 from support.startup import ROOT
 
 LINE = 300  # characters; no line that reports an error is longer
-TEXT = 270  # characters of an error, which leave room for the script's name in the line
+TEXT = 270  # characters of an error, which leave room for the script's name
+WORD = 60  # characters; shorter words are cut only if nothing else helps
 MAX_THREADS = 1024
 _STARTED = time.time()
-DESTRUCTIVE = ("--overwrite", "--help", "--version")  # never suggested for a mistyped flag
 
-# ---- Errors in one line ---------------------------------------------------------------------------------------------
+# ---- Errors in one line --------------------------------------------------------------------------
 
 
 def clean(text: object, limit: int = LINE) -> str:
-    """One line of at most `limit` characters that a terminal shows as it is.
+    """Return one printable line of at most `limit` characters.
 
-    Whitespace is folded, and what isn't printable (control characters, lone surrogates) becomes '?'. What is too long
-    loses characters in the middle: first its longest words, which are values and paths, so that the fault and the
-    remedy around them survive, and the first word, which names the file, last.
+    Whitespace is folded. Control characters and lone surrogates become '?'. If the line is too
+    long, its longest words lose their middle: these are values and paths, so the fault and the
+    remedy around them stay readable. The first word, which names the file, is cut last.
     """
-    text = str(text)
-    if len(text) > 20 * limit:  # what follows would take long for megabytes
-        text = _cut(text, 20 * limit)
-    words = "".join(c if c.isprintable() or c.isspace() else "?" for c in text).split()
-    while (excess := len(" ".join(words)) - limit) > 0:
-        # The first word, which names the file, keeps its length longest.
-        longest = max(
-            range(len(words)), key=lambda i: min(len(words[i]), 61 if i == 0 else len(words[i]))
-        )
-        if len(words[longest]) <= 60:
-            return _cut(" ".join(words), limit)
-        words[longest] = _cut(words[longest], max(60, len(words[longest]) - excess))
-    return " ".join(words)
+    text = _cut(str(text), 20 * limit)  # before the loop over characters, which is slow
+    words = "".join(_printable(character) for character in text).split()
+    while True:
+        line = " ".join(words)
+        excess = len(line) - limit
+        if excess <= 0:
+            return line
+        i = _longest(words)
+        if len(words[i]) <= WORD:
+            return _cut(line, limit)
+        words[i] = _cut(words[i], max(WORD, len(words[i]) - excess))
+
+
+def _printable(character: str) -> str:
+    if character.isprintable() or character.isspace():
+        return character
+    return "?"
+
+
+def _longest(words: list[str]) -> int:
+    """Return the index of the longest word; the first one only if no other exceeds WORD."""
+    longest = max(range(1, len(words)), key=lambda i: len(words[i]), default=0)
+    return longest if len(words[longest]) > WORD else 0
 
 
 def _cut(text: str, limit: int) -> str:
-    """The text without its middle, where it is longer than `limit` characters."""
-    half = (limit - 1) // 2
-    return text if len(text) <= limit else f"{text[: limit - 1 - half]}…{text[len(text) - half :]}"
+    """Return the text, without its middle if it is longer than `limit` characters."""
+    if len(text) <= limit:
+        return text
+    end = (limit - 1) // 2
+    start = limit - 1 - end
+    return f"{text[:start]}…{text[len(text) - end :]}"
 
 
 class UserError(Exception):
-    """What a user can mend, in one line: the file or flag, the fault, the remedy."""
+    """An error that a user can correct, in one line: the file or flag, the fault, the remedy."""
 
     def __init__(self, text: object = "") -> None:
         super().__init__(clean(text, TEXT))
 
 
-# ---- The parser -----------------------------------------------------------------------------------------------------
+# ---- The parser ----------------------------------------------------------------------------------
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows the defaults that say something, and keeps the line breaks of the description."""
+    """Show defaults other than None and False, and keep the line breaks of the description."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        says_nothing = action.default is None or action.default is False
-        return action.help if says_nothing else super()._get_help_string(action)
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse's, but --some_flag is --some-flag, no flag is abbreviated, and an error is one line."""
+    """A parser with errors of one line. --some_flag means --some-flag; nothing is abbreviated."""
 
     def __init__(self, *args, **kwargs) -> None:
-        super().__init__(
-            *args, **{"allow_abbrev": False, "formatter_class": _HelpFormatter} | kwargs
-        )
+        defaults = {"allow_abbrev": False, "formatter_class": _HelpFormatter}
+        super().__init__(*args, **(defaults | kwargs))
 
     def parse_known_args(self, args=None, namespace=None):
-        flags = {flag.replace("_", "-"): flag for flag in self._option_string_actions}
         args = list(sys.argv[1:] if args is None else args)
-        end = args.index("--") if "--" in args else len(args)
-        for i, arg in enumerate(args[:end]):
-            flag, equals, value = arg.partition("=")
-            if flag.startswith("--"):
-                args[i] = flags.get(flag.replace("_", "-"), flag) + equals + value
+        flags = {flag.replace("_", "-"): flag for flag in self._option_string_actions}
+        for i, arg in enumerate(args):
+            if arg == "--":  # only values follow
+                break
+            if arg.startswith("--"):
+                flag, equals, value = arg.partition("=")
+                flag = flags.get(flag.replace("_", "-"), flag)
+                args[i] = flag + equals + value
         return super().parse_known_args(args, namespace)
 
     def parse_args(self, args=None, namespace=None):
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            flag = unknown[0].partition("=")[0].replace("_", "-")[:40]
-            candidates = [each for each in self._option_string_actions if each not in DESTRUCTIVE]
-            near = difflib.get_close_matches(flag, candidates, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            shown = " ".join(_cut(word, 60) for word in unknown[:5]) + " …" * (len(unknown) > 5)
-            self.error(f"unrecognized arguments: {shown}{hint}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown[0])}")
         return namespace
 
-    def _get_value(self, action: argparse.Action, arg_string: str) -> object:
-        try:
-            return super()._get_value(action, arg_string)
-        except OverflowError:  # such as float() of a huge integer
-            raise argparse.ArgumentError(action, f"{_cut(arg_string, 60)!r} is too large") from None
+    def _suggestion(self, word: str) -> str:
+        flag = word.partition("=")[0].replace("_", "-")[:40]
+        near = difflib.get_close_matches(flag, self._option_string_actions, 1)
+        return f"; did you mean {near[0]}?" if near else ""
 
     def error(self, message: str) -> None:
-        self.exit(
-            2, clean(f"{self.prog}: error: {clean(message, 230)}; see {self.prog} --help") + "\n"
-        )
+        line = clean(f"{self.prog}: error: {clean(message, 230)}; see {self.prog} --help")
+        self.exit(2, line + "\n")
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
-    """An argparse type: an integer, low <= n <= high."""
+    """Return an argparse type for integers from `low` to `high`."""
 
     def parse(text: str) -> int:
         try:
             number = int(text)
-        except ValueError:  # no number, or one of thousands of digits
+        except ValueError:  # not a number, or one of thousands of digits
             number = None
         if number is None or not low <= number <= high:
-            raise argparse.ArgumentTypeError(
-                f"{_cut(text, 40)!r} is no integer from {low} to {high}"
-            )
+            shown = _cut(text, 40)
+            raise argparse.ArgumentTypeError(f"{shown!r} is no integer from {low} to {high}")
         return number
 
     return parse
@@ -141,161 +147,157 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     )
 
 
-# ---- Names of files -------------------------------------------------------------------------------------------------
+# ---- Names of files ------------------------------------------------------------------------------
 
 
 def user_path(text: str | os.PathLike) -> Path:
-    """A path as a user typed it, with ~ expanded. UserError if no file or folder can be called so."""
+    """Return the path that a user typed, with ~ expanded.
+
+    Raises UserError if no file or folder can have this name.
+    """
     name = os.fspath(text)
-    if not name or not name.isprintable():
-        fault = "can't be printed" if name else "is no name"
-        raise UserError(f"{clean(name)!r}: {fault}; choose another name")
+    if not name:
+        raise UserError("'': is no name; choose another name")
+    if not name.isprintable():
+        raise UserError(f"{clean(name)!r}: can't be printed; choose another name")
     try:
         path = Path(name).expanduser()
     except RuntimeError:
-        raise UserError(
-            f"{name}: there is no such user's home folder; write the path out"
-        ) from None
-    if (
-        max(len(os.fsencode(part)) for part in (path.parts or (".",))) > 255
-        or len(os.fsencode(path)) > 4000
-    ):
+        raise UserError(f"{name}: home folder not found; write the path out") from None
+    # Checked here, since a result's name would otherwise fail only after hours of training.
+    if any(len(os.fsencode(part)) > 255 for part in path.parts):
         raise UserError(f"{name}: is longer than a file system allows; choose a shorter name")
     return path
 
 
 def output_path(text: str) -> Path:
-    """An argparse type: the path of a file to write, which need not be there yet."""
-    return _output(text, folder=False)
-
-
-def output_folder(text: str) -> Path:
-    """An argparse type: the path of a folder to write into, which need not be there yet."""
-    return _output(text, folder=True)
-
-
-def _output(text: str, folder: bool) -> Path:
+    """Return the path of a file to write, which need not exist: an argparse type."""
     try:
         path = user_path(text)
-        if folder and not path.absolute().name:
-            raise UserError(f"{text}: is no place for results; name a folder in it")
-        if not folder and (
-            text.endswith(("/", os.sep)) or path.name in ("", "..") or path.is_dir()
-        ):
+        is_folder = text.endswith(("/", os.sep)) or path.name in ("", "..") or path.is_dir()
+        if is_folder:
             raise UserError(f"{text}: is a folder; name a file in it")
-        place = path.absolute() if folder else path.absolute().parent
-        there = next(each for each in (place, *place.parents) if os.path.lexists(each))
-        if not there.is_dir():
-            raise UserError(
-                f"{there}: is no folder, so nothing can be written into it; choose another place"
-            )
-    except UserError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}; {_remedy(error)}") from None
+        _check_writable_in(path.absolute().parent)
+    except (UserError, OSError) as error:
+        raise argparse.ArgumentTypeError(_describe(error)) from None
     return path
 
 
+def output_folder(text: str) -> Path:
+    """Return the path of a folder to write into, which need not exist: an argparse type."""
+    try:
+        path = user_path(text)
+        if not path.absolute().name:
+            raise UserError(f"{text}: is no place for results; name a folder in it")
+        _check_writable_in(path.absolute())
+    except (UserError, OSError) as error:
+        raise argparse.ArgumentTypeError(_describe(error)) from None
+    return path
+
+
+def _check_writable_in(folder: Path) -> None:
+    """Check that `folder` is a folder, or can become one. Raises UserError if a file is there."""
+    for path in (folder, *folder.parents):
+        if os.path.lexists(path):
+            if not path.is_dir():
+                raise UserError(
+                    f"{path}: is no folder, so nothing can be written into it; rename it"
+                )
+            return
+
+
 def shorter(path: str | os.PathLike) -> Path:
-    """The path as seen from the working directory, where it is below it."""
+    """Return the path relative to the working directory if it lies below it."""
     path = Path(os.path.abspath(path))
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    if path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd())
+    return path
 
 
 def script(name: str) -> list[str]:
-    """The words that run a script of ours from the working directory, whichever that is."""
+    """Return the words that run one of the scripts from the working directory."""
     return ["python", str(shorter(ROOT / name))]
 
 
 def resumed(name: str, state: Path, argv: Sequence[str] | None = None) -> str:
-    """The command line that goes on with a stopped run of a script: the same one with --resume, if the run has written
-    its `state` by now, or else as it was typed. argv is sys.argv's by default."""
+    """Return the command line that resumes a stopped run of a script.
+
+    argv: the arguments as typed, by default those of sys.argv. --resume is added if the run has
+    written its file `state`; otherwise there is nothing to resume, and the command stays as typed.
+    """
     typed = list(sys.argv[1:] if argv is None else argv)
-    if state.is_file() and state.stat().st_mtime >= _STARTED:
-        typed = [word for word in typed if word not in ("--resume", "--overwrite")] + ["--resume"]
+    written_by_this_run = state.is_file() and state.stat().st_mtime >= _STARTED
+    if written_by_this_run:
+        typed = [word for word in typed if word not in ("--resume", "--overwrite")]
+        typed.append("--resume")
     return shlex.join([*script(name), *typed])
 
 
-# ---- A script's whole work ------------------------------------------------------------------------------------------
+# ---- A script's whole work -----------------------------------------------------------------------
 
 _REMEDIES = {
     errno.ENOENT: "check the path",
     errno.ENOTDIR: "check the path",
     errno.EISDIR: "name a file in it",
     errno.ELOOP: "check the path",
-    errno.ENOSPC: "free some space or choose another place",
-    errno.EACCES: "change its permissions or choose another place",
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EACCES: "change its permissions or choose another folder",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
-def _remedy(error: OSError) -> str:
-    return _REMEDIES.get(error.errno, "choose another place")
-
-
 def command(main: Callable[..., int | None], *args) -> int:
-    """Run `main(*args)` as a script's whole work; the exit code: what main returns, or 0 for None.
+    """Run `main(*args)` as the whole work of a script and return the exit code.
 
-    What a user can mend, a `UserError` or the operating system's error about a file, is one line on stderr and 2, and
-    so is a lack of memory. Ctrl-C is 130 and SIGTERM, which main sees as KeyboardInterrupt too, 143, with the
-    interrupt's text in a line; a reader that has gone (`| head`) is 141.
+    0 or what main returns; 2 for an error that a user can correct, a refusal by the operating
+    system or a lack of memory, reported in one line on stderr; 130 after Ctrl-C; 143 after
+    SIGTERM, which main also sees as KeyboardInterrupt; 141 if the reader of stdout has gone.
     """
     prog = Path(sys.argv[0]).name
-    _open_closed_streams()
-    with _terminated_like_interrupted() as terminated:
+    _show_any_name()
+    with _sigterm_interrupts() as terminated:
         try:
-            try:
-                return main(*args) or 0
-            finally:
-                print(end="", flush=True)  # here, where the failure can be reported
+            return _run(main, *args)
         except KeyboardInterrupt as interrupt:
-            # Not cut: it may hold the command that goes on, which has to be whole.
+            # Not cut to one line: it may hold the command that resumes the run.
             text = clean(interrupt, 20_000) or "interrupted"
-            _report(f"\n{prog}: {text}")
+            print(f"\n{prog}: {text}", file=sys.stderr)
             return 143 if terminated else 130
         except (UserError, OSError, MemoryError) as error:
-            if isinstance(error, OSError) and error.filename is None:
-                _give_up_stdout()
-                if isinstance(error, BrokenPipeError):
-                    return 141
-            _report(clean(f"{prog}: error: {_describe(error)}"))
+            _discard_stdout()
+            if isinstance(error, BrokenPipeError) and error.filename is None:
+                return 141  # nobody reads on, as after `| head`
+            print(clean(f"{prog}: error: {_describe(error)}"), file=sys.stderr)
             return 2
 
 
-def _describe(error: UserError | OSError | MemoryError) -> str:
+def _run(main: Callable[..., int | None], *args) -> int:
+    try:
+        return main(*args) or 0
+    finally:
+        sys.stdout.flush()  # here, where a failure becomes one line
+
+
+def _describe(error: BaseException) -> str:
+    """Return what is wrong, and what to do."""
     if isinstance(error, MemoryError):
         return "not enough memory; choose fewer hidden units, a smaller --batch-size or less data"
     if isinstance(error, OSError):
-        text = f"{error.strerror or (error.args[0] if error.args else 'failed')}; {_remedy(error)}"
+        remedy = _REMEDIES.get(error.errno, "choose another place")
+        text = f"{error.strerror or error}; {remedy}"
         return text if error.filename is None else f"{error.filename}: {text}"
     return str(error)
 
 
-def _report(line: str) -> None:
-    with contextlib.suppress(
-        OSError, ValueError
-    ):  # a full or closed stderr: nobody is left to tell
-        print(line, file=sys.stderr, flush=True)
-
-
-def _open_closed_streams() -> None:
-    """Send what goes to a stream that the shell closed (`>&-`) nowhere: else the next file opened would get it."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
+def _show_any_name() -> None:
+    """Escape characters that the terminal's encoding lacks: no reason to fail."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(
-            stream, "reconfigure"
-        ):  # a name that the terminal's encoding lacks is no reason to fail
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _give_up_stdout() -> None:
-    """Send standard output nowhere if it can't be written: Python would try once more at exit, and complain."""
+def _discard_stdout() -> None:
+    """Redirect stdout to nothing if it fails: Python would flush it again at exit, and complain."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -305,17 +307,14 @@ def _give_up_stdout() -> None:
 
 
 @contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[list[int]]:
-    """Let SIGTERM raise KeyboardInterrupt in the block; the list yielded then isn't empty."""
+def _sigterm_interrupts() -> Iterator[list[int]]:
+    """Let SIGTERM raise KeyboardInterrupt in the block; the yielded list then isn't empty."""
     received: list[int] = []
 
     def stop(number: int, frame: object) -> None:
         received.append(number)
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield received

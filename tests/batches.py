@@ -1,14 +1,16 @@
-"""Batches and pickles for the tests, as Python 2, Python 3 and attackers write them."""
+"""Folders of batches for the tests, and pickles as Python 2, Python 3 and attackers write them."""
 
 import pickle
 import re
 import struct
 
-from data import cifar10
+from data.layouts import CIFAR10, CLASSES
 
 import numpy as np
 
-NAMES = [name.encode() for name in cifar10.CLASSES]
+FILES = CIFAR10.files
+BATCHES = FILES[:6]  # five training batches and the test batch
+NAMES = [name.encode() for name in CLASSES]
 rng = np.random.default_rng(0)
 
 
@@ -17,10 +19,11 @@ def images(n=4):
 
 
 def batch(file, n=4, **changes):
+    """Return the content of a sound batch, with other values for some of its keys."""
     number = re.findall(r"\d", file)
-    title = f"training batch {number[0]} of 5".encode() if number else b"testing batch 1 of 1"
+    title = f"training batch {number[0]} of 5" if number else "testing batch 1 of 1"
     content = {
-        b"batch_label": title,
+        b"batch_label": title.encode(),
         b"labels": rng.integers(0, 10, n).tolist(),
         b"data": images(n),
         b"filenames": [b"x.png"] * n,
@@ -33,76 +36,86 @@ def dump(path, content, protocol=2):
 
 
 def write_cifar10(folder):
-    """A sound folder of 5 x 4 training images and 4 test images."""
+    """Write a sound folder of 5 x 4 training images and 4 test images."""
     folder.mkdir()
-    for file in cifar10.FILES[:6]:
+    for file in BATCHES:
         dump(folder / file, batch(file))
     dump(folder / "batches.meta", {b"label_names": NAMES, b"num_cases_per_batch": 10**9})
 
 
 def write_cifar100(folder):
-    """A sound folder of 6 training and 4 test images in CIFAR-100's layout."""
+    """Write a sound folder of 6 training and 4 test images in the layout of CIFAR-100."""
     folder.mkdir()
-    for file, title, n in (
-        ("train", b"training batch 1 of 1", 6),
-        ("test", b"testing batch 1 of 1", 4),
-    ):
-        content = batch(file, n, batch_label=title)
-        del content[b"labels"]
-        fine = rng.integers(0, 100, n).tolist()
-        dump(folder / file, content | {b"fine_labels": fine, b"coarse_labels": [0] * n})
-    names = [f"class_{i}".encode() for i in range(100)]
-    dump(folder / "meta", {b"fine_label_names": names, b"coarse_label_names": [b"x"] * 20})
+    _write_cifar100_batch(folder / "train", b"training batch 1 of 1", 6)
+    _write_cifar100_batch(folder / "test", b"testing batch 1 of 1", 4)
+    content = {
+        b"fine_label_names": [f"class_{i}".encode() for i in range(100)],
+        b"coarse_label_names": [f"group_{i}".encode() for i in range(20)],
+    }
+    dump(folder / "meta", content)
 
 
-# Python 2's opcodes, which Python 3 no longer writes.
+def _write_cifar100_batch(path, title, n):
+    content = {
+        b"batch_label": title,
+        b"data": images(n),
+        b"fine_labels": [99, *rng.integers(0, 100, n - 1).tolist()],
+        b"coarse_labels": [19, *rng.integers(0, 20, n - 1).tolist()],
+        b"filenames": [b"x.png"] * n,
+    }
+    dump(path, content)
+
+
+# ---- The operations of Python 2, which Python 3 reads but never writes ---------------------------
 
 
 def py2_str(value):
-    return (
-        b"U" + bytes([len(value)]) + value
-        if len(value) < 256
-        else b"T" + struct.pack("<i", len(value)) + value
-    )
+    if len(value) < 256:
+        return b"U" + bytes([len(value)]) + value
+    return b"T" + struct.pack("<i", len(value)) + value
 
 
 def py2_batch(content):
+    """Return a batch in protocol 2, as the official files are."""
     data = content[b"data"]
+    shape = b"".join(b"M" + struct.pack("<H", n) for n in data.shape)
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
-        + b"".join(b"M" + struct.pack("<H", n) for n in data.shape)
-        + b"\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
-        + b"(K\x03U\x01|NNN"
+        + shape
+        + b"\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNN"
         + b"J\xff\xff\xff\xff" * 2
         + b"K\x00tb\x89"
         + py2_str(data.tobytes())
         + b"tb"
     )
     labels = b"](" + b"".join(b"K" + bytes([label]) for label in content[b"labels"]) + b"e"
-    return (
-        b"\x80\x02}("
-        + (py2_str(b"batch_label") + py2_str(content[b"batch_label"]) + py2_str(b"data") + array)
-        + (py2_str(b"labels") + labels + b"u.")
+    items = (
+        py2_str(b"batch_label") + py2_str(content[b"batch_label"]),
+        py2_str(b"data") + array,
+        py2_str(b"labels") + labels,
     )
+    return b"\x80\x02}(" + b"".join(items) + b"u."
 
 
 def py2_text_batch(content):
-    """Protocol 0, as cPickle of Python 2 writes it: strings as literals, numbers in decimal."""
+    """Return a batch in protocol 0: strings as literals, numbers in decimal."""
     data = content[b"data"]
-
-    def literal(value):
-        return b"S" + repr(value)[1:].encode() + b"\n"
-
+    shape = b"".join(b"L%dL\n" % n for n in data.shape)
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\np1\n(cnumpy\nndarray\np2\n(I0\ntS'b'\ntRp3\n(I1\n("
-        + b"".join(b"L%dL\n" % n for n in data.shape)
+        + shape
         + b"tcnumpy\ndtype\n(S'u1'\nI0\nI1\ntRp4\n(I3\nS'|'\nNNNI-1\nI-1\nI0\ntbI00\n"
-        + literal(data.tobytes())
+        + _literal(data.tobytes())
         + b"tb"
     )
     labels = b"(lp5\n" + b"".join(b"I%d\na" % label for label in content[b"labels"])
-    return (
-        b"(dp0\n"
-        + (literal(b"batch_label") + literal(content[b"batch_label"]) + b"s")
-        + (literal(b"data") + array + b"s" + literal(b"labels") + labels + b"s.")
+    items = (
+        _literal(b"batch_label") + _literal(content[b"batch_label"]) + b"s",
+        _literal(b"data") + array + b"s",
+        _literal(b"labels") + labels + b"s",
     )
+    return b"(dp0\n" + b"".join(items) + b"."
+
+
+def _literal(value):
+    return b"S" + repr(value)[1:].encode() + b"\n"

@@ -8,9 +8,9 @@ from helpers import ROOT, called, in_little_memory, line_of  # noqa: F401  (test
 
 sys.path.insert(0, str(ROOT))
 
-import support.threads  # noqa: E402, F401, I001  (sets BLAS to one thread before numpy loads)
+import support.threads  # noqa: F401, I001  (sets BLAS to one thread before numpy loads)
 
-from data import cifar10, synthetic  # noqa: E402
+from data import cifar10, synthetic
 
 
 @pytest.fixture(scope="session")

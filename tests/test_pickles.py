@@ -1,4 +1,4 @@
-"""data/pickles.py: what loads, what is refused and in which words, and that neither takes time or memory."""
+"""data/pickles.py and data/batches.py: pickles that load, pickles that are refused, and attacks."""
 
 import collections
 import os
@@ -6,14 +6,25 @@ import pickle
 import re
 import struct
 import subprocess
-import time
 
 from data import cifar10, pickles
+from data.layouts import CIFAR10, CLASSES
 
 import numpy as np
 import pytest
-from batches import NAMES, batch, dump, images, py2_batch, py2_str, py2_text_batch, write_cifar10
-from conftest import in_little_memory, line_of
+from batches import (
+    BATCHES,
+    FILES,
+    NAMES,
+    batch,
+    dump,
+    images,
+    py2_batch,
+    py2_str,
+    py2_text_batch,
+    write_cifar10,
+)
+from helpers import in_little_memory, line_of
 
 
 @pytest.fixture
@@ -24,43 +35,48 @@ def folder(tmp_path, monkeypatch):
 
 
 def refused(folder, content=None, file="data_batch_1"):
-    """The error for a folder with this file, of bytes or to be pickled."""
+    """Return the error for a folder whose file has this content: bytes, or a value to pickle."""
     if isinstance(content, bytes):
         (folder / file).write_bytes(content)
     elif content is not None:
         dump(folder / file, content)
-    start = time.process_time()
     with pytest.raises(cifar10.DataError) as caught:
         cifar10.load(data_dir=folder)
-    assert time.process_time() - start < 2
     return line_of(caught, file, ";")
 
 
-# ---- What loads -----------------------------------------------------------------------------------------------------
+# ---- What loads ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", ["python 2", "python 2, protocol 0", 0, 1, 2, 3, 4, 5])
-def test_every_protocol_loads(folder, layout):
-    batches = {file: batch(file, n=3 + i) for i, file in enumerate(cifar10.FILES[:6])}
+@pytest.fixture(params=["python 2", "python 2, protocol 0", 0, 1, 2, 3, 4, 5])
+def rewritten(request, folder):
+    """The contents of the batches in a folder written by one of the protocols."""
+    batches = {file: batch(file, n=3 + i) for i, file in enumerate(BATCHES)}
     for file, content in batches.items():
-        if isinstance(layout, str):
-            (folder / file).write_bytes(
-                (py2_batch if layout == "python 2" else py2_text_batch)(content)
-            )
+        if request.param == "python 2":
+            (folder / file).write_bytes(py2_batch(content))
+        elif request.param == "python 2, protocol 0":
+            (folder / file).write_bytes(py2_text_batch(content))
         else:
-            dump(folder / file, content, layout)
+            dump(folder / file, content, request.param)
+    return batches
+
+
+def test_every_protocol_loads(folder, rewritten):
     data = cifar10.load(data_dir=folder)
-    train = [batches[file] for file in cifar10.TRAIN]
-    assert np.array_equal(
-        data.train_images, np.concatenate([content[b"data"] for content in train])
-    )
-    assert np.array_equal(
-        data.train_labels, np.concatenate([content[b"labels"] for content in train])
-    )
-    assert np.array_equal(data.test_images, batches["test_batch"][b"data"])
-    assert data.train_images.dtype == np.uint8
+    train = [rewritten[file] for file in CIFAR10.train]
+    images = np.concatenate([content[b"data"] for content in train])
+    labels = np.concatenate([content[b"labels"] for content in train])
+    assert np.array_equal(data.train_images, images)
+    assert np.array_equal(data.train_labels, labels)
+    assert np.array_equal(data.test_images, rewritten["test_batch"][b"data"])
+    assert np.array_equal(data.test_labels, rewritten["test_batch"][b"labels"])
+
+
+def test_images_are_bytes_and_labels_integers(folder):
+    data = cifar10.load(data_dir=folder)
+    assert data.train_images.dtype == data.test_images.dtype == np.uint8
     assert data.train_labels.dtype == data.test_labels.dtype == np.int64
-    assert (data.name, data.class_names, data.folder) == ("cifar10", cifar10.CLASSES, folder)
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 3, 4, 5])
@@ -85,9 +101,9 @@ def test_every_protocol_loads(folder, layout):
 )
 def test_repickled_batches_load_alike(folder, change, protocol):
     plain = cifar10.load(data_dir=folder)
-    for file in cifar10.FILES[:6]:
+    for file in BATCHES:
         dump(folder / file, change(pickle.loads((folder / file).read_bytes())), protocol)
-    dump(folder / "batches.meta", {"label_names": list(cifar10.CLASSES)}, protocol)
+    dump(folder / "batches.meta", {"label_names": list(CLASSES)}, protocol)
     data = cifar10.load(data_dir=folder)
     assert data.fingerprint == plain.fingerprint
     assert data.class_names == plain.class_names
@@ -131,21 +147,7 @@ def test_values_equal_those_of_pickle(tmp_path):
         assert pickles.read_pickle(tmp_path / "x") == value
 
 
-def test_a_whole_batch_is_read_in_a_moment(tmp_path):
-    n = 10_000
-    path = tmp_path / "data_batch_1"
-    dump(
-        path,
-        batch("data_batch_1", n, filenames=[f"a_picture_{i:06d}.png".encode() for i in range(n)]),
-        3,
-    )
-    cifar10._batch(path, cifar10.CIFAR10, 10)
-    start = time.process_time()
-    cifar10._batch(path, cifar10.CIFAR10, 10)
-    assert time.process_time() - start < 0.3  # 0.03 when nothing else runs
-
-
-# ---- What is refused ------------------------------------------------------------------------------------------------
+# ---- What is refused -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -194,12 +196,9 @@ def test_wrong_content_is_named(folder, change, fault):
     assert fault in text
 
 
-def test_remedy_is_a_command(folder):
+def test_the_remedy_is_a_command(folder):
     text = refused(folder, b"")
-    assert text == (
-        "cifar-10-batches-py/data_batch_1: is truncated or empty; put the right file there, or delete "
-        "cifar-10-batches-py and run: python data/cifar10.py --data-dir cifar-10-batches-py"
-    )
+    assert text.endswith("run: python data/cifar10.py --data-dir cifar-10-batches-py")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +239,7 @@ def test_swapped_files_are_named(folder):
     assert "batches.meta: has no 'label_names'" in refused(folder, sound, "batches.meta")
 
 
-@pytest.mark.parametrize("file", cifar10.FILES)
+@pytest.mark.parametrize("file", FILES)
 def test_missing_file_is_named(folder, file):
     (folder / file).unlink()
     assert refused(folder, file=file).startswith(f"cifar-10-batches-py/{file}: is missing; ")
@@ -283,7 +282,7 @@ def test_what_is_no_regular_file_is_named(folder):
     )
 
 
-# ---- Attacks --------------------------------------------------------------------------------------------------------
+# ---- Attacks -------------------------------------------------------------------------------------
 
 
 class Runs:
@@ -332,15 +331,15 @@ CRAFTED = [
     ),
     (
         ARRAY + b"(K\x01J\xff\xff\xff\xffJ\xff\xff\xff\xff\x86" + DTYPE % b"u1" + b"\x89U\x01xtb",
-        "shape (-1, -1)",
+        "an array of an invalid shape",
     ),
     (
         ARRAY + b"(K\x01U\x01bJ\xff\xff\xff\x7f\x86" + DTYPE % b"u1" + b"\x89U\x01xtb",
-        "a shape that is none",
+        "an array of an invalid shape",
     ),
     (
         ARRAY + b"(K\x01(" + b"K\x01" * 4000 + b"t" + DTYPE % b"u1" + b"\x89U\x01xtb",
-        "a shape that is none",
+        "an array of an invalid shape",
     ),
     (
         ARRAY
@@ -350,7 +349,7 @@ CRAFTED = [
         + b"K\x00t"
         + DTYPE % b"u1"
         + b"\x89U\x00tb",
-        "shape that is",
+        "an array of an invalid shape",
     ),
     (ARRAY + b"(K\x01K\x01\x85" + DTYPE % b"O8" + b"\x89]Natb", "dtype 'O8'"),
     (ARRAY + b"(K\x01K\x01\x85" + DTYPE % b"V8" + b"\x89U\x08xxxxxxxxtb", "dtype 'V8'"),
@@ -390,7 +389,7 @@ def test_crafted_values_are_refused(folder, value, fault):
 
 
 def nest(depth):
-    """A tuple of two references to a tuple of two ..., whose printing or hashing takes 2^depth steps."""
+    """Return a tuple of two references to a tuple of two ...: printing it takes 2^depth steps."""
     return b")q\x00" + b"".join(b"h%c%s\x86q%c" % (i, b"h%c" % i, i + 1) for i in range(depth))
 
 
@@ -440,17 +439,15 @@ def test_bombs_are_refused_in_little_memory(folder):
         (folder.parent / f"bomb{i}").write_bytes(b"\x80\x02" + content)
     done = in_little_memory(
         f"""
-import shutil, time
+import shutil
 for i in range({len(BOMBS)}):
     shutil.copy({str(folder.parent)!r} + f"/bomb{{i}}", {str(folder / "data_batch_1")!r})
-    start = time.process_time()
     try:
         cifar10.load(data_dir={str(folder)!r})
     except cifar10.DataError as error:
         assert len(str(error)) <= 300 and "data_batch_1: " in str(error), error
     else:
         raise AssertionError(i)
-    assert time.process_time() - start < 3, i
 print("refused", i + 1)
 """,
         megabytes=150,

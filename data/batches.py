@@ -1,0 +1,153 @@
+"""Read a batch, a pickle with images and labels, and check all that is in it."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.layouts import CIFAR100, MAX_CLASSES, Layout
+from data.pickles import Call, array, read_pickle, text
+from support.files import Fault
+from support.image_shape import PIXELS
+
+import numpy as np
+
+MAKERS = ("synthetic", "pictures")  # our own folders; each batch's label ends with its maker
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A checked batch."""
+
+    images: np.ndarray  # (n, 3072) uint8
+    labels: np.ndarray  # (n,) int64
+    maker: str  # "synthetic", "pictures", or "" for an official batch
+    count: int  # the number of training batches in its folder
+
+
+def read_batch(path: Path, layout: Layout, classes: int) -> Batch:
+    """Return the batch in the file `path`. Raises Fault or OSError if it isn't one."""
+    content = read_pickle(path, "data", layout.labels)
+    images = _images(content["data"])
+    labels = read_labels(content[layout.labels], classes)
+    if len(images) != len(labels):
+        raise Fault(f"has {len(images):,} images but {len(labels):,} labels")
+    title = text(content.get("batch_label", ""))
+    if layout.meta != CIFAR100.meta:
+        _check_not_swapped(title, path.name, layout)
+    maker = _maker(title)
+    count = _count(title, layout) if maker else len(layout.train)
+    return Batch(images, labels, maker, count)
+
+
+def _images(value: object) -> np.ndarray:
+    if not isinstance(value, Call):
+        raise Fault(f"has data of type {type(value).__name__}, not an array")
+    images = array(value)
+    if images.dtype != np.uint8:
+        raise Fault(f"has images of dtype {images.dtype}, not uint8")
+    if images.ndim != 2 or images.shape[1] != PIXELS or len(images) == 0:
+        raise Fault(f"has images of shape {images.shape}, not (rows, {PIXELS})")
+    return images
+
+
+# ---- Labels --------------------------------------------------------------------------------------
+
+
+def read_labels(value: object, classes: int) -> np.ndarray:
+    """Return labels (n,) int64 of a list or an array of integers.
+
+    Raises Fault unless each of them is an integer from 0 to classes - 1.
+    """
+    if isinstance(value, Call):
+        labels = array(value)
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise Fault("has a label that is no integer in row 0")
+    elif isinstance(value, list):
+        labels = [_scalar(label) for label in value]
+        _check_integers(labels)
+    else:
+        raise Fault(f"has labels of type {type(value).__name__}, not a list or an array")
+    _check_range(labels, classes)
+    return np.array(labels, np.int64)
+
+
+def _scalar(value: object) -> object:
+    """Return a NumPy integer as Python's, and anything else unchanged."""
+    if not isinstance(value, Call):
+        return value
+    number = array(value)
+    return number.item() if number.shape == () and number.dtype.kind in "iu" else number
+
+
+def _check_integers(labels: list) -> None:
+    for row, label in enumerate(labels):
+        if type(label) is not int:  # bool is no number here
+            raise Fault(f"has a label that is no integer in row {row}")
+
+
+def _check_range(labels: Iterable, classes: int) -> None:
+    for row, label in enumerate(labels):
+        if not 0 <= label < classes:
+            raise Fault(f"has label {label} in row {row}, outside 0..{classes - 1}")
+
+
+# ---- A batch's own title -------------------------------------------------------------------------
+
+
+def _title(title: str) -> tuple[str, str, str] | None:
+    """Return split, number and count of a title such as "training batch 1 of 5"."""
+    found = re.match(r"(training|testing) batch (\d{1,4}) of (\d{1,4})", title, re.ASCII)
+    return found.groups() if found else None
+
+
+def _check_not_swapped(title: str, file: str, layout: Layout) -> None:
+    """Raises Fault if the title says that this is another file of the data set.
+
+    Only a clear contradiction counts: there are copies that number their batches from 0.
+    """
+    found = _title(title)
+    if not found:
+        return
+    split, number, count = found
+    other_split = (split == "testing") != (file == layout.test)
+    other_number = (
+        split == "training" and f"data_batch_{number}" in layout.train and not file.endswith(number)
+    )
+    if other_split or other_number:
+        raise Fault(f"is swapped: it says that it is '{split} batch {number} of {count}'")
+
+
+def _maker(title: str) -> str:
+    for maker in MAKERS:
+        if title.endswith(f", {maker}"):
+            return maker
+    return ""
+
+
+def _count(title: str, layout: Layout) -> int:
+    """Return the number of training batches: our own folders have one to five."""
+    found = _title(title)
+    if not found:
+        return len(layout.train)
+    return min(max(int(found[2]), 1), len(layout.train))
+
+
+# ---- The classes ---------------------------------------------------------------------------------
+
+
+def read_class_names(path: Path, layout: Layout) -> tuple[str, ...]:
+    """Return the class names in the file `path`. Raises Fault or OSError if there are none."""
+    names = read_pickle(path, layout.names)[layout.names]
+    if not isinstance(names, list | tuple) or not 2 <= len(names) <= MAX_CLASSES:
+        raise Fault(f"has no list of 2 to {MAX_CLASSES:,} {layout.names}")
+    names = tuple(text(name) for name in names)
+    if not all(_is_usable(name) for name in names):
+        raise Fault(f"has {layout.names} that are empty, too long or not printable")
+    if len(set(names)) < len(names):
+        raise Fault(f"has {layout.names} that are doubled")
+    return names
+
+
+def _is_usable(name: str) -> bool:
+    return bool(name) and name.isprintable() and len(name) <= 255
