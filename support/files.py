@@ -304,9 +304,9 @@ def _remove_leftovers_in(folder: Path, target: str | None) -> None:
         found = _TEMPORARY.fullmatch(name)
         if not found or found["host"] != HOST or folder / name in _writing:
             continue
-        # A long name was cut, see sibling.
-        if target is not None and not target.startswith(found["name"]):
-            continue
+        ending = name[len("." + found["name"]) :]
+        if target is not None and name != sibling(folder / target, ending, hidden=True).name:
+            continue  # of another target
         if not _is_alive(int(found["pid"])):
             _remove(folder / name)
 

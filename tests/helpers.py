@@ -56,3 +56,12 @@ resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout.splitlines()[-1]
+
+
+def started(code, **options):
+    """Start a process that runs Python code after importing files, locks and npz of support."""
+    start = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom support import files, locks, npz\n"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", start + code], **pipes, **options)
