@@ -1,150 +1,182 @@
-"""A network with one hidden layer for 32x32 RGB images, by hand in NumPy: forward, backward, update, save, load.
+"""A network with one hidden layer for 32x32 RGB images, written by hand in NumPy.
 
-    X  = layer_input(images)         (m n, k)         what the units see at each of n places; the whole image is n = 1
-    z1 = X W1 + b1           (m n, H)   (1)   H hidden units, the same at every place
-    z1^ = BN(z1)             (m n, H)   (3)   batch normalisation, optional
-    a1 = ReLU(z1^)           (m n, H)   (4)   at most `cap`, where there is one
-    s  = pool(a1)            (m, q H)         means over the places of each of q regions; n = 1: a1 itself
-    s  = s * mask / (1 - p)  (m, q H)   (6)   inverted dropout, optional
-    z2 = s W2 + b2           (m, C)     (7)   logits of C classes
-    y^ = softmax(z2)         (m, C)     (8)
+The report's network looks at the whole image, n = q = 1:
 
-The numbers are those of the course report that the project comes from, which has no (2) and (5). Its network sees the
-whole image: k = 3072, n = q = 1. With a smaller window the units are copied to every place of it, a convolution, and
-pooled; with mirrored units they stand there a second time, as seen in a mirror, and an image has 2 n rows in z1 and a1.
-A unit with a cap is two ReLU units, min(ReLU(z), cap) = ReLU(z) - ReLU(z - cap). `see` and `pool` are linear. So it
-still is 3072 -> hidden units -> C with one ReLU layer: `Network.plain` writes it out.
+    X  = layer_input(images)   (m, k)     k = 3072 pixels in [0, 1]
+    z1 = X W1 + b1             (m, H)     (1)   H hidden units
+    z1^ = BN(z1)               (m, H)     (3)   batch normalisation, optional
+    a1 = ReLU(z1^)             (m, H)     (4)
+    s  = a1 * mask / (1 - p)   (m, H)     (6)   inverted dropout, optional
+    z2 = s W2 + b2             (m, C)     (7)   logits of C classes
+    y^ = softmax(z2)           (m, C)     (8)
 
-The file reads in the order in which data meets it: equations in pairs of forward and backward, update, network, file.
+The better networks are convolutional. A hidden unit is then a filter of, say, 8x8 pixels, applied
+with the same weights at n positions of the image, and averaged over each of q regions:
+
+    X  = layer_input(images)   (m n, k)   the patch at each position, whitened
+    z1 = X W1 + b1             (m n, H)   (1)
+    a1 = min(ReLU(z1), cap)    (m n, H)   (4)   a cap is optional
+    s  = pool(a1)              (m, q H)   the mean of each filter over each region
+    z2 = s W2 + b2             (m, C)     (7)
+
+With mirror=True each filter is also applied left-right flipped, so z1 has m 2 n rows.
+
+The numbers of the equations are those of the course report that the project reproduces; it has no
+(2) and (5). docs/equations.py is its network in fifty plain lines, to be read first. This file adds
+filters, threads, files and checks of its input. It leaves out data, augmentation, the learning-rate
+schedule and the training loop, which are in train.py.
+
+From top to bottom: input, equations in pairs of forward and backward, SGD, network, files.
 """
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from support import files, npz, progress
-from support.network import unfold
+from support.image_shape import PIXELS
+from support.network import blocks, unfold
+from support.network.blocks import LazyProduct
 from support.network.window import Window
-from support.threads import (
-    WINDOW_IMAGES,
-    LazyProduct,
-    Threads,
-    add,
-    few_images,
-    image_lanes,
-    slices,
-    unit_blocks,
-    weight_blocks,
-)
+from support.threads import Threads
 
 import numpy as np
 
 Array = np.ndarray
-PIXELS = 3072  # 3 channels x 32 rows x 32 columns, in this order
-BN_EPS = 1e-5
-BN_MOMENTUM = 0.9  # the share of the running statistics that a training step keeps
 MAX_UNITS, MAX_CLASSES = 1_000_000, 1000
 
-
-# ---- What the units see ---------------------------------------------------------------------------------------------
+# ---- The input ---------------------------------------------------------------------------------
 
 
 def layer_input(images: Array, window: Window, dtype) -> Array:
-    """X (m n, k), the rows of an image one after the other, from images (m, 3072), uint8 or floats in [0, 1].
+    """Return X, what the hidden units see of images (m, 3072), uint8 or floats in [0, 1].
 
-    Windows have one more column, of ones, for `linear_forward`.
+    X is (m, k) for the whole image. For filters it is (m n, k + 1), one row for each position, an
+    image's rows one after the other; its last column is ones, for b1.
     """
-    scale = np.dtype(dtype).type(1 / 255 if images.dtype == np.uint8 else 1)
-    pixels = np.multiply(images, scale, dtype=dtype, casting="unsafe")
+    scale = 1 / 255 if images.dtype == np.uint8 else 1
+    pixels = np.multiply(images, np.dtype(dtype).type(scale), dtype=dtype, casting="unsafe")
     if window.P is None:
         return window.patches(pixels, ones=not window.whole)
     return window.patches(pixels, ones=True) @ window.M.astype(dtype, copy=False)
 
 
-# ---- The equations, forward and backward side by side: x_forward(...) -> out, cache; x_backward(dout, cache) --------
-# They work in place where they can: at these sizes memory traffic, not arithmetic, is what a pass over an array costs.
+# ---- The equations -----------------------------------------------------------------------------
+# x_forward(...) -> out, cache and x_backward(dout, cache) -> gradients, where dout is dL/dout.
+# They work in place where they can: at these sizes, memory traffic is what a pass costs.
 
 
 def linear_forward(X: Array, W: Array, b: Array):
-    """z = X W + b, (1) and (7): X (rows, k), W (k, H), b (1, H) -> z (rows, H).
-
-    Where X has a last column of ones, b is one more row of W: the product adds it, and a pass over z is saved.
-    """
-    if X.shape[1] > len(W):
-        return X @ np.vstack([W, b]), (X, len(W))
+    """Return z = X W + b, (1) and (7): X (rows, k), W (k, H), b (1, H) -> z (rows, H)."""
     z = X @ W
     z += b
-    return z, (X, len(W))
+    return z, (X, W)
 
 
 def linear_backward(dz: Array, cache):
-    """dL/dW = X^T dL/dz, (10) and (14), and dL/db = sum_i dL/dz_i, (11) and (15), without the L2 term of W.
+    """Return the gradients of X, W and b from dz (rows, H)."""
+    X, W = cache
+    dX = dz @ W.T  # (12)
+    dW = X.T @ dz  # (10)
+    db = dz.sum(axis=0, keepdims=True)  # (11)
+    return dX, dW, db
 
-    With a column of ones in X they are one product; else dL/dW is left as a `LazyProduct`.
+
+def filters_forward(X: Array, W1: Array, b1: Array, window: Window):
+    """Return z1 = X W1 + b1 (1), with X as `layer_input` returns it.
+
+    z1 is (m, H) for the whole image, (m n, H) for filters, (m 2 n, H) for mirrored ones.
     """
-    X, k = cache
-    if X.shape[1] > k:
-        return np.split(X.T @ dz, [k])
-    return LazyProduct(X, dz), dz.sum(axis=0, keepdims=True)
+    if window.mirror:
+        return mirror_forward(X, W1, b1, window)
+    if window.whole:
+        z1 = X @ W1
+        z1 += b1
+        return z1, (X, window)
+    # X ends with a column of ones, so that the product adds b1: it saves a pass over z1.
+    z1 = X @ np.vstack([W1, b1])
+    return z1, (X, window)
 
 
-def mirror_forward(X: Array, W: Array, b: Array, window: Window):
-    """(1) with mirrored units: X (m n, k + 1), W (k, H), b (1, H) -> z (m 2 n, H), an image's n rows, then the mirrored
-    units' n.
-
-    A mirror changes the sign of X's odd columns, which come first, and of no other. So both are made of the same two
-    products, which together cost no more than X W: z = (X_even W_even + b) +- X_odd W_odd.
-    """
-    odd = window.odd
-    of_even, of_odd = X[:, odd:] @ np.vstack([W[odd:], b]), X[:, :odd] @ W[:odd]
-    of_even, of_odd = (each.reshape(-1, window.positions, W.shape[1]) for each in (of_even, of_odd))
-    z = np.empty((len(of_odd), 2, *of_odd.shape[1:]), X.dtype)
-    np.add(of_even, of_odd, out=z[:, 0])
-    np.subtract(of_even, of_odd, out=z[:, 1])
-    return z.reshape(-1, W.shape[1]), (X, window)
-
-
-def mirror_backward(dz: Array, cache):
-    """dz (m 2 n, H) -> dL/dW (k, H), with dL/dW_even = X_even^T (dz + mirrored dz), dL/dW_odd = X_odd^T (dz - mirrored
-    dz), and dL/db (1, H), the sum of dz + mirrored dz."""
+def filters_backward(dz1: Array, cache):
+    """Return dL/dW1 = X^T dz1 (14), for the whole image as a LazyProduct, and dL/db1 (15)."""
     X, window = cache
-    dz, mirrored = dz.reshape(-1, 2, window.positions, dz.shape[1]).transpose(1, 0, 2, 3)
-    of_even, of_odd = (both.reshape(len(X), -1) for both in (dz + mirrored, dz - mirrored))
-    dW_even, db = np.split(X[:, window.odd :].T @ of_even, [-1])
-    return np.vstack([X[:, : window.odd].T @ of_odd, dW_even]), db
+    if window.mirror:
+        return mirror_backward(dz1, cache)
+    if window.whole:
+        return LazyProduct(X, dz1), dz1.sum(axis=0, keepdims=True)
+    dW1, db1 = np.split(X.T @ dz1, [-1])  # the last row belongs to the column of ones
+    return dW1, db1
 
 
-def batchnorm_forward(
-    z1: Array, gamma: Array, beta: Array, running_mean: Array, running_var: Array, train: bool
-):
-    """z1^ = gamma (z1 - mean) / sqrt(var + eps) + beta (3) (Ioffe & Szegedy 2015): z1 (rows, H), the others (1, H).
+def mirror_forward(X: Array, W1: Array, b1: Array, window: Window):
+    """Return z1 (m 2 n, H): an image's n rows, then the n rows of the flipped filters.
 
-    In training, mean and var (the biased one) are the batch's own, and the running ones follow them; inference takes
-    the running ones. Overwrites z1.
+    Flipping a patch negates its odd components (the first columns of X) and keeps the even ones:
+
+        z1 = X_even W1_even + b1 + X_odd W1_odd,   flipped: X_even W1_even + b1 - X_odd W1_odd.
+
+    So both cost the two products of one.
+    """
+    odd, n, H = window.odd, window.positions, W1.shape[1]
+    even_part = X[:, odd:] @ np.vstack([W1[odd:], b1])
+    odd_part = X[:, :odd] @ W1[:odd]
+    even_part = even_part.reshape(-1, n, H)
+    odd_part = odd_part.reshape(-1, n, H)
+    z1 = np.empty((len(odd_part), 2, n, H), X.dtype)
+    np.add(even_part, odd_part, out=z1[:, 0])
+    np.subtract(even_part, odd_part, out=z1[:, 1])
+    return z1.reshape(-1, H), (X, window)
+
+
+def mirror_backward(dz1: Array, cache):
+    """Return dL/dW1 (k, H) and dL/db1 (1, H) of `mirror_forward` from dz1 (m 2 n, H).
+
+    The even components meet the sum of both rows' gradients, the odd ones their difference.
+    """
+    X, window = cache
+    odd, n, H = window.odd, window.positions, dz1.shape[1]
+    both = dz1.reshape(-1, 2, n, H)
+    upright, flipped = both[:, 0], both[:, 1]
+    of_even = (upright + flipped).reshape(-1, H)
+    of_odd = (upright - flipped).reshape(-1, H)
+    dW1_even, db1 = np.split(X[:, odd:].T @ of_even, [-1])
+    dW1_odd = X[:, :odd].T @ of_odd
+    return np.vstack([dW1_odd, dW1_even]), db1
+
+
+BN_EPS = 1e-5
+BN_MOMENTUM = 0.9  # the share of its running statistics that a training step keeps
+BATCHNORM = ("gamma1", "beta1", "running_mean1", "running_var1")
+STATISTICS = ("running_mean1", "running_var1")  # averages over batches, not trained
+
+
+def batchnorm_forward(z1: Array, gamma, beta, running_mean, running_var, train: bool):
+    """Return z1^ = gamma (z1 - mean) / sqrt(var + eps) + beta (3) (Ioffe & Szegedy 2015).
+
+    z1 is (rows, H), the others (1, H). In training, mean and var (biased) are the batch's; in
+    inference they are the running ones. Overwrites z1.
     """
     mean = z1.mean(axis=0, keepdims=True) if train else running_mean
     z1 -= mean
     var = np.einsum("ij,ij->j", z1, z1)[None] / len(z1) if train else running_var
-    if train:
-        for running, batch in ((running_mean, mean), (running_var, var)):
-            running *= BN_MOMENTUM
-            running += (1 - BN_MOMENTUM) * batch
     inverse_std = 1 / np.sqrt(var + z1.dtype.type(BN_EPS))
     z1 *= inverse_std
     out = z1 * gamma
     out += beta
-    return out, (z1, gamma, inverse_std)
+    return out, (z1, gamma, inverse_std, mean, var)
 
 
 def batchnorm_backward(dout: Array, cache):
-    """The gradients of (3). With mean and var functions of z1, the chain rule leaves, for each unit,
+    """Return dz1, dgamma and dbeta of (3). Overwrites dout with dz1, and the cache.
 
-        dbeta = sum_i dout_i,  dgamma = sum_i dout_i x^_i,
-        dz1_i = gamma / sqrt(var + eps) (dout_i - dbeta / rows - x^_i dgamma / rows),
+    With x^ = (z1 - mean) / sqrt(var + eps), and mean and var functions of z1, the chain rule gives
 
-    where x^ = (z1 - mean) / sqrt(var + eps). Overwrites dout with dz1, and x^ with scratch.
+        dbeta = sum_i dout_i,   dgamma = sum_i dout_i x^_i,
+        dz1_i = gamma / sqrt(var + eps) (dout_i - dbeta / rows - x^_i dgamma / rows).
     """
-    x_hat, gamma, inverse_std = cache
+    x_hat, gamma, inverse_std, _, _ = cache
     dbeta = dout.sum(axis=0, keepdims=True)
     dgamma = np.einsum("ij,ij->j", dout, x_hat)[None]
     dout -= dbeta / len(dout)
@@ -155,72 +187,122 @@ def batchnorm_backward(dout: Array, cache):
 
 
 def relu_forward(z1: Array, cap: float = 0.0):
-    """a1 = ReLU(z1) (4), in place; with a cap > 0 no more than that, as in ReLU6 (Krizhevsky 2010)."""
+    """Return a1 = ReLU(z1) (4), in place; with a cap > 0 at most the cap (Krizhevsky 2010).
+
+    A unit with a cap equals two ReLU units: min(ReLU(z), cap) = ReLU(z) - ReLU(z - cap).
+    """
     active = z1 > 0
     if cap:
         active &= z1 < cap
-    np.clip(
-        z1, 0, cap or np.inf, out=z1
-    )  # np.maximum takes longer, on the AMD processor that we had
+    np.clip(z1, 0, cap or np.inf, out=z1)  # faster than np.maximum, and keeps NaN
     return z1, active
 
 
-def relu_backward(da1: Array, active: Array):
-    """dL/dz1 = dL/da1 * ReLU'(z1) (13), in place: 0 where z1 is below 0 or above the cap."""
+def relu_backward(da1: Array, active: Array) -> Array:
+    """Return dL/dz1 = dL/da1 * ReLU'(z1) (13), in place: 0 below 0 and above the cap."""
     da1 *= active
     return da1
 
 
 def pool_forward(a1: Array, window: Window):
-    """s = R a1, the means over the places of each region: a1 (m n, H), mirrored ones (m 2 n, H) -> s (m, q, H)."""
-    if window.positions == 1:
+    """Return s = R a1 (m, q, H), the mean over the positions of each region."""
+    if window.whole:
         return a1[:, None], window
     return window.R @ a1.reshape(-1, window.rows, a1.shape[1]), window
 
 
-def pool_backward(ds: Array, window: Window):
-    """dL/da1 = R^T dL/ds: a place takes its region's gradient in its share; ds (m, q, H) -> (m n, H), with
-    mirrored units (m 2 n, H)."""
-    if window.positions == 1:
-        return ds[:, 0]
-    return np.take(ds * window.share, window.region_of_row, axis=1).reshape(-1, ds.shape[2])
+def pool_backward(ds: Array, window: Window) -> Array:
+    """Return dL/da1 = R^T dL/ds from ds (m, q, H).
 
-
-def dropout_forward(s: Array, keep: Array, p: float):
-    """s * mask / (1 - p) (6), in place: s (m, q, H), keep (m, H) bool.
-
-    A unit is dropped at all places of an image (Tompson et al. 2015), so that dropout may stand behind the pool.
+    Each position receives its region's gradient divided by the region's number of positions.
     """
-    mask = np.multiply(keep[:, None], s.dtype.type(1 / (1 - p)), dtype=s.dtype)
+    if window.whole:
+        return ds[:, 0]
+    divided = ds * window.share
+    return np.take(divided, window.region_of_row, axis=1).reshape(-1, ds.shape[2])
+
+
+def hidden_forward(X: Array, w: dict[str, Array], window: Window, cap: float, train: bool):
+    """Return s (m, q, H) of hidden units with the weights w, from X as in `layer_input`."""
+    z1, filters_cache = filters_forward(X, w["W1"], w["b1"], window)  # (1)
+    batchnorm_cache = None
+    if "gamma1" in w:
+        z1, batchnorm_cache = batchnorm_forward(z1, *(w[name] for name in BATCHNORM), train)  # (3)
+    a1, active = relu_forward(z1, cap)  # (4)
+    s, pool_cache = pool_forward(a1, window)
+    return s, (filters_cache, batchnorm_cache, active, pool_cache)
+
+
+def hidden_backward(ds: Array, cache) -> dict[str, Array | LazyProduct]:
+    """Return the gradients of the hidden units' weights by name, from ds (m, q, H).
+
+    Statistics have no gradient. Under their names stand the batch's own mean and variance.
+    """
+    filters_cache, batchnorm_cache, active, pool_cache = cache
+    da1 = pool_backward(ds, pool_cache)
+    dz1 = relu_backward(da1, active)  # (13)
+    gradients = {}
+    if batchnorm_cache is not None:
+        *_, gradients["running_mean1"], gradients["running_var1"] = batchnorm_cache
+        dz1, gradients["gamma1"], gradients["beta1"] = batchnorm_backward(dz1, batchnorm_cache)
+    gradients["W1"], gradients["b1"] = filters_backward(dz1, filters_cache)  # (14), (15)
+    return gradients
+
+
+DROPOUT_STEPS = 256  # the probability p of dropout is a multiple of 1/256, see `draw_kept`
+
+
+def draw_kept(rng: np.random.Generator, m: int, H: int, p: float) -> Array:
+    """Draw which units are kept in which image, (m, H) bool, each with probability 1 - p.
+
+    A random byte is below 256 p with probability p. Bytes are drawn eight at a time, as integers of
+    64 bits: a float for each unit would take several times as long.
+    """
+    words = -(-m * H // 8)
+    drawn = rng.integers(2**64 - 1, size=words, dtype=np.uint64, endpoint=True)
+    return drawn.view(np.uint8)[: m * H].reshape(m, H) >= round(DROPOUT_STEPS * p)
+
+
+def dropout_forward(s: Array, kept: Array, p: float):
+    """Return s * mask / (1 - p) (6), in place: s (m, q, H), kept (m, H) bool.
+
+    A filter is dropped in all regions of an image at once (Tompson et al. 2015).
+    """
+    mask = np.multiply(kept[:, None], s.dtype.type(1 / (1 - p)), dtype=s.dtype)
     s *= mask
     return s, mask
 
 
-def dropout_backward(ds: Array, mask: Array):
-    """The factor mask / (1 - p) of (13), in place."""
+def dropout_backward(ds: Array, mask: Array) -> Array:
+    """Return ds * mask / (1 - p), the factor of dropout in (13), in place."""
     ds *= mask
     return ds
 
 
 def log_softmax(z2: Array) -> Array:
-    """log y^ (8), (N, C), from the logits; the largest is subtracted first, so that exp can't overflow."""
+    """Return log y^ (8), (N, C). The largest logit is subtracted first: exp can't overflow."""
     log_y = z2 - z2.max(axis=1, keepdims=True)
     log_y -= np.log(np.exp(log_y).sum(axis=1, keepdims=True))
     return log_y
 
 
 def cross_entropy_forward(z2: Array, labels: Array, smoothing: float = 0.0):
-    """-sum_c y_c log y^_c of each row, (N,), in nats. y is 1 at the label; with label smoothing s (Szegedy et al. 2016)
-    it is 1 - s + s/C there and s/C elsewhere."""
+    """Return the losses -sum_c y_c log y^_c, (N,) in nats, from z2 (N, C) and labels (N,).
+
+    y is 1 at the label and 0 elsewhere. With label smoothing s (Szegedy et al. 2016) it is
+    1 - s + s/C at the label and s/C elsewhere.
+    """
     log_y = log_softmax(z2)
-    losses = -(1 - smoothing) * log_y[np.arange(len(labels)), labels] - smoothing * log_y.mean(
-        axis=1
-    )
+    of_label = log_y[np.arange(len(labels)), labels]
+    losses = -(1 - smoothing) * of_label - smoothing * log_y.mean(axis=1)
     return losses, (log_y, labels, smoothing)
 
 
 def cross_entropy_backward(m: int, cache):
-    """dL/dz2 = (y^ - y) / m (9), for the mean loss over the m images of the batch: no later equation divides again."""
+    """Return dL/dz2 = (y^ - y) / m (9), for the mean loss over the m images of a batch.
+
+    This is the only division by m: every later gradient is a sum over the batch.
+    """
     log_y, labels, smoothing = cache
     dz2 = np.exp(log_y)
     dz2 -= dz2.dtype.type(smoothing / dz2.shape[1])
@@ -229,19 +311,17 @@ def cross_entropy_backward(m: int, cache):
     return dz2
 
 
-# ---- The update -----------------------------------------------------------------------------------------------------
-
-BATCHNORM = ("gamma1", "beta1", "running_mean1", "running_var1")
-STATISTICS = ("running_mean1", "running_var1")  # followed, not trained
+# ---- The update --------------------------------------------------------------------------------
 
 
 @dataclass
 class SGD:
-    """Stochastic gradient descent with momentum and L2: v <- mu v - rate (dL/dw + lambda w), w <- w + v.
+    """Stochastic gradient descent with momentum and L2:
 
-    lambda is lambda_reg for W2, hidden_lambda_scale times that for W1, and 0 for biases, gamma and beta. bn_lr_scale
-    multiplies the rate of gamma and beta, output_lr_scale that of W2 and b2. Where the network is standardised, V = std
-    W2 and c stand for W2 and b2, see `Network._preconditioned_step`.
+        v <- momentum v - rate (dL/dw + lambda w),   w <- w + v.
+
+    lambda is lambda_reg for W2, hidden_lambda_scale times that for W1, and 0 for all other arrays.
+    bn_lr_scale multiplies the rate of gamma and beta, output_lr_scale that of W2 and b2.
     """
 
     learning_rate: float = 0.01
@@ -251,33 +331,61 @@ class SGD:
     output_lr_scale: float = 1.0
     hidden_lambda_scale: float = 1.0
 
+    def rate(self, name: str) -> float:
+        """Return the learning rate of an array."""
+        if name in ("gamma1", "beta1"):
+            return self.learning_rate * self.bn_lr_scale
+        if name in ("W2", "b2"):
+            return self.learning_rate * self.output_lr_scale
+        return self.learning_rate
+
+    def decay(self, name: str) -> float:
+        """Return lambda of an array."""
+        return self.lambda_reg * {"W1": self.hidden_lambda_scale, "W2": 1.0}.get(name, 0.0)
+
     def __call__(self, name: str, weights: Array, velocity: Array, gradient: Array) -> None:
-        """Update weights and velocity in place; the gradient, without its L2 term, serves as scratch."""
-        number, scales = weights.dtype.type, {"gamma1": self.bn_lr_scale, "beta1": self.bn_lr_scale}
-        scales |= {"W2": self.output_lr_scale, "b2": self.output_lr_scale}
-        rate = self.learning_rate * scales.get(name, 1.0)
+        """Update weights and velocity in place. The gradient, without L2, serves as scratch."""
+        number = weights.dtype.type
+        rate, decay = self.rate(name), self.decay(name)
         velocity *= number(self.momentum)
         gradient *= number(rate)
         velocity -= gradient
-        if decay := self.lambda_reg * {"W1": self.hidden_lambda_scale, "W2": 1.0}.get(name, 0.0):
+        if decay:
             np.multiply(weights, number(rate * decay), out=gradient)
             velocity -= gradient
         weights += velocity
 
 
-# ---- The network ----------------------------------------------------------------------------------------------------
+# ---- The network -------------------------------------------------------------------------------
+
+
+@dataclass
+class Pass:
+    """The results of a forward and backward pass, which `+=` adds up over images."""
+
+    losses: Array  # (m,) in nats
+    correct: int
+    gradients: dict[str, Array | LazyProduct]
+
+    def __iadd__(self, other: "Pass") -> "Pass":
+        self.losses = np.concatenate([self.losses, other.losses])
+        self.correct += other.correct
+        for name, gradient in other.gradients.items():
+            self.gradients[name] += gradient
+        return self
 
 
 class Network:
-    """3072 -> hidden units -> logits.
+    """3072 -> hidden units -> logits of classes.
 
-    Arguments: hidden_size H; window, what the units see; classes C; batchnorm and dropout (the drop probability,
-    0 <= p < 0.998, to the nearest 1/256) as in the report; cap, the most that a unit gives, 0 for no limit. seed: an
-    int, or the numpy Generator that draws the weights and, in training, dropout's masks; it is the attribute `rng`
-    then. ValueError for what can't be.
+    hidden_size: the number of units or filters, H. window: what a unit sees and how it is pooled.
+    classes: C. batchnorm, dropout (the drop probability) as in the report. cap: the largest
+    activation, 0 for no limit. seed: an int, or the numpy Generator, which becomes `rng`: it draws
+    the first weights and, in training, dropout's masks. dtype: of all arrays. threads: a number.
 
-    Images are (N, 3072), uint8 in 0..255 or floats in [0, 1]; labels are (N,) integers in 0..C-1. `weights` holds
-    W1 (k, H), b1 (1, H), W2 (q H, C), b2 (1, C) and, with BN, gamma1, beta1, running_mean1, running_var1, each (1, H).
+    Images are (N, 3072), uint8 in 0..255 or floats in [0, 1]; labels are (N,) integers below C.
+    `weights` holds W1 (k, H), b1 (1, H), W2 (q H, C), b2 (1, C) and, with BN, gamma1, beta1,
+    running_mean1, running_var1, each (1, H). Raises ValueError for invalid arguments.
     """
 
     def __init__(
@@ -293,317 +401,320 @@ class Network:
         dtype=np.float32,
         threads: int = 1,
     ):
-        if not (0 <= dropout < 1 and round(256 * dropout) < 256):
+        if not 1 <= hidden_size <= MAX_UNITS:
+            raise ValueError(f"hidden_size must be 1 to {MAX_UNITS:,}, not {hidden_size}")
+        if not 2 <= classes <= MAX_CLASSES:
+            raise ValueError(f"classes must be 2 to {MAX_CLASSES:,}, not {classes}")
+        if not (0 <= dropout < 1 and round(DROPOUT_STEPS * dropout) < DROPOUT_STEPS):
             raise ValueError(f"dropout must be at least 0 and below 0.998, not {dropout}")
         if not 0 <= cap < np.inf:
-            raise ValueError(f"cap must be a number of at least 0, not {cap}")
-        if not (1 <= hidden_size <= MAX_UNITS and 2 <= classes <= MAX_CLASSES):
-            raise ValueError(
-                f"{hidden_size} units or {classes} classes: at most {MAX_UNITS:,} and 2 to {MAX_CLASSES}"
-            )
-        self.hidden_size, self.classes, self.batchnorm, self.dropout = (
-            hidden_size,
-            classes,
-            batchnorm,
-            dropout,
-        )
-        self.cap, self.dtype = float(cap), np.dtype(dtype)
-        self.threads, self.rng = Threads(threads), np.random.default_rng(seed)
+            raise ValueError(f"cap must be a finite number of at least 0, not {cap}")
         window = window or Window()
         if window.mirror and window.P is None:
-            raise ValueError("mirrored units need a map, such as Window.whitening makes")
+            raise ValueError("mirrored filters need a map, such as Window.whitening makes")
+        self.hidden_size = hidden_size
         self.window = replace(window, **npz.cast(window.map, dtype))
-        self.blocks = unit_blocks(hidden_size, self.window.whole)
-        self.weights = {name: array.astype(dtype) for name, array in self._initial().items()}
-        self.velocity = {
-            name: np.zeros_like(w) for name, w in self.weights.items() if name not in STATISTICS
-        }
+        self.classes = classes
+        self.batchnorm = batchnorm
+        self.dropout = dropout
+        self.drop_probability = round(DROPOUT_STEPS * dropout) / DROPOUT_STEPS
+        self.cap = float(cap)
+        self.dtype = np.dtype(dtype)
+        self.rng = np.random.default_rng(seed)
+        self.threads = Threads(threads)
+        self.weights = {name: array.astype(dtype) for name, array in self._first_weights().items()}
+        trained = [name for name in self.weights if name not in STATISTICS]
+        self.velocity = {name: np.zeros_like(self.weights[name]) for name in trained}
         self.preconditioner: Array | None = None  # (2, q H), see `precondition`
 
-    def _initial(self) -> dict[str, Array]:
-        """He initialisation (He et al. 2015): normal with variance 2 / fan-in; biases 0, gamma 1."""
-        k, H, inputs = self.window.inputs, self.hidden_size, self.window.q * self.hidden_size
-        weights = {
-            "W1": self.rng.standard_normal((k, H), dtype=np.float32) * np.sqrt(2 / k),
-            "b1": np.zeros((1, H)),
-            "W2": self.rng.standard_normal((inputs, self.classes), dtype=np.float32)
-            * np.sqrt(2 / inputs),
-            "b2": np.zeros((1, self.classes)),
-        }
+    def _first_weights(self) -> dict[str, Array]:
+        """Draw W1 and W2 with variance 2 / fan-in (He et al. 2015); biases are 0, gamma is 1."""
+        k, H, C = self.window.inputs, self.hidden_size, self.classes
+        fan_in = self.window.q * H
+        W1 = self.rng.standard_normal((k, H), dtype=np.float32) * np.sqrt(2 / k)
+        W2 = self.rng.standard_normal((fan_in, C), dtype=np.float32) * np.sqrt(2 / fan_in)
+        weights = {"W1": W1, "b1": np.zeros((1, H)), "W2": W2, "b2": np.zeros((1, C))}
         if self.batchnorm:
-            weights |= {
-                name: np.full((1, H), name in ("gamma1", "running_var1"), float)
-                for name in BATCHNORM
-            }
+            weights["gamma1"] = np.ones((1, H))
+            weights["beta1"] = np.zeros((1, H))
+            weights["running_mean1"] = np.zeros((1, H))
+            weights["running_var1"] = np.ones((1, H))
         return weights
 
     def __repr__(self):
-        seen = "" if self.window.whole else f" at {self.window.positions} places ({self.window})"
-        parameters = sum(array.size for array in self.velocity.values())
-        parts = "batch normalisation, " * self.batchnorm + f"dropout {self.dropout:g}, " * (
-            self.dropout > 0
-        )
-        parts += f"activations up to {self.cap:g}, " * (self.cap > 0)
-        return f"{PIXELS} -> {self.hidden_size:,} units{seen} -> {self.classes}; {parts}{parameters:,} parameters"
+        units = f"{self.hidden_size:,} hidden units"
+        if not self.window.whole:
+            units = f"{self.hidden_size:,} {self.window}"
+        parts = ["batch normalisation"] if self.batchnorm else []
+        if self.dropout:
+            parts.append(f"dropout {self.dropout:g}")
+        if self.cap:
+            parts.append(f"activations up to {self.cap:g}")
+        parts.append(f"{sum(array.size for array in self.velocity.values()):,} parameters")
+        return f"{PIXELS} -> {units} -> {self.classes}; {', '.join(parts)}"
 
     def summary(self) -> str:
-        """A table of the arrays: names, shapes, parameters."""
+        """Return a table of the arrays: names, shapes, numbers of parameters."""
         return progress.parameters(self)
 
-    def _first(self, X: Array, units: slice = slice(None)):
-        """(1) for some of the units: z1 (m n, units), mirrored ones (m 2 n, units), and what the way back needs."""
-        W1, b1 = (self.weights[name][:, units] for name in ("W1", "b1"))
-        return (
-            mirror_forward(X, W1, b1, self.window)
-            if self.window.mirror
-            else linear_forward(X, W1, b1)
-        )
+    # ---- Forward, backward, step ----
 
-    def forward(self, images: Array, train: bool = False, keep: Array | None = None):
-        """Logits z2 (m, C), and the cache that `backward` takes. train: BN takes the batch's statistics, and its
-        running ones follow them. keep: dropout's mask (m, H), None for no dropout."""
-        w, X = self.weights, layer_input(images, self.window, self.dtype)
-        s = np.empty((len(images), self.window.q, self.hidden_size), self.dtype)
+    def _unit_blocks(self) -> list[dict[str, Array]]:
+        """Return views of the hidden units' weights, a dict for each block of units."""
+        hidden = [name for name in self.weights if name not in ("W2", "b2")]
+        units = blocks.of_units(self.hidden_size, self.window)
+        return [{name: self.weights[name][:, some] for name in hidden} for some in units]
 
-        def hidden(units: slice):
-            z1, linear = self._first(X, units)  # (1)
-            norm = None
-            if self.batchnorm:
-                z1, norm = batchnorm_forward(
-                    z1, *(w[name][:, units] for name in BATCHNORM), train
-                )  # (3)
-            a1, active = relu_forward(z1, self.cap)  # (4)
-            s[:, :, units], _ = pool_forward(a1, self.window)
-            return linear, norm, active
+    def _hidden(self, X: Array, train: bool = False):
+        """Return s (m, q, H) and the caches of all blocks of units, computed on all threads."""
 
-        caches = self.threads.each(hidden, self.blocks)
-        s, mask = (
-            (s, None) if keep is None else dropout_forward(s, keep, round(256 * self.dropout) / 256)
-        )  # (6)
-        z2, output = linear_forward(s.reshape(len(images), -1), w["W2"], w["b2"])  # (7)
-        return z2, (X, caches, mask, output)
+        def of_block(w):
+            return hidden_forward(X, w, self.window, self.cap, train)
+
+        parts, caches = zip(*self.threads.each(of_block, self._unit_blocks()), strict=True)
+        return np.concatenate(parts, axis=2), caches
+
+    def forward(self, images: Array, train: bool = False, kept: Array | None = None):
+        """Return the logits z2 (m, C), and the cache that `backward` takes.
+
+        train: batch normalisation uses the batch's statistics. kept: dropout's choice, (m, H)
+        bool, as `draw_kept` draws it; None for no dropout.
+        """
+        X = layer_input(images, self.window, self.dtype)
+        s, hidden_caches = self._hidden(X, train)  # (1), (3), (4), pool
+        mask = None
+        if kept is not None:
+            s, mask = dropout_forward(s, kept, self.drop_probability)  # (6)
+        s = s.reshape(len(images), -1)
+        z2, output_cache = linear_forward(s, self.weights["W2"], self.weights["b2"])  # (7)
+        return z2, (hidden_caches, mask, output_cache)
 
     def backward(self, dz2: Array, cache) -> dict[str, Array | LazyProduct]:
-        """Every gradient, without its L2 term, from dL/dz2 (9); for the whole image that of W1 is a `LazyProduct`."""
-        X, caches, mask, output = cache
-        w, whole = self.weights, self.window.whole
-        gradients = {
-            name: np.empty_like(self.velocity[name])
-            for name in self.velocity
-            if name not in ("W1", "W2")
-        }
-        product, gradients["b2"] = linear_backward(dz2, output)  # (11)
-        gradients["W2"] = product[:]  # (10)
-        ds = (dz2 @ w["W2"].T).reshape(len(dz2), self.window.q, -1)  # (12)
-        ds = ds if mask is None else dropout_backward(ds, mask)  # (13)
-        dz1_whole = np.empty((len(X), self.hidden_size), self.dtype) if whole else None
-        gradients["W1"] = LazyProduct(X, dz1_whole) if whole else np.empty_like(w["W1"])  # (14)
+        """Return the gradient of every array, without its L2 term, from dz2 (m, C) (9).
 
-        def hidden(block):
-            units, (linear, norm, active) = block
-            da1 = pool_backward(ds[:, :, units], self.window)
-            dz1 = relu_backward(da1, active)  # (13)
-            if self.batchnorm:
-                dz1, gradients["gamma1"][:, units], gradients["beta1"][:, units] = (
-                    batchnorm_backward(dz1, norm)
-                )
-            first_backward = mirror_backward if self.window.mirror else linear_backward
-            dW1, gradients["b1"][:, units] = first_backward(dz1, linear)  # (14), (15)
-            if whole:
-                dz1_whole[:, units] = dz1
-            else:
-                gradients["W1"][:, units] = dW1
-
-        self.threads.each(hidden, zip(self.blocks, caches, strict=True))
-        return gradients
-
-    def gradients(self, images: Array, labels: Array, rng=None, smoothing: float = 0.0):
-        """A batch's losses (m,), how many of its images were right, and its gradients, see `backward`.
-
-        Where units see windows, no image depends on another, so that a few at a time go forward and backward while
-        what they need is in the cache, and their gradients are added up. BN couples all images: they go together then,
-        and so do those that are seen whole.
+        With batch normalisation, its batch's statistics stand next to the gradients.
         """
-        m, drop, keep = len(images), round(256 * self.dropout), None
-        if drop:  # one byte a unit, which falls below 256 p with probability p
-            words = -(-m * self.hidden_size // 8)
-            draws = (
-                (rng or self.rng)
-                .integers(2**64 - 1, size=words, dtype=np.uint64, endpoint=True)
-                .view(np.uint8)
-            )
-            keep = draws[: m * self.hidden_size].reshape(m, -1) >= drop
-        losses, right = np.empty(m, self.dtype), np.empty(m, bool)
+        hidden_caches, mask, output_cache = cache
+        ds, dW2, db2 = linear_backward(dz2, output_cache)  # (12), (10), (11)
+        ds = ds.reshape(len(dz2), self.window.q, self.hidden_size)
+        if mask is not None:
+            ds = dropout_backward(ds, mask)  # (13)
+        units = blocks.of_units(self.hidden_size, self.window)
+        work = [(ds[:, :, some], each) for some, each in zip(units, hidden_caches, strict=True)]
+        parts = self.threads.each(lambda one: hidden_backward(*one), work)  # (13), (14), (15)
+        return blocks.side_by_side(parts) | {"W2": dW2, "b2": db2}
 
-        def learn(rows: slice) -> dict:
-            z2, cache = self.forward(
-                images[rows], train=True, keep=None if keep is None else keep[rows]
-            )
-            losses[rows], entropy = cross_entropy_forward(z2, labels[rows], smoothing)
-            right[rows] = z2.argmax(axis=1) == labels[rows]
-            return self.backward(cross_entropy_backward(m, entropy), cache)
+    def forward_and_backward(
+        self, images, labels, kept=None, smoothing=0.0, weights=None, batch_size=None
+    ) -> Pass:
+        """Return losses and gradients of images (m, 3072) with labels (m,).
 
-        lanes = (
-            [[slice(0, m)]]
-            if self.window.whole or self.batchnorm
-            else image_lanes(m, self.window.rows)
-        )
-        gradients = add(self.threads.each(lambda lane: add(map(learn, lane)), lanes))
-        return losses, int(right.sum()), gradients
-
-    def train_batch(
-        self, images: Array, labels: Array, sgd: SGD | None = None, rng=None, smoothing: float = 0.0
-    ):
-        """One step of SGD on a mini-batch: its mean cross-entropy in nats, without L2, and how many of its images were
-        right, both before the step. sgd: SGD() by default. rng, the network's own by default, draws dropout's masks.
-
-        A loss that isn't finite leaves the weights as they were. ValueError for a batch that can't be.
+        weights (m,) multiply the images' losses. The gradients are those of the losses' sum divided
+        by batch_size, which is m by default. For the other arguments see `train_batch`.
         """
-        self._check_batch(images, labels)
-        before = {name: self.weights[name].copy() for name in STATISTICS if name in self.weights}
-        losses, right, gradients = self.gradients(images, labels, rng, smoothing)
-        sgd, loss = sgd or SGD(), float(losses.mean())
-        if not np.isfinite(loss):
-            for name, array in before.items():
-                self.weights[name][...] = array
-            return loss, right
+        z2, cache = self.forward(images, train=True, kept=kept)
+        losses, loss_cache = cross_entropy_forward(z2, labels, smoothing)  # (8)
+        dz2 = cross_entropy_backward(batch_size or len(images), loss_cache)  # (9)
+        if weights is not None:
+            losses *= weights
+            dz2 *= weights[:, None]
+        correct = int((z2.argmax(axis=1) == labels).sum())
+        return Pass(losses, correct, self.backward(dz2, cache))
+
+    def train_batch(self, images, labels, sgd=None, rng=None, smoothing=0.0, weights=None):
+        """Take one step of SGD; return the batch's mean loss before it, and its correct count.
+
+        images (m, 3072) and labels (m,) as in the class. sgd: an SGD, SGD() by default. rng draws
+        dropout's mask, the network's own by default. smoothing: of labels. weights (m,): factors
+        of the images' losses. The loss is cross-entropy in nats, without L2. If it isn't finite,
+        nothing changes. Raises ValueError for an invalid batch.
+        """
+        self._check_batch(images, labels, weights)
+        m = len(images)
+        kept = None
+        if self.drop_probability:
+            kept = draw_kept(rng or self.rng, m, self.hidden_size, self.drop_probability)
+        if weights is not None:
+            weights = weights.astype(self.dtype)
+
+        def of_group(rows: slice) -> Pass:
+            some_kept = None if kept is None else kept[rows]
+            some_weights = None if weights is None else weights[rows]
+            return self.forward_and_backward(
+                images[rows], labels[rows], some_kept, smoothing, some_weights, batch_size=m
+            )
+
+        # A few images at a time stay in the cache from (1) to (15). Batch normalisation couples the
+        # images of a batch, and the product of whole images is faster at once.
+        together = self.window.whole or self.batchnorm
+        groups = [slice(0, m)] if together else blocks.of_images(m, self.window)
+        total = blocks.sum_over(groups, of_group, self.threads)
+        loss = float(total.losses.mean())
+        if np.isfinite(loss):
+            self._step(total.gradients, sgd or SGD())
+        return loss, total.correct
+
+    def _step(self, gradients: dict[str, Array | LazyProduct], sgd: SGD) -> None:
+        """Update every array, a block of its rows at a time, on all threads."""
         if self.preconditioner is not None:
-            self._preconditioned_step(gradients, sgd)
+            self._preconditioned_step(gradients.pop("W2"), gradients.pop("b2"), sgd)
         for name, gradient in gradients.items():
-            self._step(name, gradient, sgd)
-        return loss, right
-
-    def _step(self, name: str, gradient: Array | LazyProduct, sgd: SGD) -> None:
-        """Update an array, block by block on all threads."""
-        w, v = self.weights[name], self.velocity[name]
-        self.threads.each(
-            lambda rows: sgd(name, w[rows], v[rows], gradient[rows]), weight_blocks(w)
-        )
+            w = self.weights[name]
+            if name in STATISTICS:  # `gradient` is the batch's mean or variance
+                w *= BN_MOMENTUM
+                w += (1 - BN_MOMENTUM) * gradient
+                continue
+            step = partial(_update_rows, sgd, name, w, self.velocity[name], gradient)
+            self.threads.each(step, blocks.of_weights(w))
 
     def precondition(self, images: Array) -> None:
-        """Have SGD move W2 and b2 as if s were standardised by its mean and deviation on these images (N, 3072)."""
+        """From now on SGD updates W2 and b2 in coordinates in which s has mean 0 and variance 1.
+
+        Mean and variance are those of s over images (N, 3072), the variance with a floor of a
+        thousandth of its average.
+        """
         s = self.pooled(images)
         variance = s.var(axis=0)
-        self.preconditioner = np.stack(
-            [s.mean(axis=0), np.sqrt(variance + 1e-3 * variance.mean())]
-        ).astype(self.dtype)
+        std = np.sqrt(variance + 1e-3 * variance.mean())
+        self.preconditioner = np.stack([s.mean(axis=0), std]).astype(self.dtype)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _preconditioned_step(self, gradients: dict, sgd: SGD) -> None:
-        """Update W2 and b2 as SGD would V and c in z2 = (s - mean) / std V + c, and take their gradients out.
+    def _preconditioned_step(self, dW2: Array, db2: Array, sgd: SGD) -> None:
+        """Update W2 and b2 as SGD would update V and c in z2 = (s - mean) / std V + c.
 
-        With W2 = V / std and b2 = c - mean W2 that is the same network, but s, which is positive and of unequal
-        variances, makes slow progress; standardised, each of its numbers has the same part in the gradient.
+        The network is the same with V = std W2 and c = b2 + mean W2, but s is positive and of
+        unequal variances, which slows SGD down. In V every component of s counts alike.
         """
         mean, std = self.preconditioner[0], self.preconditioner[1][:, None]
-        dW2, db2 = gradients.pop("W2"), gradients.pop("b2")
         W2, b2 = self.weights["W2"], self.weights["b2"]
-        V, c = std * W2, b2 + mean @ W2
-        sgd("W2", V, self.velocity["W2"], (dW2 - mean[:, None] * db2) / std)
+        V = std * W2
+        c = b2 + mean @ W2
+        dV = (dW2 - mean[:, None] * db2) / std
+        sgd("W2", V, self.velocity["W2"], dV)
         sgd("b2", c, self.velocity["b2"], db2)
         np.divide(V, std, out=W2)
         np.subtract(c, mean @ W2, out=b2)
 
-    def _check_batch(self, images: Array, labels: Array) -> None:
+    def _check_batch(self, images: Array, labels: Array, weights: Array | None) -> None:
+        """Raise ValueError unless images, labels and weights can be a batch."""
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise ValueError(
-                f"labels must be ({len(images)},) integers, not {labels.shape} {labels.dtype}"
-            )
+            given = f"{labels.shape} {labels.dtype}"
+            raise ValueError(f"labels must be ({len(images)},) integers, not {given}")
         if not len(labels) or labels.min() < 0 or labels.max() >= self.classes:
             raise ValueError(f"labels must be 0 to {self.classes - 1}, and at least one")
         if self.batchnorm and len(images) * self.window.positions < 2:
             raise ValueError("batch normalisation needs a batch of at least 2 images")
+        if weights is not None:
+            valid = weights.shape == labels.shape and np.isfinite(weights).all()
+            if not valid or (weights < 0).any():
+                raise ValueError(f"weights must be ({len(images)},) finite numbers of at least 0")
+
+    # ---- Inference: running statistics, no dropout, no change of the network ----
 
     def logits(self, images: Array) -> Array:
-        """z2 (N, C) in inference mode: BN's running statistics, no dropout; the network's state isn't touched."""
-        rows = (
-            slices(len(images), 256)
-            if self.window.whole
-            else few_images(len(images), self.window.rows)
-        )
-        z2 = self.threads.each(lambda some: self.forward(images[some])[0], rows)
-        return np.concatenate(z2) if z2 else np.empty((0, self.classes), self.dtype)
+        """Return z2 (N, C) of images (N, 3072)."""
+        groups = blocks.of_images(len(images), self.window)
+        parts = self.threads.each(lambda rows: self.forward(images[rows])[0], groups)
+        return np.concatenate([np.empty((0, self.classes), self.dtype), *parts])
+
+    def predict_proba(self, images: Array) -> Array:
+        """Return y^ (8), the probabilities of the classes, (N, C)."""
+        return np.exp(log_softmax(self.logits(images)))
+
+    def predict(self, images: Array) -> Array:
+        """Return the most probable class of each image, (N,) int64."""
+        return self.logits(images).argmax(axis=1)
+
+    def evaluate(self, images: Array, labels: Array, weights=None) -> tuple[float, float]:
+        """Return the mean cross-entropy in nats, without L2, and the accuracy in 0..1.
+
+        With weights (N,), both are weighted means.
+        """
+        z2 = self.logits(images)
+        with np.errstate(over="ignore", invalid="ignore"):
+            losses, _ = cross_entropy_forward(z2, labels)
+            correct = z2.argmax(axis=1) == labels
+            if weights is None:
+                return float(losses.mean()), float(correct.mean())
+            return (
+                float(np.average(losses, weights=weights)),
+                float(np.average(correct, weights=weights)),
+            )
 
     def pooled(self, images: Array) -> Array:
-        """s (N, q H), the input of (7), in inference mode."""
+        """Return s (N, q H), the input of (7)."""
 
-        def pool(some: slice) -> Array:
-            _, (_, _, _, (s, _)) = self.forward(images[some])
-            return s
+        def of_group(rows: slice) -> Array:
+            s, _ = self._hidden(layer_input(images[rows], self.window, self.dtype))
+            return s.reshape(len(s), -1)
 
-        return np.concatenate(self.threads.each(pool, slices(len(images), WINDOW_IMAGES)))
+        groups = blocks.slices(len(images), blocks.IMAGES)
+        return np.concatenate(self.threads.each(of_group, groups))
 
     def hidden(self, images: Array, capped: bool = True) -> Array:
-        """a1 (N, n, H), with mirrored units (N, 2 n, H), in inference mode: (1), (3) and (4). capped: False for what it
-        would be without the cap, which tells apart where a unit is at its cap."""
-        z1, _ = self._first(layer_input(images, self.window, self.dtype))
+        """Return a1 (N, n, H), mirrored (N, 2 n, H); capped=False leaves the cap out."""
+        X = layer_input(images, self.window, self.dtype)
+        z1, _ = filters_forward(X, self.weights["W1"], self.weights["b1"], self.window)
         a1, _ = relu_forward(self.normalized(z1), self.cap if capped else 0.0)
         return a1.reshape(len(images), -1, self.hidden_size)
 
     def normalized(self, z1: Array) -> Array:
-        """z1^ (3) in inference mode, (rows, H); z1 itself without batch normalisation."""
-        norm = [self.weights[name] for name in BATCHNORM if self.batchnorm]
-        return batchnorm_forward(z1, *norm, train=False)[0] if norm else z1
+        """Return z1^ (3), (rows, H); without batch normalisation z1 itself."""
+        if not self.batchnorm:
+            return z1
+        arrays = [self.weights[name] for name in BATCHNORM]
+        return batchnorm_forward(z1, *arrays, train=False)[0]
 
-    def predict_proba(self, images: Array) -> Array:
-        """y^ (8), the probabilities of the classes, (N, C)."""
-        return np.exp(log_softmax(self.logits(images)))
+    # ---- The same network, written differently ----
 
-    def predict(self, images: Array) -> Array:
-        """The likeliest class of each image, (N,) int64."""
-        return self.logits(images).argmax(axis=1)
+    def copy(self, weights: dict[str, Array] | None = None, window: Window | None = None):
+        """Return a network of the same kind with these weights and this window.
 
-    def evaluate(self, images: Array, labels: Array) -> tuple[float, float]:
-        """Mean cross-entropy in nats, without L2, and accuracy in 0..1, in inference mode."""
-        z2 = self.logits(images)
-        with np.errstate(over="ignore", invalid="ignore"):
-            return float(cross_entropy_forward(z2, labels)[0].mean()), float(
-                (z2.argmax(axis=1) == labels).mean()
-            )
-
-    def copy(
-        self, weights: dict[str, Array] | None = None, window: Window | None = None
-    ) -> "Network":
-        """A network of the same kind with these weights, of as many units as they are for, and this window; by default
-        its own. Its velocity is 0, and it isn't standardised."""
+        By default they are its own. The number of units follows from the weights. The velocity is
+        0, and there is no preconditioner.
+        """
         weights = weights or self.weights
-        options = {
-            name: getattr(self, name)
-            for name in ("classes", "batchnorm", "dropout", "cap", "dtype")
-        }
         network = Network(
-            weights["b1"].shape[1], window or self.window, threads=self.threads.count, **options
+            weights["b1"].shape[1],
+            window or self.window,
+            classes=self.classes,
+            batchnorm=self.batchnorm,
+            dropout=self.dropout,
+            cap=self.cap,
+            dtype=self.dtype,
+            threads=self.threads.count,
         )
         network.load_weights(weights)
         return network
 
     def load_weights(self, weights: dict[str, Array]) -> None:
-        """Copy weights and statistics in. ValueError, and nothing copied, unless they are just those of `weights`, in
-        their shapes and with variances of at least 0."""
+        """Copy weights and statistics in, all or nothing.
+
+        Raises ValueError unless they have the names and shapes of `weights`, and variances of at
+        least 0.
+        """
         npz.check_arrays(weights, like=self.weights)
-        if (weights.get("running_var1", np.zeros(1)) < 0).any():
-            raise ValueError("array running_var1 has negative variances")
+        if "running_var1" in weights and (weights["running_var1"] < 0).any():
+            raise files.Fault("array running_var1 has negative variances")
         for name, array in weights.items():
             self.weights[name][...] = array
 
     def plain(self) -> dict[str, Array]:
-        """The same function as one dense layer in the report's arrays, W1 (3072, n H) or more units: see unfold.py."""
+        """Return the report's arrays of the same function as one dense layer, see unfold.py."""
         return unfold.plain(self.weights, self.window, self.cap)
 
     def fold_mirror(self) -> "Network":
-        """2 H units whose logits are the mean of this network's on an image and its mirror image: see unfold.py."""
-        return self.copy(
-            unfold.mirrored(self.weights, self.window), replace(self.window, mirror=False)
-        )
+        """Return 2 H units that give the mean logits of an image and its mirror image."""
+        twice = unfold.mirrored(self.weights, self.window)
+        return self.copy(twice, replace(self.window, mirror=False))
 
     def save(self, path: str | Path, info: dict | None = None, storage=None) -> None:
-        """Write a checkpoint: the weights, the window, and `info` (settings, data, history: whatever JSON holds).
+        """Write a checkpoint: weights, window, and info (settings, history: what JSON holds).
 
-        storage: the floating dtype in the file, such as np.float16; the network's own by default. ValueError where a
-        weight would not be finite in it, FileError or OSError where it can't be written.
+        storage: the dtype in the file, such as np.float16; the network's own by default. Raises
+        ValueError if a weight isn't finite in it, FileError or OSError if it can't be written.
         """
         window = self.window
-        arrays = npz.cast(self.weights | window.map, storage or self.dtype)
         seen = {name: getattr(window, name) for name in ("size", "stride", "regions", "mirror")}
         architecture = {
             "window": seen,
@@ -611,46 +722,66 @@ class Network:
             "dropout": self.dropout,
             "cap": self.cap,
         }
+        arrays = npz.cast(self.weights | window.map, storage or self.dtype)
         npz.write_npz(path, arrays, {"architecture": architecture} | (info or {}))
 
 
+def _update_rows(sgd: SGD, name: str, w: Array, v: Array, gradient, rows: slice) -> None:
+    """Update some rows of an array; a LazyProduct is multiplied here."""
+    sgd(name, w[rows], v[rows], gradient[rows])
+
+
+# ---- Files -------------------------------------------------------------------------------------
+
+
 def load(path: str | Path, threads: int = 1, dtype=np.float32) -> tuple[Network, dict]:
-    """The network of a checkpoint and its info, {} for a file with only the report's arrays. FileError if not."""
+    """Return the network of a checkpoint, and its info.
+
+    A file of the report's arrays alone has no info, {}. Raises FileError if the file is no
+    checkpoint.
+    """
     arrays, info = npz.read_npz(path)
     with files.error_context(path, "restore the file, or train again"):
-        architecture = info.pop(
-            "architecture", {"window": {}, "batchnorm": "gamma1" in arrays, "dropout": 0}
+        architecture = info.pop("architecture", None)
+        if architecture is None:  # the report's arrays alone
+            architecture = {"window": {}, "batchnorm": "gamma1" in arrays, "dropout": 0}
+        window = _read_window(architecture, arrays)
+        _check_shapes(path, arrays, window)
+        network = Network(
+            arrays["W1"].shape[1],
+            window,
+            classes=arrays["W2"].shape[1],
+            batchnorm=bool(architecture["batchnorm"]),
+            dropout=float(architecture["dropout"]),
+            cap=float(architecture.get("cap", 0)),
+            dtype=dtype,
+            threads=threads,
         )
-        if "fields" in architecture:
-            raise files.Fault(
-                "was written by an earlier version of this project, whose networks can't be read any more"
-            )
-        if missing := [
-            name
-            for name in ("W1", "b1", "W2", "b2")
-            if name not in arrays or arrays[name].ndim != 2
-        ]:
-            raise files.Fault(f"has no array {missing[0]} of two dimensions")
-        seen = {name: int(value) for name, value in architecture["window"].items()}
-        seen["mirror"] = bool(seen.get("mirror"))
-        window = Window(**seen, mean=arrays.pop("mean", None), P=arrays.pop("P", None))
-        if (
-            arrays["W1"].shape[0] != window.inputs
-            or arrays["W2"].shape[0] != window.q * arrays["W1"].shape[1]
-        ):
-            raise files.Fault(
-                f"has W1 {arrays['W1'].shape} and W2 {arrays['W2'].shape}, which don't fit {window}"
-            )
-        H, n = arrays["W1"].shape[1], window.positions
-        if n * H > max(
-            10**6, 128 * os.path.getsize(path)
-        ):  # uncompressed, that is the most: W1 (1, H), W2 (H, 2)
-            raise files.Fault(f"has {H:,} units at {n} places, which no file of its size holds")
-        options = {
-            "dropout": float(architecture["dropout"]),
-            "cap": float(architecture.get("cap", 0)),
-        }
-        options |= {"batchnorm": bool(architecture["batchnorm"]), "classes": arrays["W2"].shape[1]}
-        network = Network(H, window, **options, dtype=dtype, threads=threads)
         network.load_weights(arrays)
     return network, info
+
+
+def _read_window(architecture: dict, arrays: dict[str, Array]) -> Window:
+    """Return the window of a checkpoint, and take the arrays of its map out of `arrays`."""
+    if "fields" in architecture:
+        raise files.Fault("was written by an earlier version, whose networks can't be read")
+    numbers = {name: int(value) for name, value in architecture["window"].items()}
+    mirror = bool(numbers.pop("mirror", False))
+    mean, P = arrays.pop("mean", None), arrays.pop("P", None)
+    return Window(**numbers, mirror=mirror, mean=mean, P=P)
+
+
+def _check_shapes(path: str | Path, arrays: dict[str, Array], window: Window) -> None:
+    """Raise Fault unless W1 and W2 fit the window, before memory is spent on the network."""
+    for name in ("W1", "b1", "W2", "b2"):
+        if name not in arrays or arrays[name].ndim != 2:
+            raise files.Fault(f"has no array {name} of two dimensions")
+    W1, W2 = arrays["W1"].shape, arrays["W2"].shape
+    if W1[0] != window.inputs or W2[0] != window.q * W1[1]:
+        raise files.Fault(f"has W1 {W1} and W2 {W2}, which don't fit {window}")
+    # An archive compresses arrays of one number to almost nothing, but inference needs n H numbers.
+    activations = window.positions * W1[1]
+    if activations > max(10**6, 128 * os.path.getsize(path)):
+        raise files.Fault(
+            f"has {W1[1]:,} units at {window.positions} positions, which no file of its size holds"
+        )

@@ -95,6 +95,8 @@ def floor(case: Case) -> Callable:
     """The products on the whole batch and on our threads, cut as our step cuts them; for windows, whose step takes a
     few images at a time, into as many equal parts as there are threads: X W1 by its rows, X^T dz1 by units."""
     from support import threads
+    from support.network import blocks
+    from support.network.window import Window
 
     import numpy as np
 
@@ -110,8 +112,8 @@ def floor(case: Case) -> Callable:
                 lambda some: np.matmul(X.T, dz1[:, some], out=dW1[:, some]), shares(case.hidden)
             )
         else:  # new arrays, small enough for the cache
-            workers.each(lambda some: X @ W1[:, some], threads.unit_blocks(case.hidden, True))
-            workers.each(lambda some: X[:, some].T @ dz1, threads.weight_blocks(W1))
+            workers.each(lambda some: X @ W1[:, some], blocks.of_units(case.hidden, Window()))
+            workers.each(lambda some: X[:, some].T @ dz1, blocks.of_weights(W1))
 
     return step
 

@@ -4,7 +4,7 @@ import itertools
 
 import model
 from model import SGD, Network
-from support import threads
+from support.network import blocks
 from support.network.window import Window
 
 import numpy as np
@@ -26,7 +26,7 @@ def batch(m, seed=2):
 
 def make_window(size=32, stride=1, regions=1, dims=None, mirror=False):
     """A window with a random map to `dims` numbers. mirror: two thirds of the
-    columns are even, and units stand at their places mirrored, too."""
+    columns are even, and filters are also applied flipped."""
     mean, P = normal(3 * size**2, seed=1), None
     if dims is not None:
         P = normal(3 * size**2, dims, seed=2) / size
@@ -71,16 +71,26 @@ def numeric(function, x, dout):
     return gradient
 
 
-@pytest.mark.parametrize("ones", [False, True])
-def test_linear(ones):
+def test_linear():
     X, W, b, dz = normal(5, 4), normal(4, 3, seed=1), normal(1, 3, seed=2), normal(5, 3, seed=3)
-    seen = np.hstack([X, np.ones((5, 1))]) if ones else X
-    z, cache = model.linear_forward(seen, W, b)
+    z, cache = model.linear_forward(X, W, b)
     np.testing.assert_allclose(z, X @ W + b, rtol=1e-14, atol=1e-14)
-    dW, db = model.linear_backward(dz, cache)
-    assert error(dW[:], numeric(lambda W: model.linear_forward(seen, W, b)[0], W, dz)) < TOLERANCE
-    assert error(db, numeric(lambda b: model.linear_forward(seen, W, b)[0], b, dz)) < TOLERANCE
-    assert np.array_equal(dW[1:3], (X.T @ dz)[1:3]) or error(dW[1:3], (X.T @ dz)[1:3]) < 1e-15
+    dX, dW, db = model.linear_backward(dz, cache)
+    assert error(dX, numeric(lambda X: model.linear_forward(X, W, b)[0], X, dz)) < TOLERANCE
+    assert error(dW, numeric(lambda W: model.linear_forward(X, W, b)[0], W, dz)) < TOLERANCE
+    assert error(db, numeric(lambda b: model.linear_forward(X, W, b)[0], b, dz)) < TOLERANCE
+
+
+@pytest.mark.parametrize("window", [Window(), Window(16, 16)], ids=str)
+def test_filters(window):
+    X, dz = model.layer_input(batch(2)[0], window, np.float64), normal(2 * window.rows, 3, seed=3)
+    W, b = normal(window.inputs, 3, seed=1), normal(1, 3, seed=2)
+    z, cache = model.filters_forward(X, W, b, window)
+    np.testing.assert_allclose(z, X[:, : len(W)] @ W + b, rtol=1e-12, atol=1e-12)
+    dW, db = model.filters_backward(dz, cache)
+    np.testing.assert_allclose(dW[:], X[:, : len(W)].T @ dz, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(dW[1:3], X[:, 1:3].T @ dz, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(db, dz.sum(axis=0, keepdims=True), rtol=1e-12, atol=1e-12)
 
 
 def test_mirror():
@@ -92,11 +102,11 @@ def test_mirror():
     z, expected = (
         z.reshape(2, 2, 2, 2, 3),
         (X[:, :7] @ W + b).reshape(2, 2, 2, 3),
-    )  # places in rows and columns
+    )  # positions in rows and columns
     np.testing.assert_allclose(z[:, 0], expected, rtol=1e-12, atol=1e-12)
     expected = (its_mirror[:, :7] @ W + b).reshape(2, 2, 2, 3)[
         :, :, ::-1
-    ]  # a place of the mirror image is opposite
+    ]  # a position of the mirror image is opposite
     np.testing.assert_allclose(z[:, 1], expected, rtol=1e-12, atol=1e-12)
     dW, db = model.mirror_backward(dz, cache)
     assert error(dW, numeric(lambda W: model.mirror_forward(X, W, b, window)[0], W, dz)) < TOLERANCE
@@ -115,8 +125,9 @@ def test_batchnorm_in_training():
     out, cache = model.batchnorm_forward(z.copy(), gamma, beta, *running, train=True)
     expected = gamma * (z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + model.BN_EPS) + beta
     np.testing.assert_allclose(out, expected, rtol=1e-12)
-    np.testing.assert_allclose(running[0], 0.9 * mean + 0.1 * z.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(running[1], 0.9 * var + 0.1 * z.var(axis=0), rtol=1e-12)
+    assert np.array_equal(running, (mean, var))
+    np.testing.assert_allclose(cache[-2], z.mean(axis=0, keepdims=True), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(cache[-1], z.var(axis=0, keepdims=True), rtol=1e-12)
     found = model.batchnorm_backward(dout.copy(), cache)
     for i, (gradient, x) in enumerate(zip(found, (z, gamma, beta), strict=True)):
 
@@ -168,9 +179,9 @@ def test_pool(stride, regions, mirror):
     a1, ds = normal(2 * rows, 3), normal(2, window.q, 3, seed=1)
     s, cache = model.pool_forward(a1, window)
     for image, region in np.ndindex(2, window.q):
-        places = np.flatnonzero(window.region_of_row == region) + image * rows
+        positions = np.flatnonzero(window.region_of_row == region) + image * rows
         np.testing.assert_allclose(
-            s[image, region], a1[places].mean(axis=0), rtol=1e-6
+            s[image, region], a1[positions].mean(axis=0), rtol=1e-6
         )  # share is float32
     assert (
         error(
@@ -192,7 +203,7 @@ def test_pooling_one_place_copies_nothing():
 def test_dropout():
     s, ds, keep = normal(4, 2, 3), normal(4, 2, 3, seed=1), normal(4, 3, seed=2) > 0
     out, cache = model.dropout_forward(s.copy(), keep, 0.25)
-    assert np.array_equal(out, s * keep[:, None] * (1 / 0.75))  # the same units at all places
+    assert np.array_equal(out, s * keep[:, None] * (1 / 0.75))  # the same units at all positions
     found = model.dropout_backward(ds.copy(), cache)
     assert (
         error(found, numeric(lambda s: model.dropout_forward(s.copy(), keep, 0.25)[0], s, ds))
@@ -229,7 +240,20 @@ def test_cross_entropy_of_extreme_logits_is_finite():
 # ---- The gradients of a network -------------------------------------------------------------------------------------
 
 
-def check_gradients(network, m, smoothing, monkeypatch):
+def gradients_of(network, images, labels, rng=None, smoothing=0.0, weights=None):
+    """The loss, the correct count and the gradients of a step that isn't taken."""
+    caught = []
+    step = network._step
+    network._step = lambda gradients, sgd: caught.append(gradients)
+    try:
+        loss, correct = network.train_batch(images, labels, None, rng, smoothing, weights)
+    finally:
+        network._step = step
+    gradients = {name: gradient for name, gradient in caught[0].items() if name in network.velocity}
+    return loss, correct, gradients
+
+
+def check_gradients(network, m, smoothing, monkeypatch, factors=None):
     """Compare a few entries of each gradient with central differences, none of which crosses a kink of the ReLU.
 
     Of a network with a cap some units are above it.
@@ -248,10 +272,12 @@ def check_gradients(network, m, smoothing, monkeypatch):
 
     def objective():
         active.clear()
-        losses = network.gradients(images, labels, np.random.default_rng(5), smoothing)[0]
-        return losses.mean(), tuple(active)
+        rng = np.random.default_rng(5)
+        loss, _, _ = gradients_of(network, images, labels, rng, smoothing, factors)
+        return loss, tuple(active)
 
-    _, _, gradients = network.gradients(images, labels, np.random.default_rng(5), smoothing)
+    rng = np.random.default_rng(5)
+    _, _, gradients = gradients_of(network, images, labels, rng, smoothing, factors)
     assert set(gradients) == set(network.velocity)
     rng = np.random.default_rng(3)
     for name, gradient in gradients.items():
@@ -335,9 +361,37 @@ def test_gradients_agree_with_central_differences(kind, monkeypatch):
             if name in options
         }
     )
-    monkeypatch.setattr(threads, "UNIT_BLOCK", 3)
-    monkeypatch.setattr(threads, "WINDOW_UNIT_BLOCK", 3)
+    monkeypatch.setattr(blocks, "WHOLE_UNITS", 3)
+    monkeypatch.setattr(blocks, "FILTERS", 3)
     check_gradients(make(window, **options), 7, 0.1 if "whitened" in kind else 0.0, monkeypatch)
+
+
+@pytest.mark.parametrize("window", [Window(), make_window(16, 16, 2, dims=6)], ids=str)
+def test_gradients_of_weighted_losses(window, monkeypatch):
+    weights = np.array([0.0, 3.0, 0.5, 1.0, 2.0, 0.1, 1.0])
+    check_gradients(make(window, 4), 7, 0.1, monkeypatch, weights)
+
+
+@pytest.mark.parametrize("weights", [np.ones(3), np.full(4, np.nan), -np.ones(4), np.ones((4, 1))])
+def test_weights_that_fit_no_batch_are_refused(weights):
+    with pytest.raises(ValueError, match="weights must be"):
+        make().train_batch(*batch(4), weights=weights)
+
+
+def test_weights_multiply_the_losses():
+    network, (images, labels) = make(), batch(4)
+    losses, _ = model.cross_entropy_forward(network.logits(images), labels)
+    loss, _ = network.train_batch(images, labels, weights=np.array([1.0, 0.0, 2.0, 0.5]))
+    assert loss == pytest.approx((losses * [1.0, 0.0, 2.0, 0.5]).sum() / 4)
+
+
+def test_evaluation_with_weights_is_a_weighted_mean():
+    network, (images, labels) = make(), batch(4)
+    losses, _ = model.cross_entropy_forward(network.logits(images), labels)
+    correct = network.predict(images) == labels
+    found = network.evaluate(images, labels, np.array([1.0, 0.0, 2.0, 1.0]))
+    expected = [(each * [1, 0, 2, 1]).sum() / 4 for each in (losses, correct)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("m", [1, 9, 70, 131])
@@ -358,16 +412,15 @@ def test_how_a_batch_is_cut_changes_nothing_but_rounding(window, monkeypatch):
     images, labels = batch(20)
     found = []
     for few, lanes, units in ((8, 8, 512), (3, 2, 2), (1, 1, 1), (50, 8, 3)):
-        monkeypatch.setattr(threads, "WINDOW_IMAGES", few)
-        monkeypatch.setattr(threads, "LANES", lanes)
-        monkeypatch.setattr(threads, "UNIT_BLOCK", units)
-        monkeypatch.setattr(threads, "WINDOW_UNIT_BLOCK", units)
-        losses, right, gradients = make(window, dropout=0.5).gradients(
-            images, labels, np.random.default_rng(5)
-        )
+        monkeypatch.setattr(blocks, "IMAGES", few)
+        monkeypatch.setattr(blocks, "LANES", lanes)
+        monkeypatch.setattr(blocks, "WHOLE_UNITS", units)
+        monkeypatch.setattr(blocks, "FILTERS", units)
+        network, rng = make(window, dropout=0.5), np.random.default_rng(5)
+        loss, correct, gradients = gradients_of(network, images, labels, rng)
         found.append(
             {name: gradient[:] for name, gradient in gradients.items()}
-            | {"losses": losses, "right": right}
+            | {"loss": loss, "correct": correct}
         )
     for other in found[1:]:
         for name in other:
@@ -410,14 +463,14 @@ def test_a_step_of_sgd():
 
 @pytest.mark.parametrize("window", [Window(), make_window(16, 16, 2, dims=6)], ids=str)
 def test_a_training_step_is_sgd_on_the_gradients(window, monkeypatch):
-    monkeypatch.setattr(threads, "WEIGHT_BLOCK", 64)  # several blocks
+    monkeypatch.setattr(blocks, "WEIGHTS", 64)  # several blocks
     network, (images, labels) = make(window, batchnorm=True), batch(9)
     sgd = SGD(learning_rate=0.1, momentum=0.8, lambda_reg=0.02, bn_lr_scale=3)
     weights = {name: network.weights[name].copy() for name in network.velocity}
     velocity = {name: np.zeros_like(array) for name, array in weights.items()}
     for _ in range(3):
-        losses, right, gradients = network.copy().gradients(images, labels, smoothing=0.1)
-        assert network.train_batch(images, labels, sgd, smoothing=0.1) == (losses.mean(), right)
+        loss, correct, gradients = gradients_of(network, images, labels, smoothing=0.1)
+        assert network.train_batch(images, labels, sgd, smoothing=0.1) == (loss, correct)
         for name, gradient in gradients.items():
             decay = 0.02 if name in ("W1", "W2") else 0.0
             rate = 0.3 if name in ("gamma1", "beta1") else 0.1
@@ -444,7 +497,7 @@ class Masks:
 
 
 def test_twenty_steps_are_those_of_the_reports_equations(monkeypatch):
-    monkeypatch.setattr(threads, "UNIT_BLOCK", 5)
+    monkeypatch.setattr(blocks, "WHOLE_UNITS", 5)
     network = make(hidden_size=16, batchnorm=True, dropout=0.5)
     lr, mu, decay, m, p = 0.02, 0.9, 0.01, 11, 0.5
     w = {name: array.copy() for name, array in network.weights.items()}
@@ -452,7 +505,7 @@ def test_twenty_steps_are_those_of_the_reports_equations(monkeypatch):
     rng = np.random.default_rng(0)
     for _ in range(20):
         X, labels, mask = rng.random((m, 3072)), rng.integers(0, 10, m), rng.random((m, 16)) > p
-        loss, right = network.train_batch(
+        loss, correct = network.train_batch(
             X, labels, SGD(lr, mu, decay, bn_lr_scale=2.0), Masks(mask)
         )
 
@@ -464,7 +517,7 @@ def test_twenty_steps_are_those_of_the_reports_equations(monkeypatch):
         z2 = a1 @ w["W2"] + w["b2"]  # (7)
         y_hat = np.exp(z2) / np.exp(z2).sum(axis=1, keepdims=True)  # (8)
         assert loss == pytest.approx(-np.log(y_hat[np.arange(m), labels]).mean(), rel=1e-12)
-        assert right == (z2.argmax(axis=1) == labels).sum()
+        assert correct == (z2.argmax(axis=1) == labels).sum()
 
         dz2 = (y_hat - np.eye(10)[labels]) / m  # (9)
         g = {"W2": a1.T @ dz2 + decay * w["W2"], "b2": dz2.sum(axis=0)}  # (10), (11)
@@ -492,7 +545,7 @@ def test_twenty_steps_are_those_of_the_reports_equations(monkeypatch):
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
-def test_standardize_is_sgd_on_the_standardised_network(batchnorm):
+def test_precondition_is_sgd_on_the_standardised_network(batchnorm):
     network, (images, labels) = make(make_window(8, 8, 2, dims=9), batchnorm=batchnorm), batch(12)
     network.precondition(images)
     pooled = model.pool_forward(network.hidden(images).reshape(-1, 7), network.window)[0].reshape(
@@ -509,7 +562,7 @@ def test_standardize_is_sgd_on_the_standardised_network(batchnorm):
     vV, vc = np.zeros_like(V), np.zeros_like(c)
     for _ in range(5):
         before = network.copy()
-        z2, (_, _, _, (s, _)) = before.forward(images, train=True)
+        z2, (_, _, (s, _)) = before.forward(images, train=True)
         standard = (s - mean) / std
         np.testing.assert_allclose(standard @ V + c, z2, rtol=1e-9, atol=1e-9)
         dz2 = (np.exp(model.log_softmax(z2)) - np.eye(10)[labels]) / 12
@@ -536,9 +589,9 @@ def test_the_loss_is_the_mean_cross_entropy_and_right_counts_hits():
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(network.predict_proba(images), probabilities, rtol=1e-9)
     assert np.array_equal(network.predict(images), logits.argmax(axis=1))
-    loss, right = network.train_batch(images, labels)
+    loss, correct = network.train_batch(images, labels)
     assert loss == pytest.approx(-np.log(probabilities[np.arange(9), labels]).mean())
-    assert right == (logits.argmax(axis=1) == labels).sum()
+    assert correct == (logits.argmax(axis=1) == labels).sum()
 
 
 @pytest.mark.parametrize("window", [Window(), make_window(16, 8, 3)], ids=str)
@@ -585,20 +638,20 @@ def test_bytes_are_fractions_of_255():
 @pytest.mark.parametrize(("p", "drawn"), [(0.25, 64 / 256), (0.3, 77 / 256), (0.997, 255 / 256)])
 def test_dropout_drops_its_share(p, drawn):
     network, (images, labels) = make(hidden_size=400, dropout=p), batch(64)
-    kept, forward = [], network.forward
+    shares, forward = [], network.forward
 
-    def watched(images, train, keep):
-        kept.append(keep.mean())
-        z2, cache = forward(images, train, keep)
+    def watched(images, train, kept):
+        shares.append(kept.mean())
+        z2, cache = forward(images, train, kept)
         np.testing.assert_allclose(
-            np.unique(cache[2]), [0, 1 / (1 - drawn)]
+            np.unique(cache[1]), [0, 1 / (1 - drawn)]
         )  # the mask / (1 - p) of (6)
         return z2, cache
 
     network.forward = watched
     for _ in range(10):
-        network.gradients(images, labels)
-    assert np.mean(kept) == pytest.approx(
+        gradients_of(network, images, labels)
+    assert np.mean(shares) == pytest.approx(
         1 - drawn, abs=4 * np.sqrt(drawn * (1 - drawn) / (640 * 400))
     )
 
@@ -650,12 +703,12 @@ def test_arrays_have_the_reports_names_and_shapes():
 def test_networks_say_what_they_are():
     assert (
         str(Network(9))
-        == "3072 -> 9 units -> 10; batch normalisation, dropout 0.5, 27,775 parameters"
+        == "3072 -> 9 hidden units -> 10; batch normalisation, dropout 0.5, 27,775 parameters"
     )
     text = repr(make(make_window(8, 8, 2, dims=20), classes=3))
     assert (
         text
-        == "3072 -> 7 units at 16 places (8x8 windows in steps of 8, 2x2 regions) -> 3; 234 parameters"
+        == "3072 -> 7 8x8 filters at 16 positions 8 apart, 2x2 regions -> 3; 234 parameters"
     )
 
 
@@ -685,7 +738,7 @@ def test_batches_that_cannot_be_are_refused(labels, complaint):
         Network(4).train_batch(np.zeros((3, 3072), np.uint8), labels)
 
 
-def test_a_batch_of_one_image_needs_another_for_batchnorm_or_several_places():
+def test_a_batch_of_one_image_needs_another_for_batchnorm_or_several_positions():
     images, labels = batch(1)
     with pytest.raises(ValueError, match="at least 2 images"):
         make(batchnorm=True).train_batch(images, labels)
@@ -704,10 +757,10 @@ def test_a_batch_of_one_image_needs_another_for_batchnorm_or_several_places():
         ({"cap": -1}, "cap must be"),
         ({"cap": np.inf}, "cap must be"),
         ({"cap": np.nan}, "cap must be"),
-        ({"hidden_size": 0}, "0 units"),
-        ({"hidden_size": 10**6 + 1}, "at most 1,000,000"),
-        ({"classes": 1}, "2 to 1000"),
-        ({"classes": 1001}, "2 to 1000"),
+        ({"hidden_size": 0}, "hidden_size must be"),
+        ({"hidden_size": 10**6 + 1}, "1 to 1,000,000"),
+        ({"classes": 1}, "2 to 1,000"),
+        ({"classes": 1001}, "2 to 1,000"),
     ],
 )
 def test_networks_that_cannot_be_are_refused(options, complaint):

@@ -101,7 +101,7 @@ def test_what_plain_writes_is_read_as_the_reports_file(tmp_path):
 
 
 def test_a_small_file_holds_no_large_network(tmp_path):
-    network = make(make_window(1, 1, 1), 1000)  # 1024 places: 1,024,000 activations of an image
+    network = make(make_window(1, 1, 1), 1000)  # 1024 positions: 1,024,000 activations of an image
     network.save(tmp_path / "sound.npz", storage=np.float16)
     assert model.load(tmp_path / "sound.npz")[0].hidden_size == 1000
     network.load_weights({name: np.zeros_like(array) for name, array in network.weights.items()})
@@ -112,7 +112,7 @@ def test_a_small_file_holds_no_large_network(tmp_path):
         model.load(tmp_path / "bomb.npz")
     line_of(
         caught,
-        "bomb.npz: has 1,000 units at 1024 places, which no file of its size holds; restore the file",
+        "bomb.npz: has 1,000 units at 1024 positions, which no file of its size holds; restore the file",
     )
 
 
@@ -180,8 +180,8 @@ BROKEN = {
     "no array of BN": ("array beta1 is missing", rewrite(lambda a: a.pop("beta1"))),
     "another array": ("array W3 doesn't belong", rewrite(lambda a: a.update(W3=np.zeros(3)))),
     "W2 turned": ("has W1 (3072, 7) and W2 (10, 7)", rewrite(lambda a: a.update(W2=a["W2"].T))),
-    "no units": ("0 units", rewrite(lambda a: a.update(W1=a["W1"][:, :0], W2=a["W2"][:0]))),
-    "one class": ("1 classes", rewrite(lambda a: a.update(W2=a["W2"][:, :1], b2=a["b2"][:, :1]))),
+    "no units": ("hidden_size must be", rewrite(lambda a: a.update(W1=a["W1"][:, :0], W2=a["W2"][:0]))),
+    "one class": ("classes must be", rewrite(lambda a: a.update(W2=a["W2"][:, :1], b2=a["b2"][:, :1]))),
     "not finite": ("not finite", rewrite(lambda a: a.update(b2=a["b2"] * np.nan))),
     "text array": ("holds text in b2", rewrite(lambda a: a.update(b2=np.array(["a"])))),
     "variance": (
@@ -205,7 +205,7 @@ BROKEN = {
     "large size": ("don't cover", seen(size=99)),
     "no stride": ("don't cover", seen(size=8, stride=0)),
     "regions": ("regions", seen(regions=10**9)),
-    "another size": ("don't fit 8x8 windows", seen(size=8, stride=8)),
+    "another size": ("don't fit 8x8 filters", seen(size=8, stride=8)),
     "a word": ("", seen(size="many")),
     "another name": ("", seen(colour=3)),
     "map twice": ("", seen(mean=3)),
@@ -248,7 +248,7 @@ def test_a_checkpoint_of_the_earlier_version_is_refused_in_one_line_that_says_so
     npz.write_npz(tmp_path / "old.npz", arrays, {"architecture": OLD})
     with pytest.raises(files.FileError) as caught:
         model.load(tmp_path / "old.npz")
-    line_of(caught, "old.npz", "earlier version of this project", "can't be read any more; ")
+    line_of(caught, "old.npz", "earlier version", "can't be read; ")
 
 
 def test_what_a_checkpoint_does_not_say_is_off(tmp_path):
@@ -289,7 +289,7 @@ def test_a_small_file_takes_little_memory(tmp_path):
     np.savez_compressed(tmp_path / "small.npz", **arrays)
     assert (tmp_path / "small.npz").stat().st_size < 12_000
     code = f"import model\nprint(model.load({str(tmp_path / 'small.npz')!r})[0])"
-    assert in_little_memory(code).startswith("3072 -> 3,000 units")
+    assert in_little_memory(code).startswith("3072 -> 3,000 hidden units")
 
 
 def test_loading_says_nothing_of_weights_that_do_not_belong():

@@ -8,6 +8,7 @@ import time
 
 from model import SGD, Network
 from support import npz, startup, threads
+from support.network import blocks
 from support.network.window import Window
 from support.threads import Threads
 
@@ -106,14 +107,21 @@ def test_slices():
     assert threads.slices(0, 3) == []
 
 
-@pytest.mark.parametrize("rows", [4, 162, 338, 1250, 2000])
+@pytest.mark.parametrize("window", [Window(), Window(8, 2), Window(8, 4, 3, mirror=True)], ids=str)
 @pytest.mark.parametrize("m", [1, 7, 8, 9, 63, 64, 65, 128, 131, 1000])
-def test_lanes_part_a_batch(m, rows):
-    lanes = threads.image_lanes(m, rows)
-    assert 1 <= len(lanes) <= threads.LANES
-    groups = [range(m)[some] for lane in lanes for some in lane]
-    assert [image for group in groups for image in group] == list(range(m))
-    assert max(map(len, groups)) <= min(threads.WINDOW_IMAGES, max(1, threads.WINDOW_ROWS // rows))
+def test_groups_in_lanes_are_all_images_in_order(m, window):
+    lanes = blocks.in_lanes(blocks.of_images(m, window))
+    images = [image for lane in lanes for some in lane for image in range(m)[some]]
+    assert images == list(range(m))
+    assert 1 <= len(lanes) <= blocks.LANES
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8])
+def test_a_group_of_images_has_no_more_rows_than_a_cache_holds(stride):
+    window = Window(8, stride)
+    for group in blocks.of_images(100, window):
+        images = group.stop - group.start
+        assert images == 1 or images * window.rows <= blocks.ROWS
 
 
 def test_default_threads_are_the_cores_of_the_process():
@@ -136,12 +144,12 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_number_of_threads_gives_the_same_bits(kind, monkeypatch):
     for name, size in (
-        ("UNIT_BLOCK", 16),
-        ("WINDOW_UNIT_BLOCK", 16),
-        ("WINDOW_IMAGES", 3),
-        ("WEIGHT_BLOCK", 999),
+        ("WHOLE_UNITS", 16),
+        ("FILTERS", 16),
+        ("IMAGES", 3),
+        ("WEIGHTS", 999),
     ):
-        monkeypatch.setattr(threads, name, size)
+        monkeypatch.setattr(blocks, name, size)
     rng, found = np.random.default_rng(2), []
     images, labels = rng.integers(0, 256, (50, 3072), dtype=np.uint8), rng.integers(0, 10, 50)
     window, options = KINDS[kind]

@@ -73,7 +73,7 @@ def test_regions_lie_symmetrically_and_pool_means(side, regions):
     assert ((window.R > 0) == (window.region_of_row == np.arange(window.q)[:, None])).all()
 
 
-def test_thirteen_places_are_parted_as_four_five_four():
+def test_thirteen_positions_are_cut_into_four_five_and_four():
     assert Window(8, 2, 3).region_of_row[:13].tolist() == [0] * 4 + [1] * 5 + [2] * 4
 
 
@@ -87,22 +87,22 @@ def test_the_whole_image_is_one_place():
         1,
     )
     assert str(window) == "the whole image"
-    assert str(Window(8, 2, 3)) == "8x8 windows in steps of 2, 3x3 regions"
+    assert str(Window(8, 2, 3)) == "8x8 filters at 169 positions 2 apart, 3x3 regions"
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((12, 3), "windows of 12 pixels, 3 apart, don't cover 32 pixels"),
-        ((33, 1), "windows of 33 pixels, 1 apart, don't cover"),
-        ((0, 1), "windows of 0 pixels"),
-        ((-8, 1), "windows of -8 pixels"),
+        ((12, 3), "filters of 12 pixels, 3 apart, don't cover 32 pixels"),
+        ((33, 1), "filters of 33 pixels, 1 apart, don't cover"),
+        ((0, 1), "filters of 0 pixels"),
+        ((-8, 1), "filters of -8 pixels"),
         ((8, 0), "8 pixels, 0 apart"),
         ((8, -2), "8 pixels, -2 apart"),
-        ((8, 2, 0), "0 regions in a row are not 1 to 13"),
-        ((8, 2, 14), "14 regions in a row are not 1 to 13"),
-        ((32, 1, 2), "2 regions in a row are not 1 to 1"),
-        ((8, 2, 2), "2 regions can't lie symmetrically in 13 places"),
+        ((8, 2, 0), "regions must be 1 to 13"),
+        ((8, 2, 14), "regions must be 1 to 13"),
+        ((32, 1, 2), "regions must be 1 to 1,"),
+        ((8, 2, 2), "2 regions can't lie symmetrically in 13 positions"),
         ((8, 8, 1, np.zeros(192)), "mean and P belong together"),
         ((8, 8, 1, None, np.zeros((192, 3))), "mean and P belong together"),
         ((8, 8, 1, np.zeros(192), np.zeros((191, 3))), r"P \(191, 3\) don't fit patches of 192"),
@@ -120,7 +120,7 @@ def test_windows_that_cannot_be_are_refused(arguments, complaint):
 
 @pytest.mark.parametrize("dims", [None, 9])
 @pytest.mark.parametrize("size", [8, 32])
-def test_see_is_the_map_of_the_patches(size, dims):
+def test_layer_input_is_the_map_of_the_patches(size, dims):
     window, rng = make_window(size, 8 if size == 8 else 1, 1, dims), np.random.default_rng(0)
     images = rng.integers(0, 256, (3, 3072), dtype=np.uint8)
     X = window.patches(images / 255)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from support.network import unfold
-from support.threads import few_images, slices
+from support.network import blocks, unfold
+from support.threads import slices
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     part = _pixel_votes if network.window.whole else _place_votes
     few = slices(len(images), max(1, 128 // network.classes))
-    few = few if network.window.whole else few_images(len(images), network.window.rows)
+    few = few if network.window.whole else blocks.of_images(len(images), network.window)
     parts = network.threads.each(lambda some: part(network, images[some]), few)
     side = 32 if network.window.whole else network.window.side
     if not parts:
