@@ -1,74 +1,49 @@
-"""Small trained networks, and test.py called in this process, for several test modules."""
+"""Small networks for tests, in float64, and how much two arrays differ."""
 
-import contextlib
-import io
-
-import model
-import test
-from support import cli
+from model import Network
 from support.network.window import Window
 
 import numpy as np
-from PIL import Image
 
 
-def call_test(*argv):
-    """Run test.py's main in this process on one thread. Return its exit code, stdout and stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    words = [str(word) for word in (*argv, "--threads", 1)]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = cli.command(test.main, words)
-        except SystemExit as stop:
-            code = stop.code
-    return code, out.getvalue(), err.getvalue()
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
 
 
-def describe(data):
-    """Return what a checkpoint says of the images that it was trained on."""
-    return {
-        "name": data.name,
-        "fingerprint": data.fingerprint,
-        "class_names": list(data.class_names),
-    }
+def batch(m, seed=2):
+    """Images (m, 3072) in [0, 1] and labels (m,)."""
+    rng = np.random.default_rng(seed)
+    return rng.random((m, 3072)), rng.integers(0, 10, m)
 
 
-def save_networks(folder, data):
-    """Train small networks of every kind and save them in `folder`, which is returned.
-
-    bn and plain: with and without batch normalisation. windows: with a map. mirrored: mirror=True,
-    with a cap. folded: the mirror image folded into windows. report: float64 arrays, as the report
-    has them, and nothing else.
-    """
-    described = describe(data) | {"validation_rows": list(range(5, 100, 2))}
-    info = {"data": described, "settings": {"epochs": 1}, "history": {"val_accuracy": [0.1]}}
-    mean = np.full(192, 0.5)
-    P = np.random.default_rng(0).standard_normal((192, 9)) / 4
-    signs = np.repeat([-1, 1], [3, 6])  # 3 odd columns, then 6 even ones
-    symmetric = P + P[Window(8).flip] * signs
-    networks = {
-        "bn": model.Network(16),
-        "plain": model.Network(16, batchnorm=False, seed=1),
-        "windows": model.Network(
-            20, Window(8, 4, 3, mean, np.diag(np.full(192, 2.0))), batchnorm=False, dropout=0
-        ),
-        "mirrored": model.Network(
-            6, Window(8, 4, 3, mean, symmetric, mirror=True), batchnorm=False, dropout=0, cap=0.5
-        ),
-    }
-    for name, network in networks.items():
-        for start in range(0, 400, 50):
-            rows = slice(start, start + 50)
-            network.train_batch(data.train_images[rows], data.train_labels[rows], model.SGD(0.02))
-        network.save(folder / f"{name}.npz", info)
-    networks["windows"].fold_mirror().save(folder / "folded.npz", info)
-    arrays = networks["bn"].plain()
-    arrays = {name: array.astype(np.float64) for name, array in arrays.items()}
-    np.savez(folder / "report.npz", **arrays)
-    return folder
+def make_window(size=32, stride=1, regions=1, dims=None, mirror=False):
+    """A window with a random map to `dims` numbers. mirror: two thirds of the
+    columns are even, and filters are also applied flipped."""
+    mean, P = normal(3 * size**2, seed=1), None
+    if dims is not None:
+        P = normal(3 * size**2, dims, seed=2) / size
+    if mirror:
+        flip = Window(size).flip
+        mean, sign = mean + mean[flip], np.where(np.arange(dims) < dims // 3, -1, 1)
+        P = P + P[flip] * sign
+    return Window(size, stride, regions, mean if dims is not None else None, P, mirror)
 
 
-def save_picture(image, path, size=32):
-    """Write an image (3072,) uint8 as a picture of size x size pixels."""
-    square = image.reshape(3, 32, 32).transpose(1, 2, 0)
-    Image.fromarray(square).resize((size, size), Image.NEAREST).save(path)
+def make(window=None, hidden_size=7, dtype=np.float64, **options):
+    """A small network, its biases and BN's arrays away from the values they start with."""
+    network = Network(
+        hidden_size,
+        window,
+        dtype=dtype,
+        **{"seed": 1, "dropout": 0.0, "batchnorm": False} | options,
+    )
+    rng = np.random.default_rng(3)
+    for name, array in network.weights.items():
+        if name not in ("W1", "W2"):
+            array += 0.1 * np.abs(rng.normal(size=array.shape))
+    return network
+
+
+def error(found, expected):
+    """The largest difference, relative to the largest entries."""
+    return np.abs(found - expected).max() / (np.abs(found).max() + np.abs(expected).max())

@@ -1,4 +1,4 @@
-"""model.py: the equations against central differences, a network against the report's formulas, and what is refused."""
+"""model.py: gradients against central differences, steps against the report's equations, refusals."""
 
 import itertools
 
@@ -9,55 +9,13 @@ from support.network.window import Window
 
 import numpy as np
 import pytest
+from networks import batch, error, make, make_window, normal
 
 STEP = 1e-5  # of central differences
 TOLERANCE = 1e-7  # relative, in float64
 
 
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-def batch(m, seed=2):
-    """Images (m, 3072) in [0, 1] and labels (m,)."""
-    rng = np.random.default_rng(seed)
-    return rng.random((m, 3072)), rng.integers(0, 10, m)
-
-
-def make_window(size=32, stride=1, regions=1, dims=None, mirror=False):
-    """A window with a random map to `dims` numbers. mirror: two thirds of the
-    columns are even, and filters are also applied flipped."""
-    mean, P = normal(3 * size**2, seed=1), None
-    if dims is not None:
-        P = normal(3 * size**2, dims, seed=2) / size
-    if mirror:
-        flip = Window(size).flip
-        mean, sign = mean + mean[flip], np.where(np.arange(dims) < dims // 3, -1, 1)
-        P = P + P[flip] * sign
-    return Window(size, stride, regions, mean if dims is not None else None, P, mirror)
-
-
-def make(window=None, hidden_size=7, dtype=np.float64, **options):
-    """A small network, its biases and BN's arrays away from the values they start with."""
-    network = Network(
-        hidden_size,
-        window,
-        dtype=dtype,
-        **{"seed": 1, "dropout": 0.0, "batchnorm": False} | options,
-    )
-    rng = np.random.default_rng(3)
-    for name, array in network.weights.items():
-        if name not in ("W1", "W2"):
-            array += 0.1 * np.abs(rng.normal(size=array.shape))
-    return network
-
-
-def error(found, expected):
-    """The largest difference, relative to the largest entries."""
-    return np.abs(found - expected).max() / (np.abs(found).max() + np.abs(expected).max())
-
-
-# ---- Pairs of forward and backward ----------------------------------------------------------------------------------
+# ---- Pairs of forward and backward -------------------------------------------------------------
 
 
 def numeric(function, x, dout):
@@ -237,7 +195,7 @@ def test_cross_entropy_of_extreme_logits_is_finite():
     assert np.isfinite(model.cross_entropy_backward(2, cache)).all()
 
 
-# ---- The gradients of a network -------------------------------------------------------------------------------------
+# ---- The gradients of a network ----------------------------------------------------------------
 
 
 def gradients_of(network, images, labels, rng=None, smoothing=0.0, weights=None):
@@ -254,7 +212,9 @@ def gradients_of(network, images, labels, rng=None, smoothing=0.0, weights=None)
 
 
 def check_gradients(network, m, smoothing, monkeypatch, factors=None):
-    """Compare a few entries of each gradient with central differences, none of which crosses a kink of the ReLU.
+    """Compare a few entries of each gradient with central differences.
+
+    None of the differences crosses a kink of the ReLU.
 
     Of a network with a cap some units are above it.
     """
@@ -438,7 +398,7 @@ def test_a_loss_that_is_not_finite_leaves_all_weights_as_they_were(batchnorm):
         np.testing.assert_array_equal(network.weights[name], array)
 
 
-# ---- The update -----------------------------------------------------------------------------------------------------
+# ---- The update --------------------------------------------------------------------------------
 
 
 def test_a_step_of_sgd():
@@ -579,7 +539,7 @@ def test_precondition_is_sgd_on_the_standardised_network(batchnorm):
     )
 
 
-# ---- Training and prediction ----------------------------------------------------------------------------------------
+# ---- Training and prediction -------------------------------------------------------------------
 
 
 def test_the_loss_is_the_mean_cross_entropy_and_right_counts_hits():
@@ -706,10 +666,7 @@ def test_networks_say_what_they_are():
         == "3072 -> 9 hidden units -> 10; batch normalisation, dropout 0.5, 27,775 parameters"
     )
     text = repr(make(make_window(8, 8, 2, dims=20), classes=3))
-    assert (
-        text
-        == "3072 -> 7 8x8 filters at 16 positions 8 apart, 2x2 regions -> 3; 234 parameters"
-    )
+    assert text == "3072 -> 7 8x8 filters at 16 positions 8 apart, 2x2 regions -> 3; 234 parameters"
 
 
 def test_a_copy_is_another_network():
@@ -720,7 +677,7 @@ def test_a_copy_is_another_network():
     assert np.array_equal(copy.logits(images), expected)
 
 
-# ---- What is refused ------------------------------------------------------------------------------------------------
+# ---- What is refused ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

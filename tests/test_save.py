@@ -1,4 +1,4 @@
-"""Network.save and model.load: checkpoints that come back whole, the report's files, and what can happen to a file."""
+"""Network.save and model.load: checkpoints that come back whole, the report's files, damaged files."""
 
 import json
 
@@ -10,7 +10,7 @@ from support.network.window import Window
 import numpy as np
 import pytest
 from conftest import in_little_memory, line_of
-from test_model import batch, make, make_window
+from networks import batch, make, make_window
 
 ARCHITECTURES = {
     "whole": (Window(), {}),
@@ -112,11 +112,11 @@ def test_a_small_file_holds_no_large_network(tmp_path):
         model.load(tmp_path / "bomb.npz")
     line_of(
         caught,
-        "bomb.npz: has 1,000 units at 1024 positions, which no file of its size holds; restore the file",
+        "bomb.npz: has 1,000 units at 1024 positions, which no file of its size holds",
     )
 
 
-# ---- What can happen to a file --------------------------------------------------------------------------------------
+# ---- What can happen to a file -----------------------------------------------------------------
 
 
 def rewrite(change):
@@ -180,8 +180,14 @@ BROKEN = {
     "no array of BN": ("array beta1 is missing", rewrite(lambda a: a.pop("beta1"))),
     "another array": ("array W3 doesn't belong", rewrite(lambda a: a.update(W3=np.zeros(3)))),
     "W2 turned": ("has W1 (3072, 7) and W2 (10, 7)", rewrite(lambda a: a.update(W2=a["W2"].T))),
-    "no units": ("hidden_size must be", rewrite(lambda a: a.update(W1=a["W1"][:, :0], W2=a["W2"][:0]))),
-    "one class": ("classes must be", rewrite(lambda a: a.update(W2=a["W2"][:, :1], b2=a["b2"][:, :1]))),
+    "no units": (
+        "hidden_size must be",
+        rewrite(lambda a: a.update(W1=a["W1"][:, :0], W2=a["W2"][:0])),
+    ),
+    "one class": (
+        "classes must be",
+        rewrite(lambda a: a.update(W2=a["W2"][:, :1], b2=a["b2"][:, :1])),
+    ),
     "not finite": ("not finite", rewrite(lambda a: a.update(b2=a["b2"] * np.nan))),
     "text array": ("holds text in b2", rewrite(lambda a: a.update(b2=np.array(["a"])))),
     "variance": (
@@ -283,7 +289,7 @@ def test_a_map_that_does_not_fit_is_refused(tmp_path):
 
 
 def test_a_small_file_takes_little_memory(tmp_path):
-    """Zeros of one byte deflate a thousandfold: what 10 kB of them unpack to is no network of gigabytes."""
+    """Zeros of one byte deflate a thousandfold: 10 kB of them must not become gigabytes."""
     arrays = {"W1": np.zeros((3072, 3000), np.int8), "b1": np.zeros((1, 3000), np.int8)}
     arrays |= {"W2": np.zeros((3000, 10), np.int8), "b2": np.zeros((1, 10), np.int8)}
     np.savez_compressed(tmp_path / "small.npz", **arrays)

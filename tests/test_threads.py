@@ -1,4 +1,4 @@
-"""support/threads.py: work on several threads, and the same bits whatever their number and whoever loads numpy."""
+"""support/threads.py and blocks.py: the same bits with any number of threads."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from support.threads import Threads
 import numpy as np
 import pytest
 from conftest import ROOT
-from test_model import make_window
+from networks import make_window
 
 
 def test_results_stand_in_the_order_of_the_items():
@@ -128,7 +128,7 @@ def test_default_threads_are_the_cores_of_the_process():
     assert 1 <= threads.default_threads() <= os.cpu_count()
 
 
-# ---- The same bits --------------------------------------------------------------------------------------------------
+# ---- The same bits -----------------------------------------------------------------------------
 
 KINDS = {
     "whole, BN, dropout": (Window(), {"batchnorm": True, "dropout": 0.5}),
@@ -208,7 +208,10 @@ def test_who_loads_numpy_first_changes_no_bit(synthetic_dir, tmp_path):
 
 
 def test_blas_has_one_thread_when_numpy_comes_second():
-    code = "from support import startup; import os; print(startup.ONE_BLAS_THREAD, os.environ['OPENBLAS_NUM_THREADS'])"
+    code = (
+        "import os; from support import startup\n"
+        "print(startup.ONE_BLAS_THREAD, os.environ['OPENBLAS_NUM_THREADS'])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -21,7 +21,7 @@ from train import Settings
 import numpy as np
 import pytest
 from conftest import ROOT, called
-from test_model import make
+from networks import make
 
 SMALL = ("--hidden-size", 16, "--epochs", 2, "--output", "net.npz")
 QUICK = (

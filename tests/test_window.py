@@ -1,4 +1,4 @@
-"""support/window.py and support/unfold.py: what units see, regions, and a network written out in other arrays."""
+"""network/window.py and unfold.py: patches, regions, and a network written out in other arrays."""
 
 import itertools
 import tracemalloc
@@ -11,7 +11,7 @@ from support.network.window import Window, mirror_components
 
 import numpy as np
 import pytest
-from test_model import batch, error, make, make_window
+from networks import batch, error, make, make_window
 
 WINDOWS = [(8, 2), (8, 8), (12, 10), (24, 8), (31, 1), (1, 31), (32, 1)]
 
@@ -34,7 +34,7 @@ def mirror_of(size):
     return np.arange(3 * size**2).reshape(3, size, size)[:, :, ::-1].ravel()
 
 
-# ---- Places and regions ---------------------------------------------------------------------------------------------
+# ---- Places and regions ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "stride"), WINDOWS)
@@ -134,7 +134,7 @@ def test_layer_input_is_the_map_of_the_patches(size, dims):
     assert model.layer_input(images, window, np.float32).dtype == np.float32
 
 
-# ---- The same network in other arrays -------------------------------------------------------------------------------
+# ---- The same network in other arrays ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
