@@ -38,6 +38,8 @@ import numpy as np
 
 HERE = ROOT / "data"  # data sets lie here by default
 SMALL = 5000  # labels; `split` draws from each class if there are fewer
+# The fingerprint of the copy of CIFAR-10 that the networks in checkpoints/ were trained on.
+JPEG_COPY = "6b55dc94622b047b51744dc8d2c3a3f334468b58e024de2fa52bf78b786294ff"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -386,36 +388,45 @@ def load_for(args: argparse.Namespace, trained: dict) -> Dataset:
 def warn_of_other_data(path: str | os.PathLike, trained: dict, dataset: Dataset) -> None:
     """Print a line on stderr unless the checkpoint `path` was trained on these images."""
     shown = clean(shorter(path), 100)
+    fingerprint = trained.get("fingerprint")
+    if fingerprint == dataset.fingerprint:
+        return
     if "fingerprint" not in trained:
-        print(
-            f"{shown}: doesn't say which images it was trained on; these are {dataset.name}",
-            file=sys.stderr,
+        text = f"{shown}: doesn't say which images it was trained on; these are {dataset.name}"
+    elif fingerprint == JPEG_COPY and dataset.name == "cifar10":
+        text = (
+            f"note: {shown}: the network was trained on a JPEG-compressed copy of CIFAR-10; "
+            "these are other files of it, such as the original ones"
         )
-    elif trained["fingerprint"] != dataset.fingerprint:
-        print(
+    else:
+        text = (
             f"WARNING: {shown}: was trained on other images ({clean(trained.get('name'), 40)}, "
-            f"fingerprint {clean(trained['fingerprint'])[:8]}) than these "
-            f"({dataset.name}, {dataset.fingerprint[:8]})",
-            file=sys.stderr,
+            f"fingerprint {clean(fingerprint)[:8]}) than these "
+            f"({dataset.name}, {dataset.fingerprint[:8]})"
         )
+    print(text, file=sys.stderr)
 
 
 def class_names(trained: dict, count: int) -> list[str]:
-    """Return the names of a checkpoint's `count` classes.
+    """Return the names of a checkpoint's `count` classes, each printable and different.
 
-    Without usable names in the checkpoint: those of CIFAR-10, or numbers.
+    They are the checkpoint's own, whatever they are; what can't be printed becomes '?'. If it has
+    none they are those of CIFAR-10 for ten classes, else numbers.
     """
     names = trained.get("class_names")
-    if isinstance(names, list) and len(names) == count and all(map(_is_shown, names)):
-        return [clean(name, 60) for name in names]
-    if count == len(CLASSES):
+    if names is None and count == len(CLASSES):
         return list(CLASSES)
-    return [f"class {i}" for i in range(count)]
-
-
-def _is_shown(name: object) -> bool:
-    """Return whether a class name can be printed, and drawn: for matplotlib $ is mathematics."""
-    return isinstance(name, str) and name.isprintable() and "$" not in name
+    if not isinstance(names, list) or len(names) != count:
+        return [f"class {i}" for i in range(count)]
+    shown: list[str] = []
+    for i, name in enumerate(names):
+        text = clean(name, 60) if isinstance(name, str) else ""
+        if not text:
+            text = f"class {i}"
+        if text in shown:  # long names that differ in what is cut out, or doubled ones
+            text = f"{clean(text, 50)} ({i})"
+        shown.append(text)
+    return shown
 
 
 # ---- The script ----------------------------------------------------------------------------------

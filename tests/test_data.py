@@ -10,11 +10,12 @@ import subprocess
 
 from data import cifar10, folders, pickles, synthetic
 from data.layouts import CIFAR10, CLASSES, LAYOUTS
+from support import npz
 
 import numpy as np
 import pytest
 from batches import BATCHES, batch, dump, rng, write_cifar10, write_cifar100
-from helpers import line_of
+from helpers import ROOT, line_of
 
 
 @pytest.fixture
@@ -395,6 +396,20 @@ def test_a_line_about_unknown_training_images(folder, capsys):
     assert capsys.readouterr().err.startswith("a.npz: doesn't say")
 
 
+def test_other_files_of_cifar10_than_those_of_the_shipped_networks_get_a_note(folder, capsys):
+    trained = {"name": "cifar10", "fingerprint": cifar10.JPEG_COPY}
+    cifar10.warn_of_other_data("a.npz", trained, cifar10.load(data_dir=folder))
+    line = capsys.readouterr().err
+    assert line.startswith("note: a.npz: ")
+    assert "JPEG-compressed copy" in line
+    assert "WARNING" not in line
+
+
+def test_a_shipped_network_has_the_fingerprint_of_the_jpeg_copy():
+    _, info = npz.read_npz(ROOT / "checkpoints" / "cifar10-quick.npz")
+    assert info["data"]["fingerprint"] == cifar10.JPEG_COPY
+
+
 @pytest.mark.parametrize("value", ["\x1b]0;x" + "y" * 9000, 7, ["\x1b"], None, {"a": "\n"}])
 def test_a_line_about_other_images(folder, capsys, value):
     data = cifar10.load(data_dir=folder)
@@ -405,18 +420,57 @@ def test_a_line_about_other_images(folder, capsys, value):
     assert len(line) < 300
 
 
-def test_class_names_are_those_of_the_checkpoint():
-    assert cifar10.class_names({"class_names": ["a", "b"]}, 2) == ["a", "b"]
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "$1",
+        "a$b$",
+        "猫",
+        "🐈",
+        "=SUM(A1)",
+        "a\\b",
+        "%s",
+        "<b>",
+        "x" * 60,
+        "class 0",
+    ],
+)
+def test_class_names_are_those_of_the_checkpoint(odd):
+    names = [odd, *"bcdefghij"]
+    assert cifar10.class_names({"class_names": names}, 10) == names
+
+
+@pytest.mark.parametrize(
+    ("odd", "shown"),
+    [
+        ("", "class 0"),
+        ("  ", "class 0"),
+        (1, "class 0"),
+        (None, "class 0"),
+        ("\u200fa", "?a"),  # a right-to-left mark
+        ("a\x1b[31m", "a?[31m"),
+        ("a\nb", "a b"),
+        ("\ud800", "?"),
+    ],
+)
+def test_class_names_are_made_printable(odd, shown):
+    names = [odd, *"bcdefghij"]
+    assert cifar10.class_names({"class_names": names}, 10) == [shown, *"bcdefghij"]
+
+
+def test_long_class_names_stay_different():
+    names = ["x" * 300 + "1" + "x" * 300, "x" * 300 + "2" + "x" * 300, "y"]
+    shown = cifar10.class_names({"class_names": names}, 3)
+    assert len(set(shown)) == 3
+    assert max(map(len, shown)) <= 60
 
 
 def test_a_checkpoint_without_class_names_has_those_of_cifar10():
     assert cifar10.class_names({}, 10) == list(CLASSES)
 
 
-@pytest.mark.parametrize(
-    "names", [["a"], ["a", 1], ["a", "\x1b"], ["a", "$b$"], "ab", None, {"a": 1}]
-)
-def test_unusable_class_names_become_numbers(names):
+@pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], "ab", None, {"a": 1}])
+def test_names_of_another_number_of_classes_become_numbers(names):
     assert cifar10.class_names({"class_names": names}, 2) == ["class 0", "class 1"]
 
 
