@@ -35,7 +35,7 @@ from support.cli import UserError, clean, shorter
 from support.figures import images as image_figures
 from support.figures import report as page
 from support.figures import weights as weight_figures
-from support.figures.demo.demo import write_demo
+from support.figures.demo.demo import about_run, write_demo
 from support.figures.report import paragraph, table
 from support.figures.searches import SEARCH_FIGURES, best_trials, read_search
 from support.figures.style import GREY, Figured, LeftOut, class_colours, drawable, grid, style
@@ -252,7 +252,8 @@ def demo(s: Subject, path: Path) -> None:
     images, labels = synthetic.synthetic(10, np.random.default_rng(1))
     order = np.argsort(labels)
     try:
-        write_demo(s.network, s.names, path, images[order], list(synthetic.SHAPES))
+        captions, about = list(synthetic.SHAPES), {"Checkpoint": s.path.stem, **about_run(s.info)}
+        write_demo(s.network, s.names, path, images[order], captions=captions, about=about)
     except ValueError as error:
         raise LeftOut(str(error)) from None
 

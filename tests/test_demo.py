@@ -1,4 +1,4 @@
-"""demo.html in a real browser: the network's probabilities and votes, pictures, drawing, keyboard and layout."""
+"""Tests of demo.html: what it is made of, its numbers, and its use in a real browser."""
 
 import base64
 import json
@@ -8,33 +8,23 @@ import time
 import model
 from data import pictures, synthetic
 from support import npz
-from support.figures.demo import demo
-from support.network import votes as evidence
+from support.figures.demo import demo, packing
+from support.network import votes
+from support.network.filters import filter_weights
 from support.network.window import Window
 
 import numpy as np
 import pytest
 from PIL import Image
 
-webdriver = pytest.importorskip(
-    "selenium.webdriver", reason="the browser's tests need selenium: see requirements-dev"
-)
-BROWSER, DRIVER = (
-    shutil.which("chromium") or shutil.which("google-chrome"),
-    shutil.which("chromedriver"),
-)
-if not (BROWSER and DRIVER):
-    pytest.skip(
-        "demo.html's tests need chromium and chromedriver, not installed here",
-        allow_module_level=True,
-    )
-
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-MANY = (
+TWELVE = (
     *(f"class {c}" for c in range(10)),
     "one with a name of many long words",
     "</script><b>markup&amp;",
 )
+KINDS = ("whitened", "mirrored", "pixels", "whole whitened", "report", "capped")
+TIMEOUT = 60  # seconds, which only a page that hangs takes
 
 
 @pytest.fixture(scope="module")
@@ -42,41 +32,46 @@ def images():
     return synthetic.synthetic(100, np.random.default_rng(0))[0]
 
 
-def network(kind, images, tmp_path):
-    """A network of this kind with random weights, which tells images apart, as a float16 checkpoint has it."""
+# ---- Networks and their pages -------------------------------------------------------------------
+
+
+def window_of(kind, images):
+    if kind == "whole whitened":
+        # As good as a whitening for this test, and quick to compute.
+        P = np.random.default_rng(1).normal(0, 0.02, (3072, 60)).astype(np.float32)
+        return Window(mean=images.mean(axis=0, dtype=np.float32) / 255, P=P)
+    if kind in ("report", "capped"):
+        return Window()
+    window = Window(8, 4, 3, mirror=kind == "mirrored")
+    if kind == "pixels":
+        return window
+    return window.whitening(images, 95, 0.1, model.Threads())
+
+
+def network_of(kind, images, folder):
+    """Return a network with random weights that tells images apart, as a float16 checkpoint has it."""
     rng = np.random.default_rng(0)
-    windows = {
-        "whitened": Window(8, 4, 3),
-        "pixels": Window(8, 4, 3),
-        "mirrored": Window(8, 4, 3, mirror=True),
-    }
-    window = windows.get(kind, Window())
-    hidden = 1024 if kind == "report" else 37
-    if kind in ("whitened", "mirrored"):
-        window = window.whitening(images, 95, 0.1, model.Threads())
-    elif kind == "whole whitened":
-        P = rng.normal(0, 0.02, (3072, 60)).astype(
-            np.float32
-        )  # as well as whitening's, which takes long to compute
-        window = Window(mean=images.mean(axis=0, dtype=np.float32) / 255, P=P)
-    options = {
-        "batchnorm": kind not in ("whitened", "mirrored"),
-        "dropout": 0.0,
-        "cap": 0.5 if kind in ("mirrored", "capped") else 0.0,
-        "classes": 12 if kind == "pixels" else 10,
-    }
-    net = model.Network(hidden, window, seed=rng, **options)
-    net.weights["b1"][...] = rng.normal(0, 0.2, net.weights["b1"].shape)
-    net.weights["b2"][...] = rng.normal(0, 0.2, net.weights["b2"].shape)
+    net = model.Network(
+        1024 if kind == "report" else 37,
+        window_of(kind, images),
+        seed=rng,
+        batchnorm=kind not in ("whitened", "mirrored"),
+        dropout=0.0,
+        cap=0.5 if kind in ("mirrored", "capped") else 0.0,
+        classes=12 if kind == "pixels" else 10,
+    )
+    for name in ("b1", "b2"):
+        net.weights[name][...] = rng.normal(0, 0.2, net.weights[name].shape)
     if net.batchnorm:
+        # One step at rate 0 moves the running statistics towards those of the images.
         net.train_batch(images, np.arange(100) % net.classes, model.SGD(learning_rate=0.0))
-        for name, spread in (("running_mean1", 1.0), ("running_var1", 5.0)):  # most of a batch's
-            net.weights[name] *= spread * 2
+        net.weights["running_mean1"] *= 2
+        net.weights["running_var1"] *= 10
         net.weights["gamma1"][...] = rng.normal(0.3, 1, net.weights["gamma1"].shape)
         net.weights["beta1"][...] = rng.normal(0, 0.2, net.weights["beta1"].shape)
-    z2 = net.logits(images)
-    net.weights["W2"] /= z2.std(axis=0).mean() / 1.5
-    path = tmp_path / "net.npz"
+    net.weights["W2"] /= net.logits(images).std(axis=0).mean() / 1.5
+
+    path = folder / "net.npz"
     if kind == "report":
         npz.write_npz(path, npz.cast(net.weights, np.float16), {})
     else:
@@ -84,138 +79,349 @@ def network(kind, images, tmp_path):
     return model.load(path)[0]
 
 
-KINDS = ("whitened", "mirrored", "pixels", "whole whitened", "report", "capped")
-
-
 @pytest.fixture(scope="module")
 def pages(images, tmp_path_factory):
     """pages(kind): a network and the path of its page."""
-    made = {}
+    written = {}
 
     def page(kind):
-        if kind not in made:
+        if kind not in written:
             folder = tmp_path_factory.mktemp("page")
-            net = network(kind, images, folder)
+            net = network_of(kind, images, folder)
+            names = NAMES if net.classes == 10 else TWELVE
+            labels = [3, -1, 0, 1, 2, 4, 5, 6, 7, 8]
             demo.write_demo(
-                net, NAMES if net.classes == 10 else MANY, folder / "demo.html", images[:4]
+                net, names, folder / "demo.html", images[:10], labels, about={"Checkpoint": "net"}
             )
-            made[kind] = net, folder / "demo.html"
-        return made[kind]
+            written[kind] = net, folder / "demo.html"
+        return written[kind]
 
     return page
 
 
+# ---- What is refused ----------------------------------------------------------------------------
+
+
+def test_a_network_that_is_too_large_is_refused(images, tmp_path):
+    with pytest.raises(ValueError, match=r"weights would take 8\.3 MB"):
+        demo.write_demo(model.Network(2000), NAMES, tmp_path / "demo.html", images)
+    assert not (tmp_path / "demo.html").exists()
+
+
+def test_too_many_pictures_are_refused(images, tmp_path):
+    net = model.Network(20, batchnorm=False)
+    with pytest.raises(ValueError, match="give fewer pictures"):
+        demo.write_demo(net, NAMES, tmp_path / "demo.html", np.tile(images, (15, 1)))
+    assert not (tmp_path / "demo.html").exists()
+
+
+def test_rounding_that_changes_a_probability_is_refused(images, tmp_path, monkeypatch):
+    net = model.Network(20, batchnorm=False)
+    net.weights["W2"] *= 5
+    monkeypatch.setattr(demo, "LIMIT", demo.ROOM + 90_000)
+    with pytest.raises(ValueError, match="W1 in the 8 bits .* changes a probability"):
+        demo.write_demo(net, NAMES, tmp_path / "demo.html", images[:4])
+
+
+def test_a_weight_too_large_for_float16_is_refused(images, tmp_path):
+    net = model.Network(20, batchnorm=False)
+    net.weights["W1"][0, 0] = 1e6
+    with pytest.raises(ValueError, match="too large for float16"):
+        demo.write_demo(net, NAMES, tmp_path / "demo.html", images[:4])
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"names": TWELVE}, "12 names for 10 classes"),
+        ({"pictures": np.zeros((0, 3072), np.uint8)}, "at least one picture"),
+        ({"pictures": np.zeros((1, 3072))}, "uint8"),
+        ({"labels": [1, 2]}, "2 labels for 4 pictures"),
+        ({"labels": [1, 2, 3, 10]}, "0 to 9"),
+        ({"captions": ["one"]}, "1 captions for 4 pictures"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(change, fault, images, tmp_path):
+    arguments = {"names": NAMES, "pictures": images[:4], "path": tmp_path / "demo.html"} | change
+    with pytest.raises(ValueError, match=fault):
+        demo.write_demo(model.Network(2), **arguments)
+
+
+@pytest.mark.parametrize("bits", packing.FEWER)
+def test_packed_integers_are_unpacked_by_their_definition(bits):
+    largest = 2 ** (bits - 1) - 1
+    integers = np.array([0, 1, -1, largest, -largest - 1, 5, -7], np.int16)
+    packed = np.frombuffer(packing.packed_bits(integers, bits), np.uint8)
+    text = "".join(f"{byte:08b}" for byte in packed)
+    values = [int(text[i * bits : (i + 1) * bits], 2) - largest - 1 for i in range(len(integers))]
+    assert values == integers.tolist()
+
+
+# ---- What the page says of a run ----------------------------------------------------------------
+
+
+def test_about_run_takes_what_a_checkpoint_says():
+    info = {
+        "command": "python train.py",
+        "data": {"name": "cifar10"},
+        "history": {"val_accuracy": [0.5, 0.75, 0.7]},
+        "best_epoch": 2,
+    }
+    assert demo.about_run(info) == {
+        "Trained by": "python train.py",
+        "Data set": "cifar10",
+        "Validation accuracy": "75.0%",
+    }
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {},
+        {"command": 3, "data": [], "history": "x", "best_epoch": 1},
+        {"data": {"name": 1}, "history": {"val_accuracy": [0.5]}, "best_epoch": 2},
+        {"history": {"val_accuracy": ["high"]}, "best_epoch": 1},
+        {"history": {"val_accuracy": [float("nan")]}, "best_epoch": 1},
+        {"history": {"val_accuracy": [0.5]}, "best_epoch": True},
+    ],
+)
+def test_about_run_leaves_out_what_is_missing_or_strange(info):
+    assert demo.about_run(info) == {}
+
+
+# ---- A browser ----------------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="module")
 def browser():
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium isn't installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("chromium and chromedriver aren't installed")
     options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
+    options.binary_location = chromium
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(20)
-    yield driver
-    driver.quit()
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_script_timeout(TIMEOUT)
+    yield browser
+    browser.quit()
 
 
-def opened(browser, path, width=1280, height=900):
+def opened(browser, path, width=1280, height=1400, scheme="light"):
+    """Open a page, and wait until it shows a prediction."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.get(path.as_uri())
-    until(browser, "document.getElementById('sum').textContent.includes('Logit')")
+    settled(browser)
     assert not browser.get_log("browser")
 
 
-def until(browser, condition, seconds=10):
-    end = time.monotonic() + seconds
+def until(browser, condition):
+    end = time.monotonic() + TIMEOUT
     while not browser.execute_script(f"return Boolean({condition})"):
-        assert time.monotonic() < end, f"not within {seconds} s: {condition}"
+        assert time.monotonic() < end, f"not within {TIMEOUT} s: {condition}"
         time.sleep(0.02)
 
 
 def settled(browser):
-    """Wait until what was done is on the screen."""
-    script = "requestAnimationFrame(() => requestAnimationFrame(arguments[0]))"
-    browser.execute_async_script(script)
+    """Wait until what was done is computed and shown."""
+    until(browser, "!scheduled && result")
 
 
 def in_page(browser, script, images, *args):
-    """What JavaScript returns for each of these images, which it knows as `image`."""
+    """Return what JavaScript pushes to `out` for each of these images, which it has as `image`."""
     encoded = base64.b64encode(images.tobytes()).decode()
-    start = (
-        'const all = decoded({type: "uint8", base64: arguments[0]}), args = arguments, out = [];'
-    )
-    loop = f"for (let i = 0; i < all.length; i += 3072) {{ const image = all.subarray(i, i + 3072); {script} }}"
-    return browser.execute_script(f"{start} {loop} return out;", encoded, *args)
+    code = f"""
+        const all = decoded({{type: "uint8", base64: arguments[0]}}), out = [];
+        const args = Array.from(arguments).slice(1);
+        for (let i = 0; i < all.length; i += PIXELS) {{
+            const image = all.slice(i, i + PIXELS);
+            {script}
+        }}
+        return out;"""
+    return browser.execute_script(code, encoded, *args)
+
+
+def evaluate(browser, expression):
+    return browser.execute_script(f"return {expression}")
 
 
 def shown(browser):
-    return np.array(browser.execute_script("return Array.from(image)"), np.uint8)
+    """Return the image as it is now."""
+    return np.array(evaluate(browser, "Array.from(state.image)"), np.uint8)
 
 
-# ---- The numbers ----------------------------------------------------------------------------------------------------
+def text(browser, name):
+    return browser.find_element("id", name).text
+
+
+def click(browser, selector):
+    browser.find_element("css selector", selector).click()
+    settled(browser)
+
+
+def actions(browser, **options):
+    from selenium.webdriver import ActionChains
+
+    return ActionChains(browser, duration=20, **options)
+
+
+# ---- The numbers --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_page_gives_the_networks_probabilities_votes_and_filters(kind, browser, pages, images):
+def test_probabilities_are_the_networks(kind, browser, pages, images):
     net, path = pages(kind)
-    assert path.stat().st_size < 6_000_000
     opened(browser, path)
     y = np.array(in_page(browser, "out.push(Array.from(forward(image).y));", images))
     expected = net.predict_proba(images)
     assert expected.max(axis=1).std() > 0.03, "images that are all alike would show little"
     assert np.abs(y - expected).max() < 1e-3
 
-    script = """const {a1, s} = forward(image), classes = names.map((_, c) => c);
-        out.push([votes(image, a1, classes).map((map) => Array.from(map)), strongest(s, 2, 5)]);"""
-    found = in_page(browser, script, images[:3])
-    maps, _ = evidence.votes(net, images[:3])
-    got = np.array([each[0] for each in found]).reshape(maps.shape)
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_votes_are_the_networks(kind, browser, pages, images):
+    net, path = pages(kind)
+    opened(browser, path)
+    script = """
+        const maps = votes(forward(image), names.map((_, c) => c));
+        out.push(maps.map((map) => Array.from(map)));"""
+    maps, _ = votes.votes(net, images[:3])
+    got = np.array(in_page(browser, script, images[:3])).reshape(maps.shape)
     assert np.abs(got - maps).max() < 0.01 * np.abs(maps).max()
-    written_out = net.fold_mirror() if net.window.mirror else net  # as the page has it
-    for image, (_, units) in zip(images, found, strict=False):
-        best = evidence.strongest(written_out, image, 2, 5)
-        np.testing.assert_allclose(
-            [each["adds"] for each in units], [each.adds for each in best], rtol=0.01
-        )
-
-    filter_2 = browser.execute_script("return Array.from(filter(2))")
-    W, P, scale = net.weights["W1"][:, 2], net.window.P, evidence.batchnorm_line(net)[0][2]
-    pixels = scale * (W if P is None else P * W if P.ndim == 1 else P @ W)
-    assert np.abs(filter_2 - pixels).max() < 0.01 * np.abs(pixels).max()
 
 
-def test_a_page_that_would_be_too_large_or_wrong_is_refused(images, tmp_path, monkeypatch):
-    path = tmp_path / "demo.html"
-    with pytest.raises(ValueError, match=r"weights would take 8.3 MB, even with W1 in 8 bits"):
-        demo.write_demo(model.Network(2000), NAMES, path, images)
-    with pytest.raises(ValueError, match="a name for each class"):
-        demo.write_demo(model.Network(2), MANY, path, images[:4])
-    net = model.Network(20, batchnorm=False)
-    with pytest.raises(
-        ValueError, match=r"the page would take 6.* MB, over 6; give fewer examples"
-    ):
-        demo.write_demo(net, NAMES, path, np.tile(images, (15, 1)))
-    net.weights["W2"] *= 5
-    monkeypatch.setattr(demo, "LIMIT", demo.ROOM + 90_000)
-    with pytest.raises(
-        ValueError, match=r"in the 8 bits that the page has room for changes a probability by 0\.0"
-    ):
-        demo.write_demo(net, NAMES, path, images[:4])
-    net.weights["W1"][0, 0] = 1e6
-    with pytest.raises(ValueError, match="too large for float16"):
-        demo.write_demo(net, NAMES, path, images[:4])
-    assert not path.exists()
+@pytest.mark.parametrize("kind", KINDS)
+def test_strongest_filters_are_those_of_explain(kind, browser, pages, images):
+    net, path = pages(kind)
+    opened(browser, path)
+    script = """
+        const result = forward(image), sums = filterVotes(result, outputWeights(2));
+        out.push(strongest(sums, 5).map((each) => ({...each, ...bestMatch(result.X, each.filter)})));"""
+    for image, found in zip(images[:3], in_page(browser, script, images[:3]), strict=True):
+        expected = votes.strongest(net, image, 2, 5)
+        assert [each["filter"] for each in found] == [each.unit for each in expected]
+        adds = [each.adds for each in expected]
+        np.testing.assert_allclose([each["adds"] for each in found], adds, rtol=0.01)
+        side = net.window.side
+        assert [divmod(each["position"], side) for each in found] == [
+            each.place for each in expected
+        ]
+        assert [each["flipped"] for each in found] == [each.mirrored for each in expected]
 
 
-# ---- Pictures -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", KINDS)
+def test_filter_weights_are_the_networks(kind, browser, pages):
+    net, path = pages(kind)
+    opened(browser, path)
+    got = np.array(evaluate(browser, "Array.from(filterWeights(2))"))
+    scale, _ = votes.batchnorm_line(net)
+    expected = scale[2] * filter_weights(net, [2])[:, 0]
+    assert np.abs(got - expected).max() < 0.01 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("kind", ["mirrored", "whole whitened", "report"])
+def test_votes_of_filters_at_one_cell_sum_to_the_votes_of_the_cell(kind, browser, pages, images):
+    _, path = pages(kind)
+    opened(browser, path)
+    script = """
+        const result = forward(image), weights = outputWeights(4, 1);
+        const [map, other] = votes(result, [4, 1]);
+        for (const cell of [0, 7, 20]) {
+          const sum = filterVotes(result, weights, cell).reduce((a, b) => a + b, 0);
+          out.push([sum, map[cell] - other[cell]]);
+        }"""
+    pairs = np.array(in_page(browser, script, images[:3]))
+    np.testing.assert_allclose(pairs[:, 0], pairs[:, 1], rtol=1e-3, atol=1e-5)
+
+
+def test_logits_without_positions_and_filters_are_numpys(browser, pages, images):
+    net, path = pages("mirrored")
+    opened(browser, path)
+    script = """
+        const on = allOn();
+        on.cells.fill(0, 10, 25);
+        on.filters.fill(0, 3, 9);
+        out.push(Array.from(forward(image, on).z2));"""
+    got = np.array(in_page(browser, script, images[:5]))
+    window = net.window
+    a1 = net.hidden(images[:5])
+    off = np.arange(window.rows) % window.positions
+    a1[:, (off >= 10) & (off < 25)] = 0
+    a1[:, :, 3:9] = 0
+    s = (window.R @ a1).reshape(5, -1)
+    expected = s @ net.weights["W2"] + net.weights["b2"]
+    np.testing.assert_allclose(got, expected, rtol=0.01, atol=0.01)
+
+
+def test_pixels_that_are_off_are_black(browser, pages, images):
+    net, path = pages("report")
+    opened(browser, path)
+    script = """
+        const on = allOn();
+        on.cells.fill(0, 100, 500);
+        out.push(Array.from(forward(image, on).z2));"""
+    got = np.array(in_page(browser, script, images[:5]))
+    black = images[:5].reshape(5, 3, 1024).copy()
+    black[:, :, 100:500] = 0
+    np.testing.assert_allclose(got, net.logits(black.reshape(5, 3072)), rtol=0.01, atol=0.02)
+
+
+def test_the_fast_product_is_the_plain_one(browser, pages):
+    _, path = pages("mirrored")
+    opened(browser, path)
+    script = """
+        const numbers = (count) => Float32Array.from({length: count}, () => Math.random() - 0.5);
+        const worst = [];
+        for (const [rows, inner, columns, from, to] of
+             [[1, 1, 1, 0, 1], [5, 7, 9, 2, 7], [8, 16, 8, 0, 16], [13, 95, 37, 46, 95], [3, 4, 5, 2, 2]]) {
+          const A = numbers(rows * inner), W = numbers(inner * columns);
+          const plain = plainProduct(A, rows, W, inner, columns, from, to);
+          const quick = product(A, rows, prepared(W, inner, columns, rows), from, to);
+          worst.push(Math.max(...plain.map((each, i) => Math.abs(each - quick[i]))));
+        }
+        return [fast !== null, Math.max(...worst)];"""
+    is_fast, worst = browser.execute_script(script)
+    assert is_fast, "this browser has WebAssembly"
+    assert worst < 1e-5
+
+
+def test_without_webassembly_the_numbers_are_the_same(browser, pages, images):
+    net, path = pages("mirrored")
+    opened(browser, path)
+    y = in_page(browser, "fast = null; out.push(Array.from(forward(image).y));", images[:3])
+    assert np.abs(np.array(y) - net.predict_proba(images[:3])).max() < 1e-3
+
+
+def test_sums_add_up_as_printed(browser, pages):
+    _, path = pages("mirrored")
+    opened(browser, path)
+    script = """
+        const wrong = [];
+        for (let i = 0; i < 5000; i++) {
+          const parts = [Math.random() * 9, -Math.random() * 9, Math.random() - 0.5];
+          const [total, ...rest] = roundedSum(parts[0] + parts[1] + parts[2], parts);
+          const cents = [total, ...rest].map((each) => Math.round(100 * each));
+          if (cents[0] !== cents[1] + cents[2] + cents[3]) wrong.push(parts);
+          if (rest.some((each, j) => Math.abs(each - parts[j]) > 0.0151)) wrong.push(parts);
+        }
+        return wrong;"""
+    assert browser.execute_script(script) == []
+
+
+# ---- Pictures -----------------------------------------------------------------------------------
 
 
 def picture_files(folder):
-    """Pictures of all kinds, by name, and by how many levels a pixel may differ from `read_picture`."""
+    """Write pictures of all kinds; return by how much a pixel may differ from `read_picture`."""
     rng = np.random.default_rng(1)
     smooth = Image.fromarray(rng.integers(0, 256, (9, 13, 4), np.uint8))
-    made = {
+    written = {
         "wide.png": smooth.convert("RGB").resize((71, 50)),
         "tall in strips.png": smooth.convert("RGB").resize((1100, 1234), Image.BICUBIC),
         "small.png": smooth.convert("RGB").resize((20, 31)),
@@ -223,10 +429,10 @@ def picture_files(folder):
         "clear.png": smooth.resize((90, 80)),
         "grey.gif": smooth.convert("L").resize((40, 40)),
     }
-    for name, picture in made.items():
+    for name, picture in written.items():
         picture.save(folder / name)
-    made["wide.png"].save(folder / "turned.jpg", exif=exif_of(6))
-    return dict.fromkeys(made, 0) | {"clear.png": 1, "turned.jpg": 2}
+    written["wide.png"].save(folder / "turned.jpg", exif=exif_of(6))
+    return dict.fromkeys(written, 0) | {"clear.png": 1, "turned.jpg": 2}
 
 
 def exif_of(orientation):
@@ -239,16 +445,23 @@ def test_pictures_are_read_as_pictures_py_reads_them(browser, pages, tmp_path):
     net, path = pages("whitened")
     opened(browser, path)
     for name, levels in picture_files(tmp_path).items():
-        file, before = tmp_path / name, browser.execute_script("return title")
-        browser.find_element("id", "file").send_keys(str(file))
-        until(browser, f"title === {json.dumps(name)}")
-        expected = pictures.read_picture(file)
-        assert np.abs(shown(browser).astype(int) - expected).max() <= levels, (
-            f"{name}, after {before}"
-        )
+        browser.find_element("id", "file").send_keys(str(tmp_path / name))
+        until(browser, f"state.taken.title === {json.dumps(name)}")
+        expected = pictures.read_picture(tmp_path / name)
+        assert np.abs(shown(browser).astype(int) - expected).max() <= levels, name
     settled(browser)
-    y = browser.execute_script("return Array.from(result.y)")
-    assert np.abs(y - net.predict_proba(expected[None])[0]).max() < 1e-3
+    y = np.array(evaluate(browser, "Array.from(result.y)"))
+    assert np.abs(y - net.predict_proba(expected[None])[0]).max() < 2e-3
+
+
+GIVE = """
+    const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));
+    const held = new DataTransfer();
+    if (arguments[1]) held.items.add(new File([bytes], arguments[1]));
+    const event = arguments[2] === "drop"
+      ? new DragEvent("drop", {dataTransfer: held, cancelable: true})
+      : new ClipboardEvent("paste", {clipboardData: held});
+    document.dispatchEvent(event);"""
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
@@ -256,148 +469,428 @@ def test_a_picture_can_be_dropped_and_pasted(way, browser, pages, tmp_path):
     _, path = pages("whitened")
     opened(browser, path)
     picture_files(tmp_path)
-    give = """const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0)), held = new DataTransfer();
-        if (arguments[1]) held.items.add(new File([bytes], arguments[1]));
-        const event = arguments[2] === "drop" ? new DragEvent("drop", {dataTransfer: held, cancelable: true})
-          : new ClipboardEvent("paste", {clipboardData: held});
-        document.dispatchEvent(event);"""
     content = base64.b64encode((tmp_path / "wide.png").read_bytes()).decode()
-    browser.execute_script(give, content, "wide.png", way)
-    until(browser, "title === 'wide.png'")
+    browser.execute_script(GIVE, content, "wide.png", way)
+    until(browser, "state.taken.title === 'wide.png'")
     assert np.array_equal(shown(browser), pictures.read_picture(tmp_path / "wide.png"))
-    problem = browser.find_element("id", "problem")
-    browser.execute_script(give, "AAAA", "notes.txt", way)
-    until(browser, "document.getElementById('problem').textContent")
-    assert problem.text == "notes.txt: is no picture that this browser can read; give another one"
-    browser.execute_script(give, "", "", way)
-    assert problem.text.startswith("There is no picture in it")
-    browser.find_element("css selector", "#examples button").click()
-    assert problem.text == ""
 
 
-# ---- What a visitor does --------------------------------------------------------------------------------------------
-
-
-def screen(browser):
-    """The bars' figures and the map's pixels."""
-    settled(browser)
-    bars = [bar.text for bar in browser.find_elements("css selector", ".bar")]
-    return bars, browser.execute_script("return document.getElementById('map').toDataURL()")
-
-
-def test_erasing_and_drawing_change_bars_and_map(browser, pages, images):
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_what_is_no_picture_is_refused_in_one_line(way, browser, pages):
     _, path = pages("whitened")
     opened(browser, path)
-    bars, drawn = screen(browser)
-    canvas = browser.find_element("id", "picture")
-    actions = webdriver.ActionChains(browser, duration=20)
-    step = canvas.rect["width"] / 32
-    actions.move_to_element_with_offset(canvas, -5 * step, 0).click_and_hold().move_by_offset(
-        10 * step, 0
-    ).perform()
-    while_down = screen(browser)
-    assert while_down[0] != bars and while_down[1] != drawn, "bars and map change while one looks"
-    actions.release().perform()
-    changed = (shown(browser) != images[0]).reshape(3, 32, 32).any(axis=0)
-    assert not changed[:13].any() and not changed[19:].any() and changed[14:18, 12:20].all()
+    browser.execute_script(GIVE, "AAAA", "notes.txt", way)
+    until(browser, "document.getElementById('problem').textContent")
+    assert text(browser, "problem").startswith("notes.txt: this browser can't read it")
+    browser.execute_script(GIVE, "", "", way)
+    assert text(browser, "problem").startswith("There is no picture in it")
+    click(browser, "#pictures button")
+    assert text(browser, "problem") == ""
+
+
+# ---- Mouse --------------------------------------------------------------------------------------
+
+
+def canvas_and_pixel(browser, name="picture"):
+    """Return a canvas and the width of a pixel of the image on the screen."""
+    canvas = browser.find_element("id", name)
+    return canvas, canvas.rect["width"] / 32
+
+
+def move_to(chain, canvas, row, column):
+    """Move to the middle of a pixel of the image."""
+    pixel = canvas.rect["width"] / 32
+    offset = round((column - 15.5) * pixel), round((row - 15.5) * pixel)
+    return chain.move_to_element_with_offset(canvas, *offset)
+
+
+def changed_pixels(browser, before):
+    return (shown(browser) != before).reshape(3, 32, 32).any(axis=0)
+
+
+def draw_line(browser, row, left, right):
+    canvas, _ = canvas_and_pixel(browser)
+    chain = move_to(actions(browser), canvas, row, left).click_and_hold()
+    move_to(chain, canvas, row, right).release().perform()
+    settled(browser)
+
+
+def test_erasing_paints_in_the_mean_colour(browser, pages, images):
+    _, path = pages("whitened")
+    opened(browser, path)
+    before = text(browser, "rows"), text(browser, "sum")
+    click(browser, "[value=erase]")
+    draw_line(browser, 16, 10, 20)
+    changed = changed_pixels(browser, images[0])
+    assert changed[15:18, 11:20].all()
+    assert not changed[:14].any()
+    assert not changed[19:].any()
     mean = images[0].reshape(3, 1024).mean(axis=1).round()
     assert np.array_equal(shown(browser).reshape(3, 32, 32)[:, 16, 16], mean)
+    assert (text(browser, "rows"), text(browser, "sum")) != before
 
-    browser.find_element("id", "restore").click()
-    assert screen(browser) == (bars, drawn) and np.array_equal(shown(browser), images[0])
-    browser.find_element("id", "blank").click()
-    settled(browser)
+
+def test_undo_takes_back_one_stroke(browser, pages, images):
+    _, path = pages("whitened")
+    opened(browser, path)
+    click(browser, "[value=draw]")
+    draw_line(browser, 5, 10, 20)
+    one_stroke = shown(browser)
+    draw_line(browser, 25, 10, 20)
+    assert not np.array_equal(shown(browser), one_stroke)
+    click(browser, "#undo")
+    assert np.array_equal(shown(browser), one_stroke)
+    click(browser, "#undo")
+    assert np.array_equal(shown(browser), images[0])
+    assert not browser.find_element("id", "undo").is_enabled()
+
+
+def test_clear_and_reset(browser, pages, images):
+    _, path = pages("whitened")
+    opened(browser, path)
+    click(browser, "#clear")
     assert (shown(browser) == 255).all()
-    browser.find_element("css selector", "[value=draw]").click()
+    click(browser, "#reset")
+    assert np.array_equal(shown(browser), images[0])
+    click(browser, "#undo")
+    assert (shown(browser) == 255).all()
+
+
+def test_drawing_uses_the_colour(browser, pages):
+    _, path = pages("whitened")
+    opened(browser, path)
+    click(browser, "[value=draw]")
     browser.execute_script("document.getElementById('color').value = '#0a64ff'")
-    webdriver.ActionChains(browser, duration=20).move_to_element(canvas).click().perform()
+    canvas, _ = canvas_and_pixel(browser)
+    move_to(actions(browser), canvas, 16, 16).click().perform()
     assert shown(browser).reshape(3, 32, 32)[:, 16, 16].tolist() == [10, 100, 255]
 
 
-def test_all_works_by_keyboard(browser, pages, images):
+def test_ink_is_drawn_before_the_network_computes(browser, pages):
+    _, path = pages("whitened")
+    opened(browser, path)
+    script = """
+        const done = arguments[0], events = [];
+        const [picture, pass] = [showPicture, forward];
+        showPicture = () => { events.push("ink"); picture(); };
+        forward = (...args) => { events.push("forward"); return pass(...args); };
+        for (let i = 0; i < 5; i++) { state.image[i] = 0; changed(); }
+        setTimeout(() => { [showPicture, forward] = [picture, pass]; done(events); }, 1000);"""
+    events = browser.execute_async_script(script)
+    assert events[:2] == ["ink", "forward"]
+    assert events.count("forward") == 1, "five changes in a frame are one pass"
+
+
+def test_pointing_at_a_position_links_the_views(browser, pages, images):
+    net, path = pages("mirrored")
+    opened(browser, path)
+    canvas, _ = canvas_and_pixel(browser)
+    # The window at row 1, column 2 of the positions: its middle is at pixel 8, 12.
+    move_to(actions(browser), canvas, 8, 12).perform()
+    settled(browser)
+    position = 1 * net.window.side + 2
+    assert evaluate(browser, "cell()") == position
+    assert "rows 5 to 12, columns 9 to 16" in text(browser, "position-text")
+    maps, _ = votes.votes(net, images[:1])
+    column = [row.find_elements("tag name", "td")[2].text for row in table_rows(browser)]
+    got = [float(each.replace("−", "-")) for each in column]
+    np.testing.assert_allclose(got, maps[0, :, 1, 2], atol=0.002)
+    assert "at this position" in text(browser, "filters-title")
+    move_to(actions(browser), browser.find_element("id", "time"), 16, 16).perform()
+    settled(browser)
+    assert evaluate(browser, "cell()") is None, "the pointer has left the picture"
+
+
+def table_rows(browser):
+    rows = browser.find_elements("css selector", "#rows tr")
+    return [row for row in rows if row.is_displayed()]
+
+
+def test_a_pressed_position_stays_and_can_be_switched_off(browser, pages, images):
+    _, path = pages("mirrored")
+    opened(browser, path)
+    before = evaluate(browser, "Array.from(result.z2)")
+    canvas, _ = canvas_and_pixel(browser, "map")
+    move_to(actions(browser), canvas, 8, 12).click().perform()
+    settled(browser)
+    votes_here = evaluate(browser, "mapsOf(names.map((_, c) => c)).map((map) => map[cell()])")
+    pinned = evaluate(browser, "state.pinned")
+    click(browser, "#cell-off")
+    after = evaluate(browser, "Array.from(result.z2)")
+    np.testing.assert_allclose(np.subtract(before, after), votes_here, atol=1e-4)
+    assert evaluate(browser, "state.pinned") == pinned
+    assert browser.find_element("css selector", "#rows .change").text != ""
+    click(browser, "#region-off")
+    assert evaluate(browser, "state.on.cells.filter((on) => !on).length") > 1
+    click(browser, "#all-on")
+    assert evaluate(browser, "Array.from(result.z2)") == before
+    assert not browser.find_element("id", "all-on").is_displayed()
+
+
+def test_brushing_switches_positions_off_and_undo_on(browser, pages, images):
+    _, path = pages("mirrored")
+    opened(browser, path)
+    click(browser, "[value=off]")
+    draw_line(browser, 16, 10, 20)
+    assert evaluate(browser, "state.on.cells.includes(0)")
+    assert np.array_equal(shown(browser), images[0]), "the image stays as it is"
+    click(browser, "#undo")
+    assert not evaluate(browser, "isOff()")
+
+
+def test_a_class_and_a_second_one(browser, pages, images):
+    net, path = pages("mirrored")
+    opened(browser, path)
+    rows = table_rows(browser)
+    rows[3].find_element("class name", "name").click()
+    settled(browser)
+    assert text(browser, "question") == "Votes for cat"
+    rows[5].find_element("class name", "vs").click()
+    settled(browser)
+    assert text(browser, "question") == "Why cat and not dog"
+    logits = net.logits(images[:1])[0]
+    printed = text(browser, "sum").replace("−", "-")
+    total = float(printed.removeprefix("Log-odds: ").split(" = ")[0])
+    assert total == pytest.approx(logits[3] - logits[5], abs=0.02)
+    maps, _ = votes.votes(net, images[:1])
+    got = np.array(evaluate(browser, "Array.from(shownMap())"))
+    expected = (maps[0, 3] - maps[0, 5]).ravel()
+    assert np.abs(got - expected).max() < 0.01 * np.abs(expected).max()
+    assert "times as likely as" in text(browser, "log-odds")
+
+
+def test_a_filter_is_shown_at_large_with_its_top_patches(browser, pages, images):
+    net, path = pages("mirrored")
+    opened(browser, path)
+    card = browser.find_element("css selector", "#filters figure")
+    unit = int(card.get_attribute("data-filter"))
+    card.find_element("class name", "pair").click()
+    settled(browser)
+    assert text(browser, "filter-title") == f"Filter {unit}"
+    drive = net.hidden(images[:10], capped=False)[:, :, unit]
+    best = np.argsort(-drive.max(axis=1), kind="stable")
+    expected = [int(i) for i in best if drive[i].max() > 0][:9]
+    matches = browser.find_elements("css selector", "#matches button")
+    assert [int(each.get_attribute("data-picture")) for each in matches] == expected
+    row = drive[expected[0]].argmax() % net.window.positions
+    assert int(matches[0].get_attribute("data-position")) == row
+    matches[-1].click()
+    settled(browser)
+    assert np.array_equal(shown(browser), images[expected[-1]])
+
+
+def test_a_filter_can_be_switched_off(browser, pages):
+    _, path = pages("mirrored")
+    opened(browser, path)
+    before = evaluate(browser, "Array.from(result.z2)")
+    filter_votes = evaluate(browser, "Array.from(filterVotes(result, outputWeights(0)))")
+    card = browser.find_element("css selector", "#filters figure")
+    unit = int(card.get_attribute("data-filter"))
+    card.find_element("class name", "switch").click()
+    settled(browser)
+    after = evaluate(browser, "result.z2[0]")
+    assert after == pytest.approx(before[0] - filter_votes[unit], abs=1e-4)
+    selector = f"#filters figure[data-filter='{unit}'] .switch"
+    click(browser, selector)
+    assert evaluate(browser, "Array.from(result.z2)") == before
+
+
+# ---- Keyboard and touch -------------------------------------------------------------------------
+
+
+def press(browser, *keys):
+    actions(browser).send_keys(*keys).perform()
+    settled(browser)
+
+
+def tab_to(browser, selector):
+    from selenium.webdriver import Keys
+
+    for _ in range(60):
+        press(browser, Keys.TAB)
+        if browser.execute_script("return document.activeElement.matches(arguments[0])", selector):
+            return
+    raise AssertionError(f"Tab doesn't reach {selector}")
+
+
+def test_positions_classes_and_filters_by_keyboard(browser, pages, images):
+    from selenium.webdriver import Keys
+
+    net, path = pages("mirrored")
+    opened(browser, path)
+    tab_to(browser, "#pictures button:nth-child(2)")
+    press(browser, Keys.ENTER)
+    assert np.array_equal(shown(browser), images[1])
+
+    tab_to(browser, "#picture")
+    press(browser, Keys.ARROW_LEFT, Keys.ARROW_UP)
+    side = net.window.side
+    assert evaluate(browser, "state.pinned") == (side // 2 - 1) * side + side // 2 - 1
+
+    tab_to(browser, "#rows tr:nth-child(4) .name")
+    press(browser, Keys.ENTER)
+    assert text(browser, "question") == "Votes for cat"
+    tab_to(browser, "#rows tr:nth-child(6) .vs")
+    press(browser, " ")
+    assert text(browser, "question") == "Why cat and not dog"
+
+    tab_to(browser, "#cell-off")
+    press(browser, Keys.ENTER)
+    assert evaluate(browser, "state.on.cells[state.pinned]") == 0
+    press(browser, Keys.ENTER)
+    assert evaluate(browser, "state.on.cells[state.pinned]") == 1
+    tab_to(browser, "#filters .pair")
+    press(browser, Keys.ENTER)
+    assert browser.find_element("id", "filter-part").is_displayed()
+
+    press(browser, Keys.ESCAPE)
+    assert text(browser, "question").startswith("Votes for")
+    assert not browser.find_element("id", "filter-part").is_displayed()
+
+
+def test_drawing_by_keyboard(browser, pages, images):
+    from selenium.webdriver import Keys
+
     _, path = pages("pixels")
     opened(browser, path)
-    keys = webdriver.Keys
+    click(browser, "[value=draw]")
+    tab_to(browser, "#picture")
+    press(browser, Keys.ARROW_LEFT, " ", Keys.ARROW_UP)
+    first = shown(browser)
+    actions(browser).key_down(Keys.SHIFT).send_keys(*[Keys.ARROW_UP] * 4).key_up(
+        Keys.SHIFT
+    ).perform()
+    settled(browser)
+    changed = changed_pixels(browser, images[0])
+    assert changed[11:17, 14:17].all()
+    assert not changed[:, :12].any()
+    assert not changed[20:].any()
+    actions(browser).key_down(Keys.CONTROL).send_keys("z").key_up(Keys.CONTROL).perform()
+    settled(browser)
+    assert np.array_equal(shown(browser), first), "what shift drew is one stroke"
 
-    def press(*each):
-        webdriver.ActionChains(browser, duration=0).send_keys(*each).perform()
+
+def test_touch_points_and_draws(browser, pages, images):
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
+    from selenium.webdriver.common.actions.pointer_input import PointerInput
+
+    _, path = pages("mirrored")
+    opened(browser, path, width=390, height=800)
+
+    def swipe(*points):
+        box = browser.execute_script(
+            "return document.getElementById('picture').getBoundingClientRect().toJSON()"
+        )
+        finger = PointerInput("touch", "finger")
+        builder = ActionBuilder(browser, mouse=finger, duration=30)
+        pointer = builder.pointer_action
+        for i, (row, column) in enumerate(points):
+            x = box["x"] + (column + 0.5) * box["width"] / 32
+            y = box["y"] + (row + 0.5) * box["height"] / 32
+            pointer.move_to_location(round(x), round(y))
+            if i == 0:
+                pointer.pointer_down()
+        pointer.pointer_up()
+        builder.perform()
         settled(browser)
 
-    def focused():
-        return browser.execute_script(
-            "return document.activeElement.id || document.activeElement.className"
-        )
-
-    def tab_to(place):
-        for _ in range(20):
-            press(keys.TAB)
-            if focused() == place:
-                return
-        raise AssertionError(f"{place} can't be reached with Tab")
-
-    browser.execute_script("document.querySelector('#examples button').focus()")
-    press(keys.TAB, keys.ENTER)
-    assert np.array_equal(shown(browser), images[1])
-    tab_to("picture")
-    before = screen(browser)
-    press(keys.ARROW_LEFT, " ", keys.ARROW_UP)
-    webdriver.ActionChains(browser, duration=0).key_down(keys.SHIFT).send_keys(
-        *[keys.ARROW_UP] * 4
-    ).perform()
-    webdriver.ActionChains(browser, duration=0).key_up(keys.SHIFT).perform()
-    assert screen(browser) != before
-    changed = (shown(browser) != images[1]).reshape(3, 32, 32).any(axis=0)
-    assert changed[11:17, 14:17].all() and not changed[:, :12].any() and not changed[20:].any()
-
-    likeliest = browser.find_element("class name", "chosen").text
-    tab_to("bar")
-    press(keys.TAB, keys.TAB)
-    chosen = browser.find_element("css selector", ".bar[aria-pressed=true]")
-    name = browser.find_element("class name", "chosen").text
-    assert (
-        chosen == browser.switch_to.active_element
-        and chosen.text.startswith(name)
-        and name != likeliest
-    )
-    assert len(browser.find_elements("class name", "bar")) == 10 < len(MANY)
-    press(keys.ESCAPE)
-    assert browser.find_element("class name", "chosen").text == likeliest
-    last = browser.find_elements("class name", "bar")[9]
-    webdriver.ActionChains(browser, duration=0).move_to_element(last).perform()
-    settled(browser)
-    assert last.text.startswith(browser.find_element("class name", "chosen").text), (
-        "the class under the pointer"
-    )
+    browser.execute_script("document.getElementById('picture').scrollIntoView({block: 'center'})")
+    swipe((8, 12))
+    assert evaluate(browser, "state.pinned") == evaluate(browser, "cellAt({x: 12.5, y: 8.5})")
+    assert text(browser, "position-text") != ""
+    swipe((8, 12), (20, 20))
+    assert evaluate(browser, "state.pinned") == evaluate(browser, "cellAt({x: 20.5, y: 20.5})")
+    browser.execute_script("document.querySelector('[value=draw]').click()")
+    swipe((16, 10), (16, 20))
+    changed = changed_pixels(browser, images[0])
+    assert changed[16, 11:20].all()
+    assert not changed[:14].any()
 
 
+# ---- Many classes, layout, colours --------------------------------------------------------------
+
+
+def test_many_classes_are_shown_on_request(browser, pages):
+    _, path = pages("pixels")
+    opened(browser, path)
+    assert len(table_rows(browser)) == 10
+    click(browser, "#all-classes")
+    assert len(table_rows(browser)) == 12
+
+
+def test_a_true_label_and_the_lines_about_the_network_are_shown(browser, pages):
+    net, path = pages("whitened")
+    opened(browser, path)
+    assert text(browser, "title").endswith("cat")
+    click(browser, "#pictures button:nth-child(2)")
+    assert text(browser, "title") == "picture 2", "it has no label"
+    lines = [each.text for each in browser.find_elements("css selector", "#about dd")]
+    assert lines[:2] == [repr(net), "net"]
+
+
+LEFT_OF_THE_EDGE = """
+    const clipped = (each) => getComputedStyle(each.parentElement).overflowX === "hidden";
+    return Array.from(document.querySelectorAll("body *:not(.unseen)")).filter((each) =>
+      each.getClientRects().length && !clipped(each)
+      && each.getBoundingClientRect().right > innerWidth + 0.5).map((each) => each.outerHTML)"""
+SILENT_CANVASES = """
+    return Array.from(document.querySelectorAll("canvas")).filter((each) =>
+      !each.closest("[hidden]") && !each.closest("[aria-label], #matches")
+      && each.getClientRects().length).map((each) => each.outerHTML)"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["whitened", "pixels", "whole whitened"])
-def test_layout_fits_and_each_picture_has_text(kind, width, browser, pages):
+@pytest.mark.parametrize("kind", ["mirrored", "pixels", "whole whitened"])
+def test_layout_fits_and_each_canvas_has_a_text(kind, width, scheme, browser, pages):
     _, path = pages(kind)
-    opened(browser, path, width)
-    longest = (
-        "kept = names.reduce((most, name, c) => (name.length > names[most].length ? c : most), 0)"
-    )
-    browser.execute_script(f"{longest}; showClasses();")
-    wide = "return [document.documentElement.scrollWidth, innerWidth]"
-    needed, there = browser.execute_script(wide)
-    assert needed <= there == width
-    pair = [browser.find_element("id", name).rect for name in ("picture", "map")]
-    assert (
-        pair[0]["y"] == pair[1]["y"]
-        and pair[0]["width"] == pair[1]["width"] == pair[0]["height"] >= 160
-    )
-    beyond = """const clipped = (e) => getComputedStyle(e.parentElement).overflowX === "hidden";
-        return Array.from(document.querySelectorAll("body *:not(.unseen)")).filter((e) => e.getClientRects().length &&
-        !clipped(e) && e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML)"""
-    assert browser.execute_script(beyond) == []
-    silent = """return Array.from(document.querySelectorAll("canvas")).filter((c) => !c.closest("[hidden]") &&
-        !c.closest("[aria-label]:not(#examples)")).map((c) => c.outerHTML)"""
-    assert browser.execute_script(silent) == []
-    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
-    assert " ms here" in browser.find_element("id", "time").text
-    assert {each.tag_name for each in browser.find_elements("css selector", "#bars *")} == {
-        "button",
-        "span",
-    }
-    until(browser, "document.getElementById('said').textContent.includes('Evidence for')")
+    opened(browser, path, width, scheme=scheme)
+    # Everything open that can be open, with the longest name chosen.
+    browser.execute_script("""
+        const longest = (most, name, c) => (name.length > names[most].length ? c : most);
+        state.chosen = names.reduce(longest, 0);
+        state.against = 1;
+        state.pinned = 5;
+        state.filter = shownFilters()[0]?.filter ?? 0;
+        state.on.cells[3] = 0;
+        changed();""")
+    settled(browser)
+    needed = evaluate(browser, "document.documentElement.scrollWidth")
+    assert needed <= evaluate(browser, "innerWidth") == width
+    assert browser.execute_script(LEFT_OF_THE_EDGE) == []
+    assert browser.execute_script(SILENT_CANVASES) == []
+
+
+def test_picture_and_map_are_next_to_each_other(browser, pages):
+    _, path = pages("mirrored")
+    opened(browser, path, 390)
+    picture, votes_map = (browser.find_element("id", name).rect for name in ("picture", "map"))
+    assert picture["y"] == votes_map["y"]
+    assert picture["width"] == votes_map["width"] == picture["height"] >= 160
+
+
+def test_dark_mode_changes_page_and_map(browser, pages):
+    _, path = pages("mirrored")
+    seen = {}
+    for scheme in ("light", "dark"):
+        opened(browser, path, scheme=scheme)
+        page = evaluate(browser, "getComputedStyle(document.body).backgroundColor")
+        pixel = "document.getElementById('map').getContext('2d').getImageData(1, 1, 1, 1).data[0]"
+        seen[scheme] = page, evaluate(browser, pixel)
+    assert seen["light"][0] == "rgb(255, 255, 255)"
+    assert seen["dark"][0] == "rgb(22, 22, 22)"
+    assert seen["light"][1] > 150 > seen["dark"][1]
+
+
+def test_the_page_loads_nothing_and_holds_no_markup_of_names(browser, pages):
+    _, path = pages("pixels")
+    opened(browser, path)
+    assert evaluate(browser, "performance.getEntriesByType('resource').length") == 0
+    tags = {each.tag_name for each in browser.find_elements("css selector", "#rows *")}
+    assert tags == {"tr", "th", "td", "button", "span"}
+
+
+def test_a_screen_reader_is_told_the_prediction(browser, pages):
+    _, path = pages("mirrored")
+    opened(browser, path)
+    until(browser, "document.getElementById('said').textContent.includes('Logit of')")

@@ -531,7 +531,7 @@ def test_a_page_that_would_be_too_large_is_left_out_with_the_reason(
 ):
     few(monkeypatch, "curves")
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise ValueError("it is too large")
 
     monkeypatch.setattr(visualize, "write_demo", refuse)

@@ -1,162 +1,162 @@
-"""demo.html, a page in which a network itself runs: demo.html beside this file is its template, demo.js its program."""
+"""Write demo.html, a page in which a network itself runs.
 
-import base64
+demo.html in this folder is the page's template; the .js files are its program, in the order of
+SCRIPTS; packing.py rounds the weights, drawings.py draws pictures for the page to open on.
+"""
+
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from support import files, npz
-from support.network.votes import batchnorm_line
+from support import files
+from support.figures.demo import packing
+from support.image_shape import PIXELS
 
 import numpy as np
 
 LIMIT = 6_000_000  # bytes of the page
-ROOM = 150_000  # of them for all that is no weight: text, program, examples
-TOLERANCE = 1e-3  # of the probabilities
-FLOAT = 16  # bits of a weight, the standard float16; fewer are integers in steps of a unit's own
-FEWER = (12, 11, 10, 9, 8)
-TEMPLATE = Path(__file__).with_suffix(".html")
-SCRIPT = Path(__file__).with_suffix(".js")
+ROOM = 150_000  # bytes of it for everything but the weights: text, program, pictures
+TOLERANCE = 1e-3  # of a probability, by which rounded weights may change it
+FOLDER = Path(__file__).parent
+TEMPLATE = FOLDER / "demo.html"
+SCRIPTS = ("product.js", "network.js", "pictures.js", "views.js", "controls.js")
 
 
 def write_demo(
     network,
     names: Sequence[str],
     path: str | os.PathLike,
-    examples: np.ndarray,
+    pictures: np.ndarray,
+    labels: Sequence[int] | None = None,
+    *,
     captions: Sequence[str] = (),
+    about: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a page that needs no other file and no network access, and runs a `model.Network` on a visitor's pictures.
+    """Write a page that runs a `model.Network` in a browser, without any other file or network.
 
-    names: the classes'; examples: images (m, 3072) uint8, one or more, which the page offers; captions: what they show.
-    A weight takes 16 bits, or, where the page would be too large then, fewer in W1. ValueError, with the reason, where
-    8 bits are too many, or where rounding changes a probability of the examples by more than 1e-3.
+    names: of the classes. pictures: (m, 3072) uint8, at least one, which the page offers.
+    labels: their true classes, (m,), None if they have none; -1 for a picture without one.
+    captions: what the pictures show. about: lines on the network, such as `about_run` returns.
+
+    A weight takes 16 bits. If the page would be too large then, a number in W1 takes fewer.
+    Raises ValueError if 8 bits are too many, or if rounding changes a probability of the
+    pictures by more than 1e-3.
     """
-    if (
-        len(names) != network.classes
-        or not len(examples)
-        or (captions and len(captions) != len(examples))
-    ):
+    check_pictures(network, names, pictures, labels, captions)
+    bits = packing.largest_precision(network, LIMIT - ROOM)
+    if bits is None:
+        size = packing.text_size(network, packing.FEWER[-1]) / 1e6
         raise ValueError(
-            "a page needs a name for each class, an example, and captions for all of them or none"
+            f"its weights would take {size:,.1f} MB, even with W1 in {packing.FEWER[-1]} bits, "
+            f"and the page is limited to {LIMIT / 1e6:.0f} MB"
         )
-    described, network = repr(network), network.fold_mirror() if network.window.mirror else network
-    fits = [bits for bits in (FLOAT, *FEWER) if _bytes(network, bits) <= LIMIT - ROOM]
-    if not fits:
-        size = f"{_bytes(network, FEWER[-1]) / 1e6:,.1f} MB, even with W1 in {FEWER[-1]} bits"
-        raise ValueError(
-            f"its weights would take {size}, and the page is to stay below {LIMIT / 1e6:.0f} MB"
-        )
-    page = _page(network, described, names, examples, captions, fits[0])
+    packed = packing.packed(network, bits)
+    check_rounding(network, packed, pictures)
+
+    content = {
+        "about": {"Network": repr(network), **(about or {})},
+        "names": [str(name) for name in names],
+        "captions": [str(caption) for caption in captions],
+        "labels": [] if labels is None else [int(label) for label in labels],
+        **architecture(network),
+        "arrays": {name: packing.encoded(array, bits) for name, array in packed.arrays.items()},
+        "pictures": packing.encoded(pictures),
+    }
+    page = page_of(content)
     if len(page) > LIMIT:
         raise ValueError(
-            f"the page would take {len(page) / 1e6:,.1f} MB, over {LIMIT / 1e6:.0f}; give fewer examples"
+            f"the page would take {len(page) / 1e6:,.1f} MB, over {LIMIT / 1e6:.0f}; "
+            "give fewer pictures"
         )
     with files.write_whole(path) as file:
         file.write(page)
 
 
-def _bytes(network, bits: int) -> float:
-    """What the weights take in the page, whose base64 holds 6 bits a byte."""
-    others = [array for name, array in network.weights.items() if name != "W1"]
-    others += [] if network.window.P is None else [network.window.P]
-    return (network.weights["W1"].size * bits + sum(array.size for array in others) * FLOAT) / 6
-
-
-def _page(
-    network,
-    described: str,
-    names: Sequence[str],
-    examples: np.ndarray,
-    captions: Sequence[str],
-    bits: int,
-):
-    """The page's bytes. described: what it says of the network, in a line."""
-    arrays, rounded = _rounded(network, bits)
-    error = float(np.abs(rounded.predict_proba(examples) - network.predict_proba(examples)).max())
-    if not error <= TOLERANCE:  # also where it is not a number
+def check_pictures(network, names, pictures, labels, captions) -> None:
+    """Raise ValueError unless names, labels and captions fit the network and the pictures."""
+    if len(names) != network.classes:
+        raise ValueError(f"{len(names)} names for {network.classes} classes; give one for each")
+    if pictures.ndim != 2 or pictures.shape[1] != PIXELS or pictures.dtype != np.uint8:
         raise ValueError(
-            f"W1 in the {bits} bits that the page has room for changes a probability by {error:.2g}"
+            f"pictures must be (m, {PIXELS}) uint8, not {pictures.shape} {pictures.dtype}"
         )
+    if not len(pictures):
+        raise ValueError("a page needs at least one picture")
+    if labels is not None and len(labels) != len(pictures):
+        raise ValueError(f"{len(labels)} labels for {len(pictures)} pictures")
+    if labels is not None and not all(-1 <= label < network.classes for label in labels):
+        raise ValueError(f"labels must be 0 to {network.classes - 1}, or -1")
+    if len(captions) not in (0, len(pictures)):
+        raise ValueError(f"{len(captions)} captions for {len(pictures)} pictures; give all or none")
+
+
+def check_rounding(network, packed: packing.Packed, pictures: np.ndarray) -> None:
+    """Raise ValueError if the rounded network gives other probabilities for the pictures."""
+    exact = network.predict_proba(pictures)
+    error = float(np.abs(packed.network.predict_proba(pictures) - exact).max())
+    if not error <= TOLERANCE:  # an error that is NaN is refused as well
+        raise ValueError(
+            f"W1 in the {packed.bits} bits that the page has room for changes a probability "
+            f"by {error:.2g}"
+        )
+
+
+def architecture(network) -> dict:
+    """Return what the page needs besides the arrays to compute what the network computes."""
     window = network.window
-    encoded = {name: _encoded(array) for name, array in arrays.items() if name != "W1"}
-    content = {
-        "names": [str(name) for name in names],
-        "network": described,
-        "cap": float(np.float32(network.cap)),  # as the page computes
+    return {
+        "cap": float(np.float32(network.cap)),  # the page computes in float32
         "window": {
             "size": window.size,
             "stride": window.stride,
             "side": window.side,
             "regions": window.regions,
+            "mirror": window.mirror,
+            "odd": window.odd if window.mirror else 0,
         },
-        "arrays": encoded | {"W1": _encoded(arrays["W1"], bits), "examples": _encoded(examples)},
-        "captions": [str(caption) for caption in captions],
     }
-    data = json.dumps(content).replace("<", "\\u003c")  # no name can end the script that holds it
-    page = TEMPLATE.read_text("utf-8").replace("/* demo.js */", SCRIPT.read_text("utf-8"))
+
+
+def page_of(content: dict) -> bytes:
+    """Return the template with the program and this content in it."""
+    # Without "<" no text in the content can end the script element that holds it.
+    data = json.dumps(content).replace("<", "\\u003c")
+    program = "\n".join((FOLDER / name).read_text("utf-8") for name in SCRIPTS)
+    page = TEMPLATE.read_text("utf-8").replace("/* program */", program)
     return page.replace("{/* data */}", data).encode()
 
 
-def _encoded(array: np.ndarray, bits: int = FLOAT) -> dict:
-    """An array as the page's `decoded` takes it. Integers with a sign are packed into `bits` bits each."""
-    if array.dtype.kind == "i":
-        shifts = np.arange(bits - 1, -1, -1, dtype=np.int16)
-        content = np.packbits(
-            (array.reshape(-1, 1) + (1 << (bits - 1)) >> shifts & 1).astype(np.uint8)
-        )
-    else:
-        content = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    kind = f"bits{bits}" if array.dtype.kind == "i" else array.dtype.name
-    return {
-        "type": kind,
-        "shape": array.shape,
-        "base64": base64.b64encode(content.tobytes()).decode(),
-    }
+# ---- Lines about the run that trained the network ----------------------------------------------
 
 
-# ---- Rounded weights ------------------------------------------------------------------------------------------------
+def about_run(info: Mapping) -> dict[str, str]:
+    """Return what a checkpoint's info says of its run, for `write_demo`'s about.
 
-
-def _rounded(network, bits: int):
-    """The arrays that the page holds, and the network with their roundings.
-
-    W1 (H, k), a row a unit; W2 (q, H, C), b2 (C,); the map's mean (3 size^2,) and P (k, 3 size^2); and
-    scale and shift, (H,) each, in a1 = ReLU(scale X W1 + shift), into which b1, (3) and the steps of W1 are multiplied.
+    The info comes from a file, so that any part of it may be missing or of another type; such
+    parts are left out.
     """
-    window, weights = network.window, network.weights
-    scale, shift = batchnorm_line(network)
-    exact = {"shift": shift + scale * weights["b1"][0], "b2": weights["b2"][0]}
-    W1, step, P = _half(weights["W1"]), 1.0, window.P
-    if bits < FLOAT:
-        W1, step = _in_steps(weights["W1"], bits, smooth=P is None)
-    W2 = _half(weights["W2"])
-    arrays = {"W1": np.ascontiguousarray(W1.T), "W2": W2.reshape(window.q, -1, network.classes)}
-    rounded = network.copy(weights | {"W1": W1 * step, "W2": W2})
-    if P is not None:
-        exact |= {"mean": window.mean}
-        arrays["P"] = np.ascontiguousarray(_half(P).T)
-        rounded.window = replace(window, P=_half(P).astype(network.dtype))
-    return arrays | npz.cast(exact | {"scale": scale * step}, np.float32), rounded
+    lines = {}
+    command, data = info.get("command"), info.get("data")
+    if isinstance(command, str) and command:
+        lines["Trained by"] = command
+    if isinstance(data, Mapping) and isinstance(data.get("name"), str):
+        lines["Data set"] = data["name"]
+    accuracy = validation_accuracy(info)
+    if accuracy is not None:
+        lines["Validation accuracy"] = f"{accuracy:.1%}"
+    return lines
 
 
-def _half(array: np.ndarray) -> np.ndarray:
-    return npz.cast({"": array}, np.float16)[""]
-
-
-def _in_steps(W1: np.ndarray, bits: int, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
-    """W1 (k, H) as integers of so many bits and a step a unit, (H,).
-
-    smooth: neighbouring rows belong to neighbouring pixels. What rounding takes from one is given to the next, so that
-    the errors nearly cancel in an image, whose neighbouring pixels are alike (noise shaping).
-    """
-    largest = (1 << (bits - 1)) - 2  # one less than there is: the carry needs room
-    step = np.maximum(np.abs(W1).max(axis=0) / largest, 1e-30)
-    steps, carry = np.empty(W1.shape, np.int16), np.zeros(W1.shape[1])
-    for row, exact in zip(steps, W1 / step, strict=True):
-        row[:] = np.round(exact + carry)
-        if smooth:
-            carry += exact - row
-    return steps, step
+def validation_accuracy(info: Mapping) -> float | None:
+    """Return the validation accuracy of the epoch whose weights were kept, if the info has it."""
+    history, best = info.get("history"), info.get("best_epoch")
+    if not isinstance(history, Mapping) or type(best) is not int:
+        return None
+    accuracies = history.get("val_accuracy")
+    if not isinstance(accuracies, list) or not 1 <= best <= len(accuracies):
+        return None
+    accuracy = accuracies[best - 1]
+    if type(accuracy) is not float or not 0 <= accuracy <= 1:
+        return None
+    return accuracy

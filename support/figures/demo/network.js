@@ -1,0 +1,321 @@
+// The network of model.py, in JavaScript: one image goes forward, and its votes come back.
+//
+//   X  = layerInput(image)              (n, k)     what the filters see at each of n positions
+//   a1 = ReLU(scale (X W1) + shift)     (rows, H)  (1), (3), (4), at most `cap` if there is one
+//   s  = pool(a1)                       (q, H)     means over the positions of each of q regions
+//   z2 = s W2 + b2                      (C)        (7)
+//   y  = softmax(z2)                    (C)        (8)
+//
+// scale and shift hold b1 and batch normalisation. The whole image is n = 1. With mirror each
+// filter is also applied left-right flipped: then rows = 2 n, first the filters as they are, then
+// flipped; otherwise rows = n.
+//
+// Arrays are flat, the last index moves fastest: a1[row * H + h].
+
+"use strict";
+
+// ---- The network's arrays -----------------------------------------------------------------------
+
+// float16: a sign, five bits of exponent and ten of fraction. All 65,536 of them.
+const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
+  const exponent = (bits >> 10) & 31, fraction = bits & 1023;
+  const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
+  return bits >> 15 ? -size : size;
+});
+
+// Integers of `width` bits each, packed without gaps, the high bit first.
+function unpacked(bytes, width) {
+  const zero = 2 ** (width - 1), mask = 2 ** width - 1;
+  const out = new Float32Array(Math.floor((8 * bytes.length) / width));
+  let at = 0, held = 0, count = 0; // the last `count` bits of `held` have not been used
+  for (let i = 0; i < out.length; i++) {
+    while (count < width) {
+      held = ((held & 0xffff) << 8) | bytes[at++];
+      count += 8;
+    }
+    count -= width;
+    out[i] = ((held >> count) & mask) - zero;
+  }
+  return out;
+}
+
+// The array that packing.py's `encoded` wrote.
+function decoded({ type, base64 }) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  if (type === "uint8") return bytes;
+  if (type === "float32") return new Float32Array(bytes.buffer);
+  if (type === "float16") return Float32Array.from(new Uint16Array(bytes.buffer), (bits) => HALF[bits]);
+  return unpacked(bytes, Number(type.slice("bits".length)));
+}
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const names = data.names, cap = data.cap || Infinity;
+const { size, stride, side, regions, mirror, odd } = data.window;
+const [k, H] = data.arrays.W1.shape, C = names.length;
+const SIDE = 32, AREA = SIDE * SIDE, PIXELS = 3 * AREA;
+const whole = size === SIDE;
+const n = side * side, rows = mirror ? 2 * n : n, q = regions * regions;
+const inputs = 3 * size * size; // numbers in a patch
+
+const W1 = decoded(data.arrays.W1), W2 = decoded(data.arrays.W2), b2 = decoded(data.arrays.b2);
+const scale = decoded(data.arrays.scale), shift = decoded(data.arrays.shift);
+const P = data.arrays.P && decoded(data.arrays.P), mean = P && decoded(data.arrays.mean);
+
+function transposed(A, rowCount, columnCount) {
+  const out = new Float32Array(A.length);
+  for (let i = 0; i < rowCount; i++)
+    for (let j = 0; j < columnCount; j++) out[j * rowCount + i] = A[i * columnCount + j];
+  return out;
+}
+
+const throughW1 = prepared(W1, k, H, n);
+const throughP = P && prepared(P, inputs, k, n);
+// The way back to pixels, which only votes of the whole image take.
+const backThroughW1 = whole && prepared(transposed(W1, k, H), H, k, C);
+const backThroughP = whole && P && prepared(transposed(P, inputs, k), k, inputs, C);
+
+// ---- Positions and regions ----------------------------------------------------------------------
+
+// The region of each row of a1: the one that the middle of its position lies in. A flipped filter
+// belongs to the region of its position in the flipped image.
+function regionsOfRows() {
+  const along = (step) => Math.floor(((2 * step + 1) * regions) / (2 * side));
+  return Array.from({ length: rows }, (_, row) => {
+    const position = row % n, flipped = row >= n;
+    const down = Math.floor(position / side), right = position % side;
+    return regions * along(down) + along(flipped ? side - 1 - right : right);
+  });
+}
+
+const regionOfRow = regionsOfRows();
+const rowsOfRegion = Array.from({ length: q }, (_, r) => regionOfRow.filter((each) => each === r).length);
+const share = regionOfRow.map((r) => 1 / rowsOfRegion[r]); // of a row in its region's mean
+
+// What a visitor points at and switches off: positions of the window; of a network that sees the
+// whole image, pixels.
+const columns = whole ? SIDE : side;
+const cells = columns * columns;
+const allOn = () => ({ cells: new Uint8Array(cells).fill(1), filters: new Uint8Array(H).fill(1) });
+
+// ---- Forward ------------------------------------------------------------------------------------
+
+// X (n, k) of an image (3072,) in 0..255: the patch at each position, channel by channel; with a
+// map, (patch - mean) P.
+function layerInput(image) {
+  const patches = new Float32Array(n * inputs);
+  let at = 0;
+  for (let position = 0; position < n; position++) {
+    const top = stride * Math.floor(position / side), left = stride * (position % side);
+    for (let channel = 0; channel < 3; channel++)
+      for (let y = top; y < top + size; y++)
+        for (let x = left; x < left + size; x++) patches[at++] = image[AREA * channel + SIDE * y + x] / 255;
+  }
+  if (!P) return patches;
+  for (let i = 0; i < patches.length; i++) patches[i] -= mean[i % inputs];
+  return product(patches, n, throughP);
+}
+
+const activation = (z) => Math.min(Math.max(0, z), cap);
+
+// a1 (rows, H) from X (n, k).
+function hiddenLayer(X) {
+  const a1 = new Float32Array(rows * H);
+  // Flipping a patch negates its odd components, the first columns of X, and keeps the others. So
+  // two products, which together cost no more than X W1, serve a filter and its mirror image.
+  const z = product(X, n, throughW1, odd, k);
+  const zOdd = mirror && product(X, n, throughW1, 0, odd);
+  for (let at = 0, position = 0; position < n; position++)
+    for (let h = 0; h < H; h++, at++) {
+      const even = scale[h] * z[at] + shift[h];
+      if (!mirror) a1[at] = activation(even);
+      else {
+        const difference = scale[h] * zOdd[at];
+        a1[at] = activation(even + difference);
+        a1[n * H + at] = activation(even - difference);
+      }
+    }
+  return a1;
+}
+
+// s (q, H): the means over the positions of each region. What is switched off counts as 0.
+function pool(a1, on) {
+  const s = new Float32Array(q * H);
+  for (let row = 0; row < rows; row++) {
+    if (!whole && !on.cells[row % n]) continue;
+    const from = row * H, to = regionOfRow[row] * H, part = share[row];
+    for (let h = 0; h < H; h++) s[to + h] += part * a1[from + h];
+  }
+  for (let i = 0; i < q * H; i++) s[i] *= on.filters[i % H];
+  return s;
+}
+
+function logits(s) {
+  const z2 = Float64Array.from(b2);
+  for (let i = 0; i < q * H; i++) {
+    if (s[i]) for (let c = 0; c < C; c++) z2[c] += s[i] * W2[i * C + c];
+  }
+  return z2;
+}
+
+// The largest logit is subtracted first, so that exp can't overflow.
+function softmax(z2) {
+  const largest = z2.reduce((a, b) => Math.max(a, b));
+  const y = z2.map((z) => Math.exp(z - largest));
+  const sum = y.reduce((a, b) => a + b);
+  return y.map((each) => each / sum);
+}
+
+// Pixels that are switched off are black: a black pixel has no vote.
+function withoutCells(image, on) {
+  if (!whole) return image;
+  return image.map((value, p) => value * on.cells[p % AREA]);
+}
+
+// Everything that the page shows of an image. on: the cells and filters that are switched on.
+function forward(image, on = allOn()) {
+  const seen = withoutCells(image, on);
+  const X = layerInput(seen), a1 = hiddenLayer(X);
+  const s = pool(a1, on), z2 = logits(s);
+  return { image: seen, on, X, a1, s, z2, y: softmax(z2) };
+}
+
+// ---- Why: the votes of each position and of each filter. See support/network/votes.py -----------
+
+// The votes of each cell for some classes: maps[i][cell], with
+// z2[classes[i]] = rest + the sum of maps[i].
+function votes(result, classes) {
+  return whole ? pixelVotes(result, classes) : positionVotes(result, classes);
+}
+
+// sum_h a1[row, h] W2[r h, c] / (rows of r) of the rows at a position, with r the row's region.
+// The rest is b2.
+function positionVotes({ a1, on }, classes) {
+  const maps = classes.map(() => new Float32Array(n));
+  for (let row = 0; row < rows; row++) {
+    const position = row % n;
+    if (!on.cells[position]) continue;
+    for (let h = 0; h < H; h++) {
+      const a = share[row] * a1[row * H + h] * on.filters[h];
+      if (a === 0) continue; // most activations are 0
+      const weights = (regionOfRow[row] * H + h) * C;
+      for (let i = 0; i < classes.length; i++) maps[i][position] += a * W2[weights + classes[i]];
+    }
+  }
+  return maps;
+}
+
+// ReLU' (13): whether a filter of the whole image is above 0 and below the cap, and switched on.
+const isActive = ({ a1, on }, h) => a1[h] > 0 && a1[h] < cap && on.filters[h] === 1;
+
+// Each pixel times dz2[c]/dx, summed over its three channels. The biases are in the rest.
+function pixelVotes(result, classes) {
+  const slopes = new Float32Array(classes.length * H); // dz2[c] / d(X W1)[h]
+  classes.forEach((c, i) => {
+    for (let h = 0; h < H; h++) if (isActive(result, h)) slopes[i * H + h] = scale[h] * W2[h * C + c];
+  });
+  let gradients = product(slopes, classes.length, backThroughW1);
+  if (P) gradients = product(gradients, classes.length, backThroughP);
+  return classes.map((_, i) => timesImage(gradients.subarray(i * PIXELS, (i + 1) * PIXELS), result.image));
+}
+
+// Weights of pixels (3072,) times the image, summed over the three channels: (1024,).
+function timesImage(weights, image) {
+  const out = new Float32Array(AREA);
+  for (let p = 0; p < PIXELS; p++) out[p % AREA] += (weights[p] * image[p]) / 255;
+  return out;
+}
+
+// W2 of class c, or of c minus another class, in the order of s: (q H).
+function outputWeights(c, against = null) {
+  return Float32Array.from({ length: q * H }, (_, i) =>
+    W2[i * C + c] - (against === null ? 0 : W2[i * C + against]));
+}
+
+// The share of each filter in a sum of votes, (H,): of all cells, or of one.
+function filterVotes(result, weights, cell = null) {
+  if (cell === null) return sumsOverRegions(result.s, weights);
+  return whole ? filterVotesOfPixel(result, weights, cell) : filterVotesAt(result, weights, cell);
+}
+
+function sumsOverRegions(s, weights) {
+  const sums = new Float32Array(H);
+  for (let i = 0; i < q * H; i++) sums[i % H] += s[i] * weights[i];
+  return sums;
+}
+
+function filterVotesAt({ a1, on }, weights, position) {
+  const sums = new Float32Array(H);
+  if (!on.cells[position]) return sums;
+  for (let row = position; row < rows; row += n)
+    for (let h = 0; h < H; h++)
+      sums[h] += share[row] * a1[row * H + h] * on.filters[h] * weights[regionOfRow[row] * H + h];
+  return sums;
+}
+
+function filterVotesOfPixel(result, weights, pixel) {
+  const drives = new Float32Array(H); // what the pixel adds to X W1
+  for (let p = pixel; p < PIXELS; p += AREA) {
+    const value = result.image[p] / 255;
+    if (!P) for (let h = 0; h < H; h++) drives[h] += value * W1[p * H + h];
+    else
+      for (let j = 0; j < k; j++) {
+        const seen = value * P[p * k + j];
+        for (let h = 0; h < H; h++) drives[h] += seen * W1[j * H + h];
+      }
+  }
+  return drives.map((drive, h) => (isActive(result, h) ? drive * scale[h] * weights[h] : 0));
+}
+
+// The at most `top` filters with the largest sums above 0, the largest first.
+function strongest(sums, top) {
+  const filters = Array.from(sums, (adds, filter) => ({ filter, adds }));
+  return filters.filter(({ adds }) => adds > 0).sort((a, b) => b.adds - a.adds).slice(0, top);
+}
+
+// ---- One filter ---------------------------------------------------------------------------------
+
+// The weights of pixels that a filter amounts to, (3 size^2,): P W1, with the scale of (3).
+function filterWeights(h) {
+  const w = Float32Array.from({ length: k }, (_, j) => scale[h] * W1[j * H + h]);
+  if (!P) return w;
+  return Float32Array.from({ length: inputs }, (_, p) => {
+    let sum = 0;
+    for (let j = 0; j < k; j++) sum += P[p * k + j] * w[j];
+    return sum;
+  });
+}
+
+// The pixels of a patch, flipped left-right.
+function flippedPatch(patch) {
+  return patch.map((_, i) => patch[i - (i % size) + size - 1 - (i % size)]);
+}
+
+// What a filter would give in each row without the cap, (rows,). The cap makes many activations
+// equal; this tells where the filter fits best, as `strongest` in support/network/votes.py does.
+function responses(X, h) {
+  const out = new Float32Array(rows);
+  for (let position = 0; position < n; position++) {
+    let oddSum = 0, evenSum = 0;
+    for (let j = 0; j < odd; j++) oddSum += X[position * k + j] * W1[j * H + h];
+    for (let j = odd; j < k; j++) evenSum += X[position * k + j] * W1[j * H + h];
+    out[position] = Math.max(0, scale[h] * (evenSum + oddSum) + shift[h]);
+    if (mirror) out[n + position] = Math.max(0, scale[h] * (evenSum - oddSum) + shift[h]);
+  }
+  return out;
+}
+
+const indexOfLargest = (values) => values.indexOf(values.reduce((a, b) => Math.max(a, b)));
+
+// Where a filter fits best: { position, flipped, response }.
+function bestMatch(X, h) {
+  const all = responses(X, h), row = indexOfLargest(all);
+  return { position: row % n, flipped: row >= n, response: all[row] };
+}
+
+// The pictures in which a filter responds most, at most `top` of them, each with its best match.
+// inputsOf: layerInput of each picture.
+function topPatches(inputsOf, h, top) {
+  const matches = inputsOf.map((X, picture) => ({ picture, ...bestMatch(X, h) }));
+  return matches.filter(({ response }) => response > 0)
+    .sort((a, b) => b.response - a.response || a.picture - b.picture).slice(0, top);
+}
