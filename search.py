@@ -531,8 +531,8 @@ def run_search(task: Task, plan: Plan, data: cifar10.Dataset, folder: Path) -> R
                 results.delete_state(name)
             if results.rows:
                 table = folder / TABLE
-                print(f"{len(results.rows)} of {len(plan.trials)} trials are in {table} already")
-                sys.stdout.flush()
+                done = f"{len(results.rows)} of {len(plan.trials)} trials"
+                print(f"{done} are in {table} already", flush=True)
             if len(results.rows) < len(plan.trials):
                 train_all(task, plan, data, results, submit)
     finally:

@@ -193,14 +193,6 @@ def test_workers_end_with_the_search(synthetic_dir, tmp_path):
     process.communicate(timeout=TIMEOUT)
 
 
-def test_a_closed_stdout(synthetic_dir, tmp_path):
-    argv = command(tmp_path / "out", *TINY, "--jobs", 1, data=synthetic_dir)
-    shell = ["sh", "-c", '"$@" >&-', "sh", *argv]
-    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(rows(tmp_path / "out")) == 2
-
-
 def test_a_full_stdout(synthetic_dir, tmp_path):
     argv = command(tmp_path / "out", *TINY, "--jobs", 1, data=synthetic_dir)
     with open("/dev/full", "w") as device:
