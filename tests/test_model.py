@@ -1,4 +1,4 @@
-"""model.py: gradients against central differences, steps against the report's equations, refusals."""
+"""model.py: gradients against central differences, steps of SGD, inference, refusals."""
 
 import itertools
 
@@ -442,66 +442,6 @@ def test_a_training_step_is_sgd_on_the_gradients(window, monkeypatch):
             np.testing.assert_allclose(
                 network.velocity[name], velocity[name], rtol=1e-9, atol=1e-12, err_msg=name
             )
-
-
-class Masks:
-    """A generator for dropout that draws a given mask (m, H)."""
-
-    def __init__(self, keep):
-        self.keep = keep
-
-    def integers(self, high, size, dtype, endpoint):
-        draws = np.zeros(8 * size, np.uint8)
-        draws[: self.keep.size] = np.where(self.keep.ravel(), 255, 0)
-        return draws.view(dtype)
-
-
-def test_twenty_steps_are_those_of_the_reports_equations(monkeypatch):
-    monkeypatch.setattr(blocks, "WHOLE_UNITS", 5)
-    network = make(hidden_size=16, batchnorm=True, dropout=0.5)
-    lr, mu, decay, m, p = 0.02, 0.9, 0.01, 11, 0.5
-    w = {name: array.copy() for name, array in network.weights.items()}
-    v = {name: np.zeros_like(array) for name, array in w.items() if not name.startswith("running")}
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        X, labels, mask = rng.random((m, 3072)), rng.integers(0, 10, m), rng.random((m, 16)) > p
-        loss, correct = network.train_batch(
-            X, labels, SGD(lr, mu, decay, bn_lr_scale=2.0), Masks(mask)
-        )
-
-        z1 = X @ w["W1"] + w["b1"]  # (1)
-        mean, var = z1.mean(axis=0), z1.var(axis=0)
-        x_hat = (z1 - mean) / np.sqrt(var + 1e-5)
-        z1_hat = w["gamma1"] * x_hat + w["beta1"]  # (3)
-        a1 = np.maximum(z1_hat, 0) * mask / (1 - p)  # (4), (6)
-        z2 = a1 @ w["W2"] + w["b2"]  # (7)
-        y_hat = np.exp(z2) / np.exp(z2).sum(axis=1, keepdims=True)  # (8)
-        assert loss == pytest.approx(-np.log(y_hat[np.arange(m), labels]).mean(), rel=1e-12)
-        assert correct == (z2.argmax(axis=1) == labels).sum()
-
-        dz2 = (y_hat - np.eye(10)[labels]) / m  # (9)
-        g = {"W2": a1.T @ dz2 + decay * w["W2"], "b2": dz2.sum(axis=0)}  # (10), (11)
-        dz1_hat = dz2 @ w["W2"].T * (z1_hat > 0) * mask / (1 - p)  # (12), (13)
-        g |= {"gamma1": (dz1_hat * x_hat).sum(axis=0), "beta1": dz1_hat.sum(axis=0)}
-        dvar = (dz1_hat * w["gamma1"] * (z1 - mean)).sum(axis=0) * -0.5 * (var + 1e-5) ** -1.5
-        dmean = -(dz1_hat * w["gamma1"]).sum(axis=0) / np.sqrt(var + 1e-5)
-        dz1 = dz1_hat * w["gamma1"] / np.sqrt(var + 1e-5) + dvar * 2 * (z1 - mean) / m + dmean / m
-        g |= {"W1": X.T @ dz1 + decay * w["W1"], "b1": dz1.sum(axis=0)}  # (14), (15)
-        for name, gradient in g.items():
-            v[name] = mu * v[name] - (2 * lr if name in ("gamma1", "beta1") else lr) * gradient
-            w[name] = w[name] + v[name]
-        w["running_mean1"] = 0.9 * w["running_mean1"] + 0.1 * mean
-        w["running_var1"] = 0.9 * w["running_var1"] + 0.1 * var
-    for name, array in network.weights.items():
-        assert error(array, w[name]) < 1e-12, name
-    X, _ = batch(5)
-    z1_hat = (
-        w["gamma1"]
-        * (X @ w["W1"] + w["b1"] - w["running_mean1"])
-        / np.sqrt(w["running_var1"] + 1e-5)
-        + w["beta1"]
-    )
-    assert error(network.logits(X), np.maximum(z1_hat, 0) @ w["W2"] + w["b2"]) < 1e-12
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])

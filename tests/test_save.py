@@ -1,4 +1,4 @@
-"""Network.save and model.load: checkpoints that come back whole, the report's files, damaged files."""
+"""Network.save and model.load: checkpoints come back whole; damaged files are refused."""
 
 import json
 
