@@ -1,18 +1,19 @@
-"""Train a network with one hidden layer on CIFAR-10 and leave a checkpoint.
+"""Train a network with one hidden layer on CIFAR-10 and save it as a checkpoint.
 
-  python train.py                          the report's network: 1024 units, batch normalisation, dropout, SGD
-  python train.py --recipe quick           a much better one in a few minutes: units that see windows, and are pooled
-  python train.py --recipe best            the best network that we know
+  python train.py                          the network of the course report
+  python train.py --recipe quick           a better one: 8x8 filters, pooling
+  python train.py --recipe best            the best one known here
   python train.py --hidden-size 512 --learning-rate 0.005 --seed 3
-  python train.py --like NET.npz --seed 1  another run with a checkpoint's settings
-  python train.py --resume                 go on with a run that was stopped, with the same flags as before
+  python train.py --like NET.npz --seed 1  with the settings of a checkpoint
+  python train.py --resume                 continue a run that was stopped
 
-Weights are chosen by validation accuracy; the test split isn't looked at here: that is what test.py is for.
+The weights of the epoch with the best validation accuracy are kept. Training
+never looks at the test images: test.py does.
 """
 
 import argparse
 import math
-import platform
+import os
 import shlex
 import sys
 import time
@@ -20,18 +21,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent)
-)  # python -P leaves out the folder of the script
+# python -P leaves out the folder of the script.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import model
 from data import cifar10
 from data.augmentation import augment
-from model import MAX_UNITS, PIXELS, SGD, Network
-from support import checkpoints, cli, files, locks, npz, progress
-from support.checkpoints import remove_run, state_path
+from model import MAX_UNITS, SGD, Network
+from support import cli, files, npz, progress, runs
 from support.estimator import Estimator
+from support.image_shape import PIXELS, SIDE
 from support.network.window import Window
+from support.runs import HISTORY, RunFiles, TrainingError, state_path
 from support.settings import (
     SettingError,
     add_report_arguments,
@@ -39,150 +40,233 @@ from support.settings import (
     check,
     setting,
 )
-from support.threads import Threads, default_threads, slices
+from support.threads import Threads, slices
 
 import numpy as np
-from tqdm import tqdm
 
-# ---- Settings -------------------------------------------------------------------------------------------------------
+# ---- Settings ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run depends on besides the data; the names are the flags. SettingError for a value that isn't allowed."""
+    """What a run depends on besides its images. The names are those of the flags.
 
+    Raises SettingError for an invalid value.
+    """
+
+    # -- the network
     hidden_size: int = setting(
-        1024, "hidden units (filters, where they see windows)", low=1, high=MAX_UNITS
+        1024, "hidden units, or filters", group="network", low=1, high=MAX_UNITS
     )
     window: int = setting(
-        32, "pixels in a row of the window that a unit sees; 32: the whole image", low=1, high=32
+        SIDE,
+        "side of the filters in pixels; 32: the whole image",
+        group="network",
+        low=1,
+        high=SIDE,
     )
-    stride: int = setting(1, "pixels between two places of the window", low=1, high=31)
-    regions: int = setting(
-        1, "N x N regions of places, in each of which a unit's activations are averaged", low=1
+    stride: int = setting(
+        1, "pixels between neighbouring positions of a filter", group="network", low=1, high=31
     )
+    regions: int = setting(1, "average pooling over N x N regions", group="network", low=1)
     mirror: bool = setting(
-        False, "units stand mirrored at each place, too: an image and its mirror image are alike"
+        False, "also apply each filter left-right flipped", group="network", rare=True
     )
     preprocess: str = setting(
         "none",
-        "pixels in [0, 1] as they are, or patches whitened by principal components",
+        "whiten: principal components of the patches",
+        group="network",
         choices=("none", "whiten"),
     )
     whiten_dims: int = setting(
-        256, "principal components that whitening keeps, at most", low=1, high=PIXELS
+        256,
+        "principal components that are kept, at most",
+        group="network",
+        low=1,
+        high=PIXELS,
+        rare=True,
     )
     whiten_eps: float = setting(
-        0.1, "added to components' variances, in units of their mean", low=0, high=1e6
+        0.1,
+        "added to their variances, in units of the mean variance",
+        group="network",
+        low=0,
+        high=1e6,
+        rare=True,
     )
     init: str = setting(
         "he",
-        "first weights: normal (He et al. 2015); or patches: each filter a random patch of a training image, and W2, "
-        "zero at first, moves as if the pooled activations were standardised",
+        "first filters: normal, or patches of training images",
+        group="network",
         choices=("he", "patches"),
     )
     batchnorm: bool = setting(
-        True, "batch normalisation before the ReLU", aliases=("use-batchnorm",)
+        True,
+        "batch normalisation before the ReLU",
+        group="network",
+        aliases=("use-batchnorm",),
     )
     cap: float = setting(
-        0.0, "upper limit of a hidden unit's activation (6 in ReLU6); 0: none", low=0, high=1e6
-    )
-    dropout: float = setting(
-        0.5,
-        "probability that a hidden unit is dropped, kept to the nearest 1/256",
+        0.0,
+        "upper limit of an activation, as 6 in ReLU6; 0: none",
+        group="network",
         low=0,
-        below=0.998,  # above 255.5 / 256, the nearest 1/256 is 1
-        aliases=("dropout-rate",),
+        high=1e6,
+        rare=True,
     )
-    flip: bool = setting(True, "mirror every other training image, at random")
+
+    # -- the training images
+    flip: bool = setting(
+        True, "flip half of the images left-right, at random", group="training images"
+    )
     shift: int = setting(
-        0, "move training images by up to this many pixels in each direction", low=0, high=16
+        0,
+        "shift images by up to N pixels, at random",
+        group="training images",
+        low=0,
+        high=16,
     )
     jitter: float = setting(
-        0.0, "deviation of random changes of contrast, brightness and colours", low=0, high=1
+        0.0,
+        "std of random changes of contrast, brightness, colours",
+        group="training images",
+        low=0,
+        high=1,
+        rare=True,
     )
-    epochs: int = setting(100, "passes over the training images, at most", low=1, high=10**6)
-    batch_size: int = setting(128, "images in a mini-batch", low=1, high=10**6)
+    validation_share: float = setting(
+        0.1,
+        "share that is kept for validation",
+        group="training images",
+        low=0,
+        below=1,
+    )
+
+    # -- optimisation
+    epochs: int = setting(
+        100, "passes over the images, at most", group="optimisation", low=1, high=10**6
+    )
+    batch_size: int = setting(
+        128, "images in a mini-batch", group="optimisation", low=1, high=10**6
+    )
     learning_rate: float = setting(
         0.01,
-        "learning rate of the first epoch, or the highest with a warm-up",
+        "the rate of the first epoch",
+        group="optimisation",
         low=0,
         aliases=("lr",),
     )
     schedule: str = setting(
         "report",
-        "learning rate over the epochs: the report's two rules of decay together, half a cosine to 0, or constant",
+        "the rate decays, follows half a cosine, or stays",
+        group="optimisation",
         choices=("report", "cosine", "constant"),
     )
-    lr_decay: float = setting(0.9, "report schedule: factor after every epoch", low=0, high=1)
+    lr_decay: float = setting(
+        0.9, "schedule report: factor per epoch", group="optimisation", low=0, high=1
+    )
     step_decay: float = setting(
-        0.5, "report schedule: another factor after every tenth epoch", low=0, high=1
+        0.5,
+        "schedule report: factor per ten epochs",
+        group="optimisation",
+        low=0,
+        high=1,
+        rare=True,
     )
-    warmup_epochs: float = setting(0.0, "epochs over which the learning rate rises from 0", low=0)
-    momentum: float = setting(0.9, "momentum of SGD", low=0, below=1)
-    lambda_reg: float = setting(
-        0.01, "L2: lambda/2 (|W1|^2 + |W2|^2) in the loss; --init patches: std W2", low=0
+    warmup_epochs: float = setting(
+        0.0, "epochs in which the rate rises from 0", group="optimisation", low=0, rare=True
     )
-    hidden_lambda_scale: float = setting(1.0, "multiplier of lambda for W1", low=0)
-    output_lr_scale: float = setting(1.0, "learning-rate multiplier of W2 and b2", low=0)
+    momentum: float = setting(0.9, "momentum of SGD", group="optimisation", low=0, below=1)
+    output_lr_scale: float = setting(
+        1.0, "factor of the rate for W2 and b2", group="optimisation", low=0, rare=True
+    )
     bn_lr_scale: float = setting(
-        128.0, "learning-rate multiplier of gamma and beta; 128: as the report's code", low=0
+        128.0,
+        "factor of the rate for gamma and beta; 128: as in the report's code",
+        group="optimisation",
+        low=0,
+        rare=True,
+    )
+
+    # -- regularisation, and which weights are kept
+    dropout: float = setting(
+        0.5,
+        "probability of dropping a hidden unit, rounded to 1/256",
+        group="regularisation",
+        low=0,
+        below=0.998,  # above 255.5 / 256, the nearest 1/256 is 1
+        aliases=("dropout-rate",),
+    )
+    lambda_reg: float = setting(
+        0.01, "L2: lambda/2 (|W1|^2 + |W2|^2)", group="regularisation", low=0
+    )
+    hidden_lambda_scale: float = setting(
+        1.0, "factor of lambda for W1", group="regularisation", low=0, rare=True
     )
     label_smoothing: float = setting(
-        0.0, "share of each label that is spread over all classes", low=0, below=1
+        0.0,
+        "share of each label that is spread over all classes",
+        group="regularisation",
+        low=0,
+        below=1,
+        rare=True,
     )
     ema: float = setting(
         0.0,
-        "average the weights over the steps with this decay, and validate and keep the average",
+        "decay of a moving average of the weights; 0: none",
+        group="regularisation",
         low=0,
         below=1,
+        rare=True,
     )
     patience: int = setting(
         10,
-        "stop after this many epochs without a better validation accuracy; 0: never",
+        "stop after N epochs without improvement; 0: never",
+        group="regularisation",
         low=0,
         aliases=("early-stopping",),
     )
-    validation_share: float = setting(
-        0.1, "share of the training split that is kept for validation", low=0, below=1
-    )
-    seed: int = setting(
-        0, "where all randomness starts: split, weights, batches, dropout", low=0, high=2**63
-    )
+
+    seed: int = setting(0, "seed of everything random", group="run", low=0, high=2**63)
 
     def __post_init__(self):
         check(self)
         try:
-            self.seen()
+            self.make_window()
         except ValueError as error:
-            raise SettingError("window", self.window, f"can't be: {error}") from None
+            raise SettingError("window", self.window, f"is invalid: {error}") from None
         if self.batchnorm and self.batch_size < 2:
-            raise SettingError(
-                "batch_size", self.batch_size, "must be at least 2, or give --no-batchnorm"
-            )
+            problem = "is too small for batch normalisation"
+            remedy = "give at least 2, or {no_batchnorm}"
+            raise SettingError("batch_size", self.batch_size, problem, remedy)
 
-    def seen(self) -> Window:
-        """The window, without its map. stride and regions have no effect where it is the whole image."""
-        return (
-            Window(self.window, self.stride, self.regions, mirror=self.mirrors)
-            if self.window < 32
-            else Window()
-        )
+    def make_window(self) -> Window:
+        """Return the window of the network, without the whitening map."""
+        if self.window == SIDE:
+            return Window()
+        return Window(self.window, self.stride, self.regions, mirror=self.uses_mirror)
 
     @property
-    def mirrors(self) -> bool:
-        """Whether units stand mirrored, too."""
-        return self.mirror and self.window < 32 and self.preprocess == "whiten"
+    def uses_mirror(self) -> bool:
+        """Whether each filter is also applied flipped."""
+        return self.mirror and self.window < SIDE and self.preprocess == "whiten"
 
     @property
-    def inputs(self) -> int:
-        """k, the numbers that a unit sees."""
-        pixels = 3 * self.window**2
-        return min(self.whiten_dims, pixels) if self.preprocess == "whiten" else pixels
+    def uses_flip(self) -> bool:
+        """Whether images are flipped. A mirrored network gives both the same logits."""
+        return self.flip and not self.uses_mirror
+
+    @property
+    def whitened_inputs(self) -> int:
+        """The length of a whitened patch."""
+        return min(self.whiten_dims, 3 * self.window**2)
 
 
-RECIPES: dict[str, dict] = {"report": {}}
+# ---- Recipes: settings to start from -------------------------------------------------------------
+
+RECIPES: dict[str, dict] = {"report": {}}  # the defaults are the report's
 RECIPES["quick"] = {
+    # a convolutional layer of 8x8 filters on whitened patches, pooled in 3 x 3 regions
     "window": 8,
     "stride": 3,
     "regions": 3,
@@ -192,19 +276,23 @@ RECIPES["quick"] = {
     "init": "patches",
     "batchnorm": False,
     "cap": 1.0,
-    "dropout": 0.0,
+    # the training images
     "shift": 2,
+    # optimisation
     "epochs": 12,
     "learning_rate": 0.5,
     "schedule": "cosine",
     "warmup_epochs": 0.5,
+    "output_lr_scale": 0.006,
+    # regularisation
+    "dropout": 0.0,
     "lambda_reg": 5e-4,
     "hidden_lambda_scale": 0.0,
-    "output_lr_scale": 0.006,
     "ema": 0.999,
     "patience": 0,
 }
-# Four times the units, each of which has a quarter of the say: W1's rate is 4 times, W2's a quarter of that above.
+# Four times the units, each with a quarter of the influence: the rate of W1 is 4 times that of
+# quick, the rate of W2 a quarter.
 RECIPES["best"] = RECIPES["quick"] | {
     "hidden_size": 4096,
     "stride": 2,
@@ -218,122 +306,212 @@ RECIPES["best"] = RECIPES["quick"] | {
     "validation_share": 0.02,  # fewer images for validation, more to learn from
 }
 
-# Settings that have an effect only where others let them, and what to do about it; given without one, they are refused.
+# Settings that have an effect only if others allow it: the condition, and how to meet it.
 NEEDS = {
-    "stride": (lambda s: s.window < 32, "give --window below 32"),
-    "regions": (lambda s: s.window < 32, "give --window below 32"),
-    "whiten_dims": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
-    "whiten_eps": (lambda s: s.preprocess == "whiten", "give --preprocess whiten"),
+    "stride": (lambda s: s.window < SIDE, "give {window} below 32"),
+    "regions": (lambda s: s.window < SIDE, "give {window} below 32"),
+    "whiten_dims": (lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
+    "whiten_eps": (lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
     "mirror": (
-        lambda s: s.window < 32 and s.preprocess == "whiten",
-        "give --window below 32 and --preprocess whiten",
+        lambda s: s.window < SIDE and s.preprocess == "whiten",
+        "give {window} below 32 and {preprocess} whiten",
     ),
-    "flip": (lambda s: not s.mirrors, "give --no-mirror"),
-    "lr_decay": (lambda s: s.schedule == "report", "give --schedule report"),
+    "flip": (lambda s: not s.uses_mirror, "give {no_mirror}"),
+    "lr_decay": (lambda s: s.schedule == "report", "give {schedule} report"),
     "step_decay": (
         lambda s: s.schedule == "report" and s.epochs > 10,
-        "give --schedule report and --epochs above 10",
+        "give {schedule} report and {epochs} above 10",
     ),
-    "bn_lr_scale": (lambda s: s.batchnorm, "give --batchnorm"),
-    "hidden_lambda_scale": (lambda s: s.lambda_reg > 0, "give --lambda-reg above 0"),
-    "patience": (lambda s: s.patience < s.epochs, "give more --epochs"),
+    "bn_lr_scale": (lambda s: s.batchnorm, "give {batchnorm}"),
+    "hidden_lambda_scale": (lambda s: s.lambda_reg > 0, "give {lambda_reg} above 0"),
+    "patience": (lambda s: s.patience < s.epochs, "give more {epochs}"),
 }
 
 
+def has_effect(name: str, settings: Settings) -> bool:
+    """Return whether a setting has an effect with the others as they are."""
+    if name not in NEEDS:
+        return True
+    condition, _ = NEEDS[name]
+    return condition(settings)
+
+
 def resolve(given: dict, recipe: str | dict = "report") -> Settings:
-    """The Settings of a recipe, or of a dict of settings, with the given ones in place of its own. SettingError where
-    a given one has no effect."""
-    settings = Settings(**((RECIPES[recipe] if isinstance(recipe, str) else recipe) | given))
+    """Return the Settings of a recipe, or of a dict of settings, changed by the given ones.
+
+    Raises SettingError if a given setting is invalid or has no effect.
+    """
+    start = RECIPES[recipe] if isinstance(recipe, str) else recipe
+    settings = Settings(**start | given)
     defaults = Settings()
-    for name, (needed, remedy) in NEEDS.items():
-        if name in given and given[name] != getattr(defaults, name) and not needed(settings):
-            raise SettingError(name, given[name], f"has no effect here: leave it out, or {remedy}")
+    for name, value in given.items():
+        # A default may be typed where it has no effect.
+        if value != getattr(defaults, name) and not has_effect(name, settings):
+            _, remedy = NEEDS[name]
+            raise SettingError(name, value, "has no effect here", f"leave it out, or {remedy}")
     return settings
 
 
 def effective(settings: Settings | dict) -> dict:
-    """The settings of a run without those that have no effect in it."""
-    settings = settings if isinstance(settings, Settings) else Settings(**settings)
-    return {
-        name: value
-        for name, value in asdict(settings).items()
-        if name not in NEEDS or NEEDS[name][0](settings)
-    }
+    """Return the settings that have an effect."""
+    if isinstance(settings, dict):
+        settings = Settings(**settings)
+    return {name: value for name, value in asdict(settings).items() if has_effect(name, settings)}
 
 
-# ---- What the units see ---------------------------------------------------------------------------------------------
+# ---- The first weights ---------------------------------------------------------------------------
 
 
 def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None = None) -> Window:
-    """The window of a network with the map to what its units see, from images (N, 3072) uint8, the training split's."""
-    window = settings.seen()
-    if settings.preprocess == "whiten":
-        return window.whitening(images, settings.inputs, settings.whiten_eps, threads or Threads())
-    return window
+    """Return the window of a network, whitened by the patches of images (N, 3072) uint8."""
+    window = settings.make_window()
+    if settings.preprocess == "none":
+        return window
+    dims = settings.whitened_inputs
+    return window.whitening(images, dims, settings.whiten_eps, threads or Threads())
 
 
 def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Generator) -> None:
-    """First weights by example (Coates, Lee & Ng 2011): each column of W1 is a random patch of the images (N, 3072), as
-    the units see it, with norm sqrt(2), so that a unit fires for what is like it; b1 is -2 to 0, at random, so that
-    some fire early and some late; W2 is 0."""
-    window, H = network.window, network.hidden_size
-    rows, places = rng.integers(0, len(images), H), rng.integers(0, window.positions, H)
+    """Set the first weights by example (Coates, Lee & Ng 2011), from images (N, 3072) uint8.
+
+    Each column of W1 is a random patch of the images, scaled to norm sqrt(2), so that a unit
+    responds to what resembles it. b1 is uniform in [-2, 0], so that some units respond to little
+    and others to a close match only. W2 is 0.
+    """
+    window = network.window
+    H = network.hidden_size
+    rows = rng.integers(0, len(images), H)
+    positions = rng.integers(0, window.positions, H)
     patches = np.empty((H, window.inputs), network.dtype)
-    for units in slices(H, 64):
+    for units in slices(H, 64):  # few at a time: all patches of these images are in memory
         X = model.layer_input(images[rows[units]], window, network.dtype)
-        X = X.reshape(-1, window.positions, X.shape[1])[..., : window.inputs]
-        patches[units] = X[np.arange(len(X)), places[units]]
-    patches *= np.sqrt(2) / np.maximum(np.linalg.norm(patches, axis=1, keepdims=True), 1e-6)
+        X = X.reshape(-1, window.positions, X.shape[1])
+        X = X[..., : window.inputs]  # without the column of ones
+        patches[units] = X[np.arange(len(X)), positions[units]]
+    norms = np.linalg.norm(patches, axis=1, keepdims=True)
+    patches *= np.sqrt(2) / np.maximum(norms, 1e-6)
     network.weights["W1"][...] = patches.T
     network.weights["b1"][...] = rng.uniform(-2, 0, H)
     network.weights["W2"][...] = 0
     network.precondition(images[:1024])
 
 
-# ---- Batches --------------------------------------------------------------------------------------------------------
+def first_network(
+    settings: Settings,
+    data: cifar10.Dataset,
+    rows: np.ndarray,
+    rng: np.random.Generator,
+    threads: int,
+) -> Network:
+    """Return a network with its first weights. rows: the training images that it may see."""
+    images = data.train_images[:0]
+    if settings.preprocess == "whiten" or settings.init == "patches":
+        images = data.train_images[rows]
+    window = fit_window(images, settings, Threads(threads))
+    classes = len(data.class_names)
+    check_memory(settings, window, classes)
+    network = Network(
+        settings.hidden_size,
+        window,
+        classes=classes,
+        batchnorm=settings.batchnorm,
+        dropout=settings.dropout,
+        cap=settings.cap,
+        seed=rng,
+        threads=threads,
+    )
+    if settings.init == "patches":
+        start_from_patches(network, images, rng)
+    return network
 
 
-def batches(images, labels, rows, settings: Settings, rng: np.random.Generator) -> Iterator[tuple]:
-    """One epoch: the given rows in random order, as augmented uint8 mini-batches (m, 3072) with their labels (m,)."""
+def check_memory(settings: Settings, window: Window, classes: int) -> None:
+    """Raise SettingError if the weights of a run don't fit into this machine's memory.
+
+    A typed zero too many should end in one line, not in a process that the system kills.
+    """
+    if not hasattr(os, "sysconf"):  # Windows, which refuses by itself
+        return
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    numbers = settings.hidden_size * (window.inputs + window.q * classes)
+    copies = 4 if settings.ema else 3  # weights, velocity, best weights, moving average
+    needed = numbers * copies * np.dtype(np.float32).itemsize
+    if needed > memory:
+        gigabytes = f"{needed / 1e9:,.0f} GB of {memory / 1e9:,.0f} GB"
+        problem = f"needs {gigabytes} of memory; choose a smaller one"
+        raise SettingError("hidden_size", settings.hidden_size, problem)
+
+
+# ---- Batches and the learning rate ---------------------------------------------------------------
+
+
+def batches(rows: np.ndarray, settings: Settings, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the rows of the training images in random order, a mini-batch at a time."""
     rows = rng.permutation(rows)
-    flip = settings.flip and not settings.mirrors
     for start in range(0, len(rows), settings.batch_size):
         batch = rows[start : start + settings.batch_size]
+        # Batch normalisation has no statistics of a single image. The next epoch leaves over
+        # another one.
         if settings.batchnorm and len(batch) == 1 < len(rows):
-            continue  # BN has no statistics of one image; another one is left over in the next epoch
-        yield augment(images[batch], rng, flip, settings.shift, settings.jitter), labels[batch]
+            continue
+        yield batch
 
 
-def learning_rate(settings: Settings, epoch: int, progress: float = 0.0) -> float:
-    """The rate in an epoch (from 0), at a progress within it in 0..1: the report's rules change between epochs, the
-    cosine (Loshchilov & Hutter 2017) and the warm-up at every step."""
-    done, rate = epoch + progress, settings.learning_rate
+def augmented(images: np.ndarray, settings: Settings, rng: np.random.Generator) -> np.ndarray:
+    """Return images (m, 3072) uint8 changed at random, as the settings say."""
+    return augment(images, rng, settings.uses_flip, settings.shift, settings.jitter)
+
+
+def steps_per_epoch(images: int, settings: Settings) -> int:
+    """Return the number of mini-batches that `batches` makes of so many images."""
+    whole, left = divmod(images, settings.batch_size)
+    if left == 0 or (settings.batchnorm and left == 1 < images):
+        return whole
+    return whole + 1
+
+
+def learning_rate(settings: Settings, epoch: int, within: float = 0.0) -> float:
+    """Return the rate in an epoch, from 0, when a share of it, `within` (0..1), is done.
+
+    The report's rules change it between epochs. The cosine (Loshchilov & Hutter 2017) and the
+    warm-up change it at every step.
+    """
+    done = epoch + within
+    rate = settings.learning_rate
     if settings.schedule == "report":
         rate *= settings.lr_decay**epoch * settings.step_decay ** (epoch // 10)
     elif settings.schedule == "cosine":
         rate *= (1 + math.cos(math.pi * done / settings.epochs)) / 2
-    return rate * min(1.0, done / settings.warmup_epochs) if settings.warmup_epochs else rate
+    if settings.warmup_epochs:
+        rate *= min(1.0, done / settings.warmup_epochs)
+    return rate
 
 
-# ---- A run ----------------------------------------------------------------------------------------------------------
+# ---- The moving average of the weights -----------------------------------------------------------
 
-HISTORY = ("learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")
-EMA_EVERY = 8  # steps
-ESTIMATED = 100  # the step after which a run says how long it will take
-SGD_SETTINGS = [option.name for option in fields(SGD) if option.name != "learning_rate"]
+EMA_EVERY = 8  # steps: an average costs as much memory traffic as an update
 
 
-class TrainingError(cli.UserError):
-    """A run that can't start or go on: one line with the cause and the remedy."""
+def average(averaged: Network, network: Network, decay: float, step: int) -> None:
+    """Move the averaged weights towards the network's (Polyak & Juditsky 1992)."""
+    if step % EMA_EVERY:
+        return
+    # At first the average moves faster, to forget the first weights.
+    keep = min(decay**EMA_EVERY, step / (step + 10 * EMA_EVERY))
+    for name, mean in averaged.weights.items():
+        mean *= mean.dtype.type(keep)
+        mean += network.weights[name] * mean.dtype.type(1 - keep)
+
+
+# ---- A run ---------------------------------------------------------------------------------------
 
 
 class Diverged(TrainingError):
-    """A run whose loss is no longer finite."""
+    """A run whose loss isn't finite."""
 
 
 class Run:
-    """All that a run is made of between two epochs, on disk and in memory: network and velocities, averaged weights,
-    best weights, generator and history."""
+    """The state of a run between two epochs: networks, generator, history."""
 
     def __init__(
         self,
@@ -343,31 +521,27 @@ class Run:
         recipe: str = "report",
         command: str = "",
     ):
-        self.settings, self.recipe, self.command = settings, recipe, command
-        self.rng = np.random.default_rng(settings.seed)
-        self.train_rows, self.validation_rows = cifar10.split(
-            data.train_labels, settings.validation_share, self.rng
-        )
-        if settings.batchnorm and len(self.train_rows) < 2:
-            raise TrainingError(
-                f"{data.folder or data.name}: one training image is too few for --batchnorm; give more"
-            )
-        if settings.ema and self.steps * settings.epochs < EMA_EVERY:
-            problem = f"averages nothing in fewer than {EMA_EVERY} steps: give more --epochs"
-            raise SettingError("ema", settings.ema, problem)
+        self.settings = settings
+        self.recipe = recipe
+        self.command = command
         self.data = {
             "name": data.name,
             "fingerprint": data.fingerprint,
             "class_names": list(data.class_names),
         }
-        seen = settings.preprocess != "none" or settings.init == "patches"
-        images = data.train_images[self.train_rows if seen else self.train_rows[:0]]
-        options = {name: getattr(settings, name) for name in ("batchnorm", "dropout", "cap")}
-        options |= {"classes": len(data.class_names), "seed": self.rng, "threads": threads}
-        window = fit_window(images, settings, Threads(threads))
-        self.network = Network(settings.hidden_size, window, **options)
-        if settings.init == "patches":
-            start_from_patches(self.network, images, self.rng)
+        # One generator draws everything, in this order: split, weights, batches, dropout.
+        self.rng = np.random.default_rng(settings.seed)
+        share = settings.validation_share
+        self.train_rows, self.validation_rows = cifar10.split(data.train_labels, share, self.rng)
+        self.steps = steps_per_epoch(len(self.train_rows), settings)
+        if settings.batchnorm and len(self.train_rows) < 2:
+            problem = "one training image is too few for --batchnorm; give more"
+            raise TrainingError(f"{data.folder or data.name}: {problem}")
+        if settings.ema and self.steps * settings.epochs < EMA_EVERY:
+            problem = f"averages nothing in fewer than {EMA_EVERY} steps"
+            raise SettingError("ema", settings.ema, problem, "give more {epochs}")
+        self.network = first_network(settings, data, self.train_rows, self.rng, threads)
+        # The network that is validated and kept.
         self.averaged = self.network.copy() if settings.ema else self.network
         self.best = self.network.copy()
         self.step = 0
@@ -378,44 +552,22 @@ class Run:
         return f"<Run: {self.network!r}, on {self.data['name']}, {done}>"
 
     @property
-    def steps(self) -> int:
-        """The steps of an epoch, see `batches`: BN leaves out a last one of a single image."""
-        n, size = len(self.train_rows), self.settings.batch_size
-        return -(-n // size) - (self.settings.batchnorm and n % size == 1 < n)
-
-    @property
     def epoch(self) -> int:
-        """Epochs that are done."""
-        return len(self.history["val_accuracy"])
+        """The number of epochs that are done."""
+        return runs.epochs_done(self.history)
 
     @property
     def best_epoch(self) -> int:
-        """The epoch, from 1, with the best validation accuracy, the first of equals; 0 before the first."""
-        accuracy = self.history["val_accuracy"]
-        return 1 + max(range(len(accuracy)), key=accuracy.__getitem__) if accuracy else 0
+        """The epoch, from 1, whose weights are kept; 0 before the first."""
+        return runs.best_epoch(self.history)
 
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or patience has run out."""
-        patience = self.settings.patience
-        return self.epoch >= self.settings.epochs or bool(
-            patience and self.epoch - self.best_epoch >= patience
-        )
+        return runs.is_finished(asdict(self.settings), self.history)
 
-    def info(self) -> dict:
-        """What the checkpoint says of the run besides the weights."""
-        return {
-            "recipe": self.recipe,
-            "command": self.command,
-            "machine": f"{platform.machine()}, {default_threads()} cores, NumPy {np.__version__}",
-            "settings": asdict(self.settings),
-            "data": self.data | {"validation_rows": self.validation_rows.tolist()},
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-        }
-
-    def parts(self) -> dict[str, dict[str, np.ndarray]]:
-        """The arrays that change from step to step, by what they are."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays that change from step to step, as PART.NAME."""
         parts = {
             "weights": self.network.weights,
             "velocity": self.network.velocity,
@@ -425,63 +577,20 @@ class Run:
             parts["averaged"] = self.averaged.weights
         if self.network.preconditioner is not None:
             parts["preconditioner"] = {"s": self.network.preconditioner}
-        return parts
+        arrays = {}
+        for part, named in parts.items():
+            for name, array in named.items():
+                arrays[f"{part}.{name}"] = array
+        return arrays
 
-    def save_state(self, path: Path) -> None:
-        """Write everything that going on needs."""
-        arrays = {
-            f"{part}.{name}": a
-            for part, arrays in self.parts().items()
-            for name, a in arrays.items()
-        }
-        state = {"state": {"step": self.step, "generator": self.rng.bit_generator.state}}
-        npz.write_npz(path, arrays, self.info() | state)
 
-    def load_state(self, path: Path) -> None:
-        """Go on from a state file. FileError if it is broken, TrainingError if it is of another run."""
-        arrays, info = npz.read_npz(path, "state")
-        with files.error_context(path, "start again with --overwrite"):
-            theirs, mine = info["settings"], asdict(self.settings)
-            if theirs.keys() != mine.keys():
-                raise files.Fault("is of another version of train.py")
-            for name in mine:
-                if name not in ("epochs", "patience") and mine[name] != theirs[name]:
-                    raise SettingError(
-                        name,
-                        mine[name],
-                        f"differs from the run in {path}, which has {theirs[name]}",
-                    )
-            if info["data"]["fingerprint"] != self.data["fingerprint"]:
-                raise TrainingError(
-                    f"{path}: its run had other images ({info['data']['name']}); give --data-dir"
-                )
-            if mine["schedule"] == "cosine" and mine["epochs"] != theirs["epochs"]:
-                raise SettingError(
-                    "epochs",
-                    mine["epochs"],
-                    f"changes the cosine of the run in {path}; it must stay",
-                )
-            here = {
-                f"{part}.{name}": a
-                for part, those in self.parts().items()
-                for name, a in those.items()
-            }
-            npz.check_arrays(arrays, like=here)
-            if any(
-                (array < 0).any() for name, array in arrays.items() if name.endswith("running_var1")
-            ):
-                raise files.Fault("has negative variances")
-            self.history, self.step, self.rng.bit_generator.state = checkpoints.position(
-                info, HISTORY, self.steps
-            )
-            for name, array in here.items():
-                array[...] = arrays[name]
+# ---- The loop ------------------------------------------------------------------------------------
 
 
 def train(
     settings: Settings,
     data: cifar10.Dataset,
-    output: str | Path,
+    output: str | Path | None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -492,181 +601,228 @@ def train(
     command: str = "",
     storage=None,
 ) -> Run:
-    """Train a network and leave its best weights, by validation accuracy, in the checkpoint `output`.
+    """Train a network, and write its best weights to the checkpoint `output`.
 
-    After each epoch the whole state is in state_path(output); with resume, a run goes on from there if it is there, and
-    ends in the same bits as one that was never stopped. Beside it stands a CSV with a row an epoch. stop_after: pause after this epoch, the
-    schedule unchanged. show: a table on stdout, and bars on a terminal. recipe and command: what the checkpoint shall
-    say of itself. storage: its dtype, see Network.save.
+    output: next to it are the state for `resume` and a CSV, see support/runs.py. None: nothing is
+    written. stop_after: the epoch after which to pause, the schedule unchanged. show: print a
+    table, and bars on a terminal. recipe, command: what the checkpoint says of its origin.
+    storage: the dtype in the checkpoint, see Network.save.
 
-    TrainingError where a run's files are in the way, or where the loss is no longer finite; the last good checkpoint
-    stays. FileError or SettingError where the state doesn't fit, or where another process trains onto `output`. OSError
-    where a file can't be written.
+    Raises TrainingError if a run's files are in the way, or if the loss isn't finite: the last
+    good checkpoint stays. Raises FileError or SettingError if the state doesn't fit, or if another
+    process trains onto `output`, and OSError if a file can't be written.
     """
-    output = Path(output)
-    with locks.locked(output, "a training"):
-        state, table = state_path(output), output.with_suffix(".csv")
-        left = output, state, table
+    output = Path(output) if output else None
+    run_files = RunFiles(output, storage)
+    display = progress.Display(show)
+    images = data.train_images
+    labels = data.train_labels.astype(np.int64)
+    sgd = SGD(
+        momentum=settings.momentum,
+        lambda_reg=settings.lambda_reg,
+        bn_lr_scale=settings.bn_lr_scale,
+        output_lr_scale=settings.output_lr_scale,
+        hidden_lambda_scale=settings.hidden_lambda_scale,
+    )
+    with run_files.locked():
         run = Run(settings, data, threads, recipe, command)
-        if resume and state.exists():
-            run.load_state(state)
-        elif not overwrite and (existing := [path for path in left if path.exists()]):
-            going_on = (
-                f"{state}, to go on from, is missing; " if resume else "go on with it by --resume, "
-            )
-            remedy = "replace it by --overwrite, or choose another --output"
-            raise TrainingError(f"{existing[0]}: there is a run already; {going_on}{remedy}")
-        elif overwrite:
-            remove_run(
-                output
-            )  # else --resume after Ctrl-C in the first epoch would go on with the old run
-        for path in left:
-            files.remove_leftovers(path)
-        if show:
-            print(
-                progress.summary(run, data, effective(run.settings), asdict(Settings())), flush=True
-            )
-        for _ in epochs(run, data, output, stop_after, show):
-            run.save_state(
-                state
-            )  # first, as a checkpoint without a state could not be gone on with
+        run_files.start(run, resume, overwrite)
+        display.start(run, data, effective(settings), asdict(Settings()))
+
+        # Early stopping ends the run when validation accuracy hasn't improved for a while.
+        while not run.finished and (stop_after is None or run.epoch < stop_after):
+            started = time.perf_counter()
+            rates, loss_sum, correct, seen = [], 0.0, 0, 0
+            with display.epoch(run) as show_step:
+                for step, rows in enumerate(batches(run.train_rows, settings, run.rng), 1):
+                    # No two epochs show an image in the same way.
+                    X = augmented(images[rows], settings, run.rng)
+                    # The rate at the end of the step, so that a warm-up doesn't begin at 0.
+                    sgd.learning_rate = learning_rate(settings, run.epoch, step / run.steps)
+                    loss, hits = run.network.train_batch(
+                        X, labels[rows], sgd, smoothing=settings.label_smoothing
+                    )
+                    if not math.isfinite(loss):
+                        raise diverged(run, sgd.learning_rate, f"step {step}", output)
+                    run.step += 1
+                    if settings.ema:
+                        average(run.averaged, run.network, settings.ema, run.step)
+                    rates.append(sgd.learning_rate)
+                    loss_sum += loss * len(rows)
+                    correct += hits
+                    seen += len(rows)
+                    show_step(seen, loss_sum / seen)
+            seconds = time.perf_counter() - started
+
+            # Validation: plain images and labels, the averaged weights.
+            held_out = run.validation_rows
+            val_loss, val_accuracy = run.averaged.evaluate(images[held_out], labels[held_out])
+            if not math.isfinite(val_loss) or not all_finite(run.averaged.weights):
+                raise diverged(run, sgd.learning_rate, "validation", output)
+
+            row = {
+                "learning_rate": sum(rates) / len(rates),
+                "train_loss": loss_sum / seen,
+                "train_accuracy": correct / seen,
+                "val_loss": val_loss,
+                "val_accuracy": val_accuracy,
+                "seconds": seconds,
+            }
+            for name, value in row.items():
+                run.history[name].append(value)
             if run.best_epoch == run.epoch:
-                save(run.best, run, output, storage)
-            progress.write_csv(run.history, table)
-            if show:
-                print(progress.table_row(run, run.epoch - 1), flush=True)
-        save(run.best, run, output, storage)
-        progress.write_csv(run.history, table)
+                run.best.load_weights(run.averaged.weights)
+            run_files.save(run)
+            display.end_epoch(run)
+        run_files.finish(run)
     return run
 
 
-def epochs(
-    run: Run, data: cifar10.Dataset, output: Path | None, stop_after: int | None = None, show=False
-) -> Iterator:
-    """Train a run to its end, or to the epoch stop_after; yields after each epoch. Writes nothing: output is where the
-    best weights are kept, if they are, for the words of `Diverged`."""
-    labels = data.train_labels.astype(np.int64)
-    while not run.finished and (stop_after is None or run.epoch < stop_after):
-        train_epoch(run, data.train_images, labels, output, show)
-        if run.best_epoch == run.epoch:
-            run.best.load_weights(run.averaged.weights)
-        yield
+def all_finite(weights: dict[str, np.ndarray]) -> bool:
+    """Return whether all weights are finite numbers."""
+    return all(np.isfinite(array).all() for array in weights.values())
 
 
-def train_epoch(
-    run: Run, images: np.ndarray, labels: np.ndarray, output: Path | None, show: bool = False
-) -> None:
-    """One epoch of a run: its steps, then validation, and a row of the history. Diverged if a loss isn't finite."""
-    settings, epoch, started = run.settings, run.epoch, time.perf_counter()
-    loss_sum, right, seen, rates = 0.0, 0, 0, []
-    with tqdm(
-        total=len(run.train_rows),
-        desc=f"epoch {epoch + 1}",
-        unit=" images",
-        leave=False,
-        disable=None if show else True,
-    ) as bar:
-        for step, (X, y) in enumerate(batches(images, labels, run.train_rows, settings, run.rng)):
-            rates.append(learning_rate(settings, epoch, (step + 1) / run.steps))
-            sgd = SGD(rates[-1], **{name: getattr(settings, name) for name in SGD_SETTINGS})
-            loss, correct = run.network.train_batch(X, y, sgd, smoothing=settings.label_smoothing)
-            if not math.isfinite(loss):
-                raise Diverged(
-                    progress.diverged(
-                        run, effective(run.settings), rates[-1], f"step {step + 1}", output
-                    )
-                )
-            run.step += 1
-            if settings.ema:
-                average(run.averaged, run.network, settings.ema, run.step)
-            loss_sum, right, seen = loss_sum + loss * len(y), right + correct, seen + len(y)
-            if show and run.step == min(ESTIMATED, run.steps):
-                with bar.external_write_mode():
-                    print(progress.estimate(run, time.perf_counter() - started, seen), flush=True)
-            bar.update(len(y))
-            bar.set_postfix_str(f"loss {loss_sum / seen:.3f}", refresh=False)
-    seconds = time.perf_counter() - started
-    val_loss, val_accuracy = run.averaged.evaluate(
-        images[run.validation_rows], labels[run.validation_rows]
-    )
-    if not math.isfinite(val_loss) or not all(
-        np.isfinite(w).all() for w in run.averaged.weights.values()
-    ):
-        raise Diverged(
-            progress.diverged(run, effective(run.settings), rates[-1], "validation", output)
-        )
-    row = sum(rates) / len(rates), loss_sum / seen, right / seen, val_loss, val_accuracy, seconds
-    for name, value in zip(HISTORY, row, strict=True):
-        run.history[name].append(value)
+def diverged(run: Run, rate: float, when: str, output: Path | None) -> Diverged:
+    """Return the error of a run whose loss isn't finite."""
+    return Diverged(progress.diverged(run, effective(run.settings), rate, when, output))
 
 
-def average(averaged: Network, network: Network, decay: float, step: int) -> None:
-    """Move the averaged weights towards the network's (Polyak & Juditsky 1992), exponentially: every EMA_EVERY steps,
-    as it costs as much memory traffic as an update; at first with less decay, to forget where the weights began."""
-    if step % EMA_EVERY:
-        return
-    keep = min(decay**EMA_EVERY, step / (step + 10 * EMA_EVERY))
-    for name, mean in averaged.weights.items():
-        mean *= mean.dtype.type(keep)
-        mean += network.weights[name] * mean.dtype.type(1 - keep)
-
-
-# ---- What a run leaves ----------------------------------------------------------------------------------------------
-
-
-def save(network: Network, run: Run, path: Path, storage=None) -> None:
-    """Write a checkpoint: weights of the run, and its history so far."""
-    try:
-        network.save(path, run.info(), storage)
-    except ValueError as error:
-        raise TrainingError(f"{path}: {error}; give --storage float32") from None
-
-
-# ---- From Python ----------------------------------------------------------------------------------------------------
+# ---- From Python ---------------------------------------------------------------------------------
 
 
 class Classifier(Estimator, settings=Settings):
-    """These networks by scikit-learn's conventions, see `Estimator`: `fit` gives the bits of `train` with the same
-    settings and images, and writes nothing. With a recipe's settings: Classifier(**RECIPES["quick"])."""
+    """A network by scikit-learn's conventions, see `Estimator`.
+
+    `fit` gives the same bits as `train` with the same settings and images, and writes nothing.
+    Classifier(**RECIPES["quick"]) has a recipe's settings.
+    """
 
     def _train(
         self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]
     ) -> tuple[Network, dict]:
+        no_images, no_labels = images[:0], labels[:0]
         data = cifar10.Dataset(
-            "arrays", images, labels, images[:0], labels[:0], names, fingerprint=""
+            "arrays", images, labels, no_images, no_labels, names, fingerprint=""
         )
-        run = Run(Settings(**self.settings()), data, self.threads)
-        for _ in epochs(run, data, output=None):
-            pass
-        del run.data[
-            "fingerprint"
-        ]  # the images' own has their test split, too, which isn't known here
-        return run.best, run.info()
+        run = train(Settings(**self.settings()), data, None, threads=self.threads)
+        info = runs.describe(run)
+        del info["data"]["fingerprint"]  # of both splits, and there is no test split here
+        return run.best, info
 
     _read = staticmethod(model.load)
 
 
-# ---- The command line -----------------------------------------------------------------------------------------------
+# ---- The command line ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a command line asks for."""
+
+    settings: Settings
+    recipe: str  # or the name of the checkpoint of --like
+    data: cifar10.Dataset
+    data_dir: str | None  # as it was typed
+    output: Path
+    storage: str
+    threads: int
+    resume: bool
+    overwrite: bool
+    command: str  # the command line itself, for the checkpoint
+
+
+class HelpAll(argparse.Action):
+    """--help-all: --help with the rarely used flags."""
+
+    def __call__(self, parser, *_):
+        make_parser(rare=True).print_help()
+        parser.exit()
+
+
+def make_parser(rare: bool = False) -> cli.ArgumentParser:
+    """Return the parser. rare: whether its help shows the rarely used flags."""
+    parser = cli.ArgumentParser(
+        prog="train.py", usage="python train.py [FLAG ...]", description=__doc__
+    )
+    text = "also show the rarely used flags"
+    parser.add_argument("--help-all", action=HelpAll, nargs=0, help=text)
+    start = parser.add_mutually_exclusive_group()
+    text = "settings to start from"
+    start.add_argument("--recipe", choices=tuple(RECIPES), default="report", help=text)
+    text = "start from the settings of a checkpoint"
+    start.add_argument("--like", type=Path, metavar="NET.npz", help=text)
+
+    groups = add_setting_arguments(parser, fields(Settings), RECIPES, rare=rare)
+
+    group = groups["run"]
+    place = group.add_mutually_exclusive_group()
+    text = "the checkpoint (default: checkpoints/DATASET-RECIPE-seedN.npz)"
+    place.add_argument("--output", type=cli.output_path, metavar="FILE.npz", help=text)
+    text = "a folder for it, instead of checkpoints/"
+    place.add_argument("--output-dir", type=cli.output_folder, metavar="FOLDER", help=text)
+    text = "precision of the saved weights; float16 halves the files"
+    group.add_argument("--storage", choices=("float32", "float16"), default="float32", help=text)
+    existing = group.add_mutually_exclusive_group()
+    text = "continue the run with these flags that was stopped"
+    existing.add_argument("--resume", action="store_true", help=text)
+    text = "replace the files of another run"
+    existing.add_argument("--overwrite", action="store_true", help=text)
+    cli.add_threads(group)
+    cifar10.add_arguments(parser)
+    add_report_arguments(parser, "train", "test.py tests, search.py searches", rare=rare)
+    return parser
+
+
+def read_command_line(typed: list[str]) -> Task:
+    """Return what a command line asks for. This reads the images.
+
+    Raises SettingError, FileError or DataError for what can't be done.
+    """
+    args = make_parser().parse_args(typed)
+    if args.output and args.output.suffix != ".npz":
+        raise cli.UserError(f"--output {args.output}: the name of a checkpoint ends in .npz")
+    start = settings_of(args.like) if args.like else args.recipe
+    settings = resolve(given_settings(args), start)
+    data = cifar10.load_from(args)
+    recipe = args.recipe
+    if args.like:
+        recipe = args.like.stem.removeprefix(f"{data.title}-")
+    output = args.output
+    if not output:
+        folder = args.output_dir or cli.ROOT / "checkpoints"
+        output = cli.user_path(folder / f"{data.title}-{recipe}-seed{settings.seed}.npz")
+    own = [word for word in typed if word not in ("--resume", "--overwrite")]
+    return Task(
+        settings=settings,
+        recipe=recipe,
+        data=data,
+        data_dir=args.data_dir,
+        output=cli.shorter(output),
+        storage=args.storage,
+        threads=args.threads,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        command=f"python train.py {shlex.join(own)}".strip(),
+    )
 
 
 def given_settings(args: argparse.Namespace) -> dict:
-    """The settings that were typed. SettingError where two of them contradict each other."""
-    given = {
-        option.name: getattr(args, option.name)
-        for option in fields(Settings)
-        if hasattr(args, option.name)
-    }
+    """Return the settings that were typed. Raises SettingError if two contradict each other."""
+    given = {}
+    for option in fields(Settings):
+        if hasattr(args, option.name):
+            given[option.name] = getattr(args, option.name)
     if not getattr(args, "use_dropout", True):
         if given.get("dropout"):
-            raise SettingError(
-                "dropout", given["dropout"], "contradicts --no-use-dropout: leave one of them out"
-            )
+            problem = "contradicts --no-use-dropout: leave one of them out"
+            raise SettingError("dropout", given["dropout"], problem)
         given["dropout"] = 0.0
     return given
 
 
-def like(path: Path) -> dict:
-    """The settings of a checkpoint's run. FileError if it says none."""
+def settings_of(path: Path) -> dict:
+    """Return the settings of a checkpoint's run. Raises FileError if it says none."""
     _, info = npz.read_npz(path)
     with files.error_context(path, "give --like a checkpoint of train.py"):
         if "settings" not in info:
@@ -674,76 +830,45 @@ def like(path: Path) -> dict:
         try:
             return asdict(Settings(**info["settings"]))
         except SettingError as error:
-            raise files.Fault(f"has a wrong setting: {error}") from None
-
-
-def make_parser() -> cli.ArgumentParser:
-    parser = cli.ArgumentParser(prog="train.py", description=__doc__)
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument(
-        "--recipe", choices=tuple(RECIPES), default="report", help="settings to start from"
-    )
-    start.add_argument(
-        "--like", type=Path, metavar="NET.npz", help="start from the settings of a checkpoint's run"
-    )
-    add_setting_arguments(parser, fields(Settings), RECIPES)
-    group = parser.add_argument_group("run")
-    place = group.add_mutually_exclusive_group()
-    text = "the checkpoint to write (default: checkpoints/DATASET-RECIPE-seedN.npz)"
-    place.add_argument("--output", type=cli.output_path, metavar="FILE.npz", help=text)
-    text = "a folder for it in place of checkpoints/"
-    place.add_argument("--output-dir", type=cli.output_folder, metavar="FOLDER", help=text)
-    text = "precision of the saved weights; float16 halves the files, and rounds"
-    group.add_argument("--storage", choices=("float32", "float16"), default="float32", help=text)
-    exclusive = group.add_mutually_exclusive_group()
-    exclusive.add_argument(
-        "--resume", action="store_true", help="go on where the run with these flags was stopped"
-    )
-    exclusive.add_argument(
-        "--overwrite", action="store_true", help="replace the checkpoint and state of another run"
-    )
-    cli.add_threads(group)
-    cifar10.add_arguments(parser)
-    add_report_arguments(parser, "train", "test.py tests, search.py searches")
-    return parser
+            raise files.Fault(f"has an invalid setting: {error}") from None
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    settings = resolve(given_settings(args), like(args.like) if args.like else args.recipe)
-    if args.output and args.output.suffix != ".npz":
-        parser.error(f"--output {args.output}: a checkpoint's name ends in .npz")
-    data = cifar10.load_from(args)
-    recipe = args.like.stem.removeprefix(f"{data.title}-") if args.like else args.recipe
-    name = f"{data.title}-{recipe}-seed{settings.seed}.npz"
-    output = cli.shorter(
-        args.output or cli.user_path((args.output_dir or cli.ROOT / "checkpoints") / name)
-    )
-    typed = [
-        word
-        for word in (sys.argv[1:] if argv is None else argv)
-        if word not in ("--resume", "--overwrite")
-    ]
-    command = f"python train.py {shlex.join(typed)}".strip()
-    options = {name: getattr(args, name) for name in ("resume", "overwrite", "threads", "storage")}
+    typed = sys.argv[1:] if argv is None else argv
+    task = read_command_line(typed)
     try:
-        run = train(settings, data, output, show=True, recipe=recipe, command=command, **options)
+        run = train(
+            task.settings,
+            task.data,
+            task.output,
+            resume=task.resume,
+            overwrite=task.overwrite,
+            threads=task.threads,
+            show=True,
+            recipe=task.recipe,
+            command=task.command,
+            storage=task.storage,
+        )
     except KeyboardInterrupt:
-        again = cli.resumed("train.py", state_path(output), argv)
-        raise KeyboardInterrupt(f"stopped; go on from the last whole epoch with: {again}") from None
-    best = run.best_epoch
-    accuracy, seconds = run.history["val_accuracy"][best - 1], sum(run.history["seconds"])
-    print(
-        f"best epoch {best} of {run.epoch}, validation accuracy {accuracy:.2%}, in {seconds:.0f} s of training"
-    )
-    words = [
-        *cli.script("test.py"),
-        str(output),
-        *(["--data-dir", str(args.data_dir)] if args.data_dir else []),
-    ]
-    print(f"checkpoint {output}; test it with: {shlex.join(words)}")
+        again = cli.resumed("train.py", state_path(task.output), argv)
+        raise KeyboardInterrupt(f"stopped; resume from the last epoch with: {again}") from None
+    print_result(run, task)
     return 0
+
+
+def print_result(run: Run, task: Task) -> None:
+    """Print the best epoch, and the command that tests the checkpoint."""
+    best = run.best_epoch
+    accuracy = run.history["val_accuracy"][best - 1]
+    seconds = sum(run.history["seconds"])
+    print(
+        f"best epoch {best} of {run.epoch}, validation accuracy {accuracy:.2%}, "
+        f"in {seconds:.0f} s of training"
+    )
+    test = [*cli.script("test.py"), str(task.output)]
+    if task.data_dir:
+        test += ["--data-dir", task.data_dir]
+    print(f"checkpoint {task.output}; test it with: {shlex.join(test)}")
 
 
 if __name__ == "__main__":

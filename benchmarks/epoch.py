@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """A whole epoch of train.py against the steps that it is made of and its validation, or a whole training.
 
     python benchmarks/epoch.py                             an epoch of the report's recipe
@@ -57,25 +58,24 @@ def training(
 
     parts, began = {}, 0.0
 
-    def timed(part: str, function: Callable) -> Callable:
-        def wrapped(*args, **kwargs):
-            start = time.perf_counter()
-            result = function(*args, **kwargs)
-            parts[part] = time.perf_counter() - start
-            return result
+    batches, evaluate = train.batches, train.Network.evaluate
 
-        return wrapped
-
-    train_epoch = timed("training", train.train_epoch)
-
-    def asked(*args, **kwargs):
+    def asked(*args):
+        """An epoch begins."""
         nonlocal began
         exchange((parts | {"epoch": time.perf_counter() - began}, timing.peak_memory()))
         began = time.perf_counter()
-        return train_epoch(*args, **kwargs)
+        return batches(*args)
 
-    train.train_epoch = asked
-    train.Network.evaluate = timed("validation", train.Network.evaluate)
+    def validated(*args):
+        """An epoch's steps are done; when this returns, so is its training."""
+        start = time.perf_counter()
+        result = evaluate(*args)
+        parts["validation"] = time.perf_counter() - start
+        parts["training"] = time.perf_counter() - began
+        return result
+
+    train.batches, train.Network.evaluate = asked, validated
     # One epoch more than is asked for: the last one also ends the run.
     settings = train.resolve(
         {"hidden_size": hidden, "batch_size": batch, "epochs": epochs + 1, "patience": 0}
@@ -180,9 +180,9 @@ def torch_training(
             for group in sgd.param_groups:
                 group["lr"] = group["scale"] * train.learning_rate(settings, epoch)
             net.train()
-            for images, labels in train.batches(
-                data.train_images, data.train_labels, rows, settings, rng
-            ):
+            for chosen in train.batches(rows, settings, rng):
+                images = train.augmented(data.train_images[chosen], settings, rng)
+                labels = data.train_labels[chosen]
                 loss = torch.nn.functional.cross_entropy(logits(images), torch.from_numpy(labels))
                 sgd.zero_grad()
                 loss.backward()

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """What a minute of training buys: test accuracy against minutes on two cores.
 
     python benchmarks/minutes.py                              docs/minutes.csv -> docs/minutes.png
@@ -128,9 +129,7 @@ def torch_training(
 
     labels, step, began = data.train_labels.astype(np.int64), 0, time.perf_counter()
     while time.perf_counter() - began < 60 * minutes:
-        for images, y in train.batches(
-            data.train_images, labels, run.train_rows, settings, run.rng
-        ):
+        for rows in train.batches(run.train_rows, settings, run.rng):
             if (done := (time.perf_counter() - began) / (60 * minutes)) >= 1:
                 break
             epochs = step * settings.batch_size / len(run.train_rows)
@@ -142,7 +141,8 @@ def torch_training(
             )
             for group, scale in zip(sgd.param_groups, scales, strict=True):
                 group["lr"] = rate * scale
-            y = torch.from_numpy(y)
+            images = train.augmented(data.train_images[rows], settings, run.rng)
+            y = torch.from_numpy(labels[rows])
             sgd.zero_grad()
             z2 = logits(images, weights, settings.dropout)
             cross_entropy(z2, y, label_smoothing=settings.label_smoothing).backward()

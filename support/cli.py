@@ -70,6 +70,10 @@ class UserError(Exception):
     def __init__(self, text: object = "") -> None:
         super().__init__(clean(text, TEXT))
 
+    def command_line_text(self) -> str:
+        """Return the line that a script prints. A SettingError names flags in it."""
+        return str(self)
+
 
 # ---- The parser ----------------------------------------------------------------------------------
 
@@ -286,7 +290,7 @@ def _describe(error: BaseException) -> str:
         remedy = _REMEDIES.get(error.errno, "choose another place")
         text = f"{error.strerror or error}; {remedy}"
         return text if error.filename is None else f"{error.filename}: {text}"
-    return str(error)
+    return error.command_line_text()
 
 
 def _show_any_name() -> None:

@@ -1,99 +1,180 @@
-"""What a training says of itself while it runs: the lines before it, a line an epoch, and a CSV of its history."""
+"""What a training prints: a summary before it, one line per epoch, and its last line."""
 
-import csv
-import io
 import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from support import files
+from support.runs import best_epoch, epochs_done
 
-# What makes a run diverge.
-STEPS = ("learning_rate", "bn_lr_scale", "output_lr_scale", "lambda_reg", "hidden_lambda_scale")
+from tqdm import tqdm
+
+# Settings that make a run diverge if they are too high.
+SUSPECTS = (
+    "learning_rate",
+    "bn_lr_scale",
+    "output_lr_scale",
+    "lambda_reg",
+    "hidden_lambda_scale",
+)
+ESTIMATED = 100  # the step after which a run says how long it will take
+LABEL = 12  # characters before the text of a summary line
+
+
+class Display:
+    """A table on stdout, and a bar on stderr if that is a terminal. Silent if show is False."""
+
+    def __init__(self, show: bool):
+        self.show = show
+
+    def start(self, run, data, effective: dict, usual: dict) -> None:
+        """Print what is trained, see `summary`."""
+        if self.show:
+            print(summary(run, data, effective, usual), flush=True)
+
+    @contextmanager
+    def epoch(self, run) -> Iterator[Callable[[int, float], None]]:
+        """Show a bar for an epoch; yield the function that moves it.
+
+        It takes the images of the epoch that were seen, and their mean loss.
+        """
+        bar = tqdm(
+            total=len(run.train_rows),
+            desc=f"epoch {epochs_done(run.history) + 1}",
+            unit=" images",
+            leave=False,
+            disable=None if self.show else True,  # None: unless stderr is a terminal
+        )
+        started = time.perf_counter()
+
+        def show_step(seen: int, loss: float) -> None:
+            if self.show and run.step == min(ESTIMATED, run.steps):
+                with bar.external_write_mode():
+                    seconds = time.perf_counter() - started
+                    print(estimate(run, seconds, seen), flush=True)
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            bar.update(seen - bar.n)
+
+        with bar:
+            yield show_step
+
+    def end_epoch(self, run) -> None:
+        """Print the line of the epoch."""
+        if self.show:
+            print(table_row(run, epochs_done(run.history)), flush=True)
 
 
 def parameters(network) -> str:
-    """A table of a network's arrays: names, shapes, parameters. Those that training doesn't move have none."""
+    """Return a table of a network's arrays: name, shape, number of trained parameters."""
     arrays = network.weights | network.window.map
-    rows = [
-        (name, " x ".join(map(str, w.shape)), w.size * (name in network.velocity))
-        for name, w in arrays.items()
-    ]
-    rows.append(("parameters", "", sum(count for _, _, count in rows)))
-    return "\n".join(
-        f"{name:13} {shape:>12} {f'{count:,}' if count else '-':>12}" for name, shape, count in rows
+    lines = []
+    total = 0
+    for name, array in arrays.items():
+        shape = " x ".join(map(str, array.shape))
+        trained = array.size if name in network.velocity else 0
+        lines.append(f"{name:13} {shape:>12} {f'{trained:,}' if trained else '-':>12}")
+        total += trained
+    lines.append(f"{'parameters':13} {'':>12} {total:>12,}")
+    return "\n".join(lines)
+
+
+def _wrapped(label: str, text: str) -> str:
+    """Return a labelled line, wrapped between words at 80 columns."""
+    return textwrap.fill(
+        f"{label:{LABEL}}{text}",
+        width=80,
+        subsequent_indent=" " * LABEL,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
 def summary(run, data, effective: dict, usual: dict) -> str:
-    """What a run trains on what, and how; of one that goes on, the epochs that are done. effective: its settings that
-    have an effect; usual: the settings of which it isn't worth saying that they are what they are."""
+    """Return what is printed before the first epoch, and the finished epochs of a resumed run.
+
+    effective: the settings that affect the run. usual: the values that aren't worth a word.
+    """
     others = [f"{name} {value}" for name, value in effective.items() if value != usual.get(name)]
+    training = f"{len(run.train_rows):,} training"
+    validation = f"{len(run.validation_rows):,} validation images"
     lines = [
-        f"data        {data.name}: {len(run.train_rows):,} training and {len(run.validation_rows):,} validation images",
-        f"network     {run.network}",
-        textwrap.indent(run.network.summary(), 12 * " "),
-        f"settings    {', '.join(others) if others else 'those of the report'}",
+        _wrapped("data", f"{data.name}: {training} and {validation}"),
+        _wrapped("network", str(run.network)),
+        textwrap.indent(parameters(run.network), " " * LABEL),
+        _wrapped("settings", ", ".join(others) if others else "those of the report"),
     ]
-    if run.epoch:
-        lines.append(estimate(run, sum(run.history["seconds"]), run.epoch * len(run.train_rows)))
-    return "\n".join(lines + [table_row(run, epoch) for epoch in range(run.epoch)])
+    done = epochs_done(run.history)
+    if done:
+        images = done * len(run.train_rows)
+        lines.append(estimate(run, sum(run.history["seconds"]), images))
+        lines += [table_row(run, epoch) for epoch in range(1, done + 1)]
+    return "\n".join(lines)
 
 
 def estimate(run, seconds: float, images: int) -> str:
-    """How long a run that learned from so many images in so many seconds will still take at most (a validation image
-    takes less than a training image), and the head of the table of epochs."""
-    left, patience = run.settings.epochs - run.epoch, run.settings.patience
+    """Return the longest time that the run can still take, and the head of the table of epochs.
+
+    The run has learned from so many images in so many seconds. A validation image takes less.
+    """
+    left = run.settings.epochs - epochs_done(run.history)
     epoch = seconds / images * (len(run.train_rows) + len(run.validation_rows))
-    sooner = f"; less, if validation accuracy doesn't rise for {patience} epochs" * (
-        0 < patience < left
-    )
-    head = f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  {'val loss':>8} {'acc':>6}  {'images/s':>8}"
-    whole = f"time        at most {_time(left * epoch)}, {left} epoch{'s' * (left > 1)} of {_time(epoch)}{sooner}\n"
-    return f"{whole * (left > 0)}\n{head}"
+    patience = run.settings.patience
+    lines = []
+    if left > 0:
+        epochs = "1 epoch" if left == 1 else f"{left} epochs"
+        text = f"at most {duration(left * epoch)}, {epochs} of {duration(epoch)}"
+        if 0 < patience < left:
+            text += f"; less, if validation accuracy doesn't rise for {patience} epochs"
+        lines += [_wrapped("time", text)]
+    lines.append("")
+    head = f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  "
+    lines.append(head + f"{'val loss':>8} {'acc':>6}  {'images/s':>8}")
+    return "\n".join(lines)
 
 
-def _time(seconds: float) -> str:
-    """As much of it as matters: 0.05 s, 15 s, 4 min, 2.5 h."""
+def duration(seconds: float) -> str:
+    """Return a time to two digits or so: 0.05 s, 15 s, 4 min, 2.5 h."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
     if seconds < 100:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def table_row(run, epoch: int) -> str:
-    """The table's line of an epoch: mean rate, loss and accuracy, speed, and a star behind the best so far."""
-    rate, loss, accuracy, val_loss, val_accuracy, seconds = (
-        column[epoch] for column in run.history.values()
-    )
-    best = val_accuracy > max(run.history["val_accuracy"][:epoch], default=-1)
-    speed = len(run.train_rows) / seconds
-    row = f"{epoch + 1:5d}  {rate:8.6f}  {loss:10.4f} {accuracy:6.2%}  {val_loss:8.4f} {val_accuracy:6.2%}  "
-    return row + f"{speed:8,.0f}" + "  *" * best
+    """Return the line of an epoch, from 1, with a star if it is the best so far."""
+    row = {name: column[epoch - 1] for name, column in run.history.items()}
+    so_far = {name: column[:epoch] for name, column in run.history.items()}
+    speed = len(run.train_rows) / row["seconds"]
+    line = f"{epoch:5d}  {row['learning_rate']:8.6f}  "
+    line += f"{row['train_loss']:10.4f} {row['train_accuracy']:6.2%}  "
+    line += f"{row['val_loss']:8.4f} {row['val_accuracy']:6.2%}  {speed:8,.0f}"
+    return line + "  *" if best_epoch(so_far) == epoch else line
 
 
-def diverged(run, effective: dict, rate: float, where: str, output: Path | None) -> str:
-    """The line that a run ends with when its loss is no longer a number. effective: its settings that have an effect;
-    output: where its best weights are."""
-    kept = (
-        f"the best weights until then are in {output}"
-        if run.epoch and output
-        else "no weights were saved"
-    )
-    settings, usual = run.settings, type(run.settings)()
-    # What is above its default the most; the first of equals.
-    above = {
-        name: getattr(settings, name) / getattr(usual, name) for name in STEPS if name in effective
-    }
-    name = max(above, key=above.get)
+def diverged(run, effective: dict, rate: float, when: str, output: Path | None) -> str:
+    """Return the last line of a run whose loss isn't finite.
+
+    effective: the settings that affect the run. when: the step, or "validation".
+    output: the path of the checkpoint, which holds the best weights of the epochs before.
+    """
+    done = epochs_done(run.history)
+    settings = run.settings
+    usual = type(settings)()
+    # The one to blame is the furthest above its default, the first of equals.
+    excess = {}
+    for name in SUSPECTS:
+        if name in effective:
+            excess[name] = getattr(settings, name) / getattr(usual, name)
+    blamed = max(excess, key=excess.get)
+    flag = f"--{blamed.replace('_', '-')} {getattr(settings, blamed):g}"
+    kept = "no weights were saved"
+    if done and output:
+        kept = f"the best weights until then are in {output}"
     return (
-        f"loss not finite in epoch {run.epoch + 1}, {where}, most likely as --{name.replace('_', '-')} "
-        f"{getattr(settings, name):g} is too high (the learning rate was {rate:.3g} then): lower it; {kept}"
+        f"loss not finite in epoch {done + 1}, {when}, most likely as {flag} is too high "
+        f"(the learning rate was {rate:.3g} then): lower it; {kept}"
     )
-
-
-def write_csv(history: dict[str, list], path: Path) -> None:
-    """Write the history, a row an epoch, whole: the file is the same after a kill and a resume."""
-    text = io.StringIO(newline="")
-    rows = zip(*history.values(), strict=True)
-    csv.writer(text).writerows([["epoch", *history], *([i, *row] for i, row in enumerate(rows, 1))])
-    with files.write_whole(path) as file:
-        file.write(text.getvalue().encode())

@@ -1,88 +1,156 @@
-"""Settings as a dataclass whose fields say what is allowed, and the command-line flags that follow from them."""
+"""Settings: a dataclass whose fields say what is allowed, and the flags made of them."""
 
 import argparse
 import hashlib
 import json
 import math
+import re
+from collections.abc import Callable
 from dataclasses import Field, field, fields
 from functools import partial
 
 from support.cli import UserError, clean
 
+# ---- Errors --------------------------------------------------------------------------------------
+
 
 class SettingError(UserError):
-    """A setting that isn't allowed: one line that names it as a flag."""
+    """A setting with an invalid value.
 
-    def __init__(self, name: str, value, problem: str):
-        super().__init__(f"{typed(name, value)} {problem}")
+    name, value and problem say which, and why. A remedy may mention other settings, as {name} or
+    as {no_name}, spelled --no-name and name=False.
+    The text names the parameter as Python spells it. A command line shows `command_line_text`.
+    """
+
+    def __init__(self, name: str, value, problem: str, remedy: str = "") -> None:
+        self.name = name
+        self.value = value
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(self.python_text())
+
+    def __reduce__(self):  # so that it survives the way back from a worker process
+        return type(self), (self.name, self.value, self.problem, self.remedy)
+
+    def python_text(self, names: dict[str, str] | None = None) -> str:
+        """Return the error in Python's spelling. names: parameters that are called otherwise."""
+        names = names or {}
+
+        def spell(name: str) -> str:
+            if name.startswith("no_"):
+                return f"{name.removeprefix('no_')}=False"
+            return names.get(name, name)
+
+        shown = clean(repr(self.value), 80)
+        return f"{spell(self.name)}={shown} {self._rest(spell)}"
+
+    def command_line_text(self) -> str:
+        """Return the error in the spelling of the command line."""
+        return f"{typed(self.name, self.value)} {self._rest(flag)}"
+
+    def _rest(self, spell: Callable[[str], str]) -> str:
+        if not self.remedy:
+            return self.problem
+        remedy = re.sub(r"\{(\w+)\}", lambda match: spell(match[1]), self.remedy)
+        return f"{self.problem}: {remedy}"
+
+
+def flag(name: str) -> str:
+    """Return the flag of a setting."""
+    return f"--{name.replace('_', '-')}"
 
 
 def typed(name: str, value) -> str:
-    """A setting as it stands on a command line."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{'' if value else 'no-'}{flag}"
-    return f"--{flag} {clean(format_value(value), 80)}"
+    """Return a setting as it is typed on a command line."""
+    if value is False:
+        return flag(f"no_{name}")
+    if value is True:
+        return flag(name)
+    return f"{flag(name)} {clean(format_value(value), 80)}"
+
+
+# ---- Fields --------------------------------------------------------------------------------------
 
 
 def setting(
     default,
     help: str,
     *,
+    group: str,
     low=None,
     high=None,
     below=None,
     choices=None,
     aliases: tuple[str, ...] = (),
+    rare: bool = False,
 ):
-    """A field of a settings class: its default, what --help says, and which values are allowed, low <= value <= high
-    and value < below. aliases: other names of the flag."""
-    allowed = {"low": low, "high": high, "below": below, "choices": choices}
-    return field(default=default, metadata={"help": help, "aliases": aliases} | allowed)
+    """Return a field of a settings class.
+
+    group: its subject, a heading of --help. Allowed are low <= value <= high, value < below, and
+    the choices. aliases: other names of the flag. rare: only --help-all shows the flag.
+    """
+    metadata = {
+        "help": help,
+        "group": group,
+        "low": low,
+        "high": high,
+        "below": below,
+        "choices": choices,
+        "aliases": aliases,
+        "rare": rare,
+    }
+    return field(default=default, metadata=metadata)
 
 
 def check(settings) -> None:
-    """SettingError unless every field of a (frozen) settings object is allowed; ints for floats become floats."""
+    """Check every field of a frozen settings object, and turn ints for floats into floats.
+
+    Raises SettingError for the first invalid one.
+    """
     for option in fields(settings):
-        object.__setattr__(settings, option.name, allowed(option, getattr(settings, option.name)))
+        value = allowed(option, getattr(settings, option.name))
+        object.__setattr__(settings, option.name, value)
 
 
 def allowed(option: Field, value):
-    """The value, an int for a float as a float. SettingError unless the setting may have it."""
+    """Return the value of a setting, an int for a float as a float.
+
+    Raises SettingError if it is invalid.
+    """
     refuse = partial(SettingError, option.name, value)
     if isinstance(option.default, float) and type(value) is int:
         if abs(value) > 1e300:
             raise refuse("is too large")
         value = float(value)
-    low, high, below, choices = (
-        option.metadata[key] for key in ("low", "high", "below", "choices")
-    )
     if type(value) is not type(option.default):
-        raise refuse(f"must be of type {type(option.default).__name__}")
-    if choices and value not in choices:
-        raise refuse(f"must be one of {', '.join(choices)}")
+        raise refuse(f"must be {KINDS[type(option.default)]}")
+    limits = option.metadata
+    if limits["choices"] and value not in limits["choices"]:
+        raise refuse(f"must be one of {', '.join(limits['choices'])}")
     if isinstance(value, float) and not math.isfinite(value):
         raise refuse("must be finite")
-    if low is not None and value < low:
-        raise refuse(f"must be at least {low}")
-    if high is not None and value > high:
-        raise refuse(f"must be at most {high}")
-    if below is not None and value >= below:
-        raise refuse(f"must be below {below}")
+    if limits["low"] is not None and value < limits["low"]:
+        raise refuse(f"must be at least {limits['low']}")
+    if limits["high"] is not None and value > limits["high"]:
+        raise refuse(f"must be at most {limits['high']}")
+    if limits["below"] is not None and value >= limits["below"]:
+        raise refuse(f"must be below {limits['below']}")
     return value
 
 
-# ---- Values on the command line -------------------------------------------------------------------------------------
+# ---- Values on the command line ------------------------------------------------------------------
 
 
 class Range:
-    """LOW:HIGH on the command line: numbers between the two, ends included, log-uniform."""
+    """LOW:HIGH on the command line: the numbers from low to high, log-uniform."""
 
     def __init__(self, low: float, high: float, kind: type):
-        self.low, self.high, self.kind = low, high, kind
+        self.low = low
+        self.high = high
+        self.kind = kind
 
     def draw(self, *key) -> int | float:
-        """The number that belongs to the key; to three digits, or rounded to an integer."""
+        """Return the number that belongs to the key, an integer or to three digits."""
         share = fingerprint(*key) / 2**256
         value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
         value = round(value) if self.kind is int else float(f"{value:.3g}")
@@ -93,37 +161,58 @@ class Range:
 
 
 def fingerprint(*parts) -> int:
-    """SHA-256 of what JSON can write, as a number: on every machine, in every order of trials the same."""
+    """Return the SHA-256 of values that JSON can write, as a number: the same on every machine."""
     return int(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), 16)
 
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+METAVARS = {bool: "true|false", int: "N", float: "X", str: "TEXT"}
 
 
 def parse_value(kind: type, text: str, ranges: bool = False):
-    """A value of a setting, or with ranges a Range. argparse.ArgumentTypeError if it is neither."""
-    low, colon, high = text.partition(":")
+    """Return the value of a setting that a text stands for, or with `ranges` a Range.
+
+    Raises argparse.ArgumentTypeError if it stands for neither.
+    """
+    ranges = ranges and kind in (int, float)
+    if ranges and ":" in text:
+        return _parse_range(kind, text)
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        if not (ranges and colon and kind in (int, float)):
-            return kind(text)
-        ends = kind(low), kind(high)
-        if 0 < ends[0] < ends[1] < 1e300:
-            return Range(*ends, kind)
+        return kind(text)
     except (ValueError, KeyError):
-        also = " or LOW:HIGH" if ranges and kind in (int, float) else ""
+        raise _invalid(kind, text, ranges) from None
+
+
+def _parse_range(kind: type, text: str) -> Range:
+    low, _, high = text.partition(":")
+    try:
+        low, high = kind(low), kind(high)
+    except ValueError:
+        raise _invalid(kind, text, ranges=True) from None
+    if not 0 < low < high < 1e300:
+        shown = clean(text, 60)
         raise argparse.ArgumentTypeError(
-            f"{clean(text, 60)!r} is not {KINDS[kind]}{also}"
-        ) from None
-    raise argparse.ArgumentTypeError(
-        f"{clean(text, 60)}: a range is LOW:HIGH with 0 < LOW < HIGH, such as 1e-4:1e-1"
-    )
+            f"{shown}: a range is LOW:HIGH with 0 < LOW < HIGH, such as 1e-4:1e-1"
+        )
+    return Range(low, high, kind)
+
+
+def _invalid(kind: type, text: str, ranges: bool) -> argparse.ArgumentTypeError:
+    also = " or LOW:HIGH" if ranges else ""
+    return argparse.ArgumentTypeError(f"{clean(text, 60)!r} is not {KINDS[kind]}{also}")
 
 
 def format_value(value) -> str:
-    """A setting's value as it is typed."""
+    """Return the value of a setting as it is typed."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# ---- Flags ---------------------------------------------------------------------------------------
+
+
+SEVERAL = "One value or several: all combinations are tried. A range is LOW:HIGH."
 
 
 def add_setting_arguments(
@@ -131,60 +220,93 @@ def add_setting_arguments(
     options: list[Field],
     recipes: dict[str, dict],
     several: dict | None = None,
-) -> None:
-    """Add a flag for every setting. What isn't given isn't in the namespace, so that a recipe can fill it.
+    rare: bool = True,
+) -> dict:
+    """Add a flag for every setting, grouped by subject. Return the groups by title.
 
-    several: for a search, where a flag takes one value or more, or a range; by name what its help says besides.
+    A flag that isn't given isn't in the namespace, so that a recipe can fill it. several: for a
+    search, whose flags take several values or a range; by name, what --help adds. rare: whether
+    --help shows the rare flags.
     """
-    about = (
-        None
-        if several is None
-        else "One value or several: all combinations are tried. A range is LOW:HIGH."
-    )
-    group = parser.add_argument_group("settings", about)
+    groups = {}
     for option in options:
-        kind, choices = type(option.default), option.metadata["choices"]
-        flags = [
-            f"--{name.replace('_', '-')}" for name in (option.name, *option.metadata["aliases"])
-        ]
-        values = {
-            name: format_value(recipe.get(option.name, option.default))
-            for name, recipe in recipes.items()
-        }
-        shown = ", ".join(f"{name}: {value}" for name, value in values.items())
-        if len(set(values.values())) == 1:
-            shown = f"default: {format_value(option.default)}"
-        shown += (several or {}).get(option.name, "")
+        title = option.metadata["group"]
+        if title not in groups:
+            first = several is not None and not groups
+            groups[title] = parser.add_argument_group(title, SEVERAL if first else None)
         words = {"dest": option.name, "default": argparse.SUPPRESS}
-        words["help"] = f"{option.metadata['help']} ({shown})".replace("%", "%%")
-        metavar = (
-            "|".join(choices)
-            if choices
-            else {bool: "true|false", int: "N", float: "X", str: "TEXT"}[kind]
-        )
-        if several is not None:
-            value = partial(parse_value, kind, ranges=True)
-            group.add_argument(
-                *flags, nargs="*" if kind is bool else "+", type=value, metavar=metavar, **words
-            )
-            if kind is bool:
-                words |= {"action": "store_const", "const": [False], "help": f"{flags[0]} false"}
-                group.add_argument(*(f"--no-{flag[2:]}" for flag in flags), **words)
-        elif kind is bool:
-            group.add_argument(*flags, action=argparse.BooleanOptionalAction, **words)
-        else:
-            group.add_argument(
-                *flags, type=partial(parse_value, kind), choices=choices, metavar=metavar, **words
-            )
+        words["help"] = argparse.SUPPRESS
+        if rare or not option.metadata["rare"]:
+            words["help"] = _help(option, recipes) + (several or {}).get(option.name, "")
+        names = (option.name, *option.metadata["aliases"])
+        for name in names:
+            if several is None:
+                _add_flag(groups[title], name, option, words)
+            else:
+                _add_search_flag(groups[title], name, option, words)
+            words = words | {"help": argparse.SUPPRESS}  # --help shows no aliases
+    return groups
 
 
-def add_report_arguments(parser: argparse.ArgumentParser, mode: str, others: str) -> None:
-    """Add the flags that the report's own commands have besides. others: which scripts do what --mode names there."""
-    group = parser.add_argument_group("the report's own flags", "Its commands work as they are.")
-    words = {"action": argparse.BooleanOptionalAction, "default": argparse.SUPPRESS}
-    group.add_argument("--use-dropout", help="--no-use-dropout is --dropout 0", **words)
-    group.add_argument("--mode", choices=(mode,), help=others)
-    group.add_argument("--activation", choices=("relu",), help="ReLU is the only one")
+def _help(option: Field, recipes: dict[str, dict]) -> str:
+    """Return a setting's line in --help, with its default or those of the recipes."""
+    defaults = {}
+    for name, recipe in recipes.items():
+        defaults[name] = format_value(recipe.get(option.name, option.default))
+    if len(set(defaults.values())) == 1:
+        shown = f"default: {format_value(option.default)}"
+    else:
+        shown = ", ".join(f"{name}: {value}" for name, value in defaults.items())
+    return f"{option.metadata['help']} ({shown})".replace("%", "%%")
+
+
+def _metavar(option: Field) -> str:
+    choices = option.metadata["choices"]
+    return "|".join(choices) if choices else METAVARS[type(option.default)]
+
+
+def _add_flag(group, name: str, option: Field, words: dict) -> None:
+    """Add a flag that takes one value."""
+    kind = type(option.default)
+    if kind is bool:
+        group.add_argument(flag(name), action=argparse.BooleanOptionalAction, **words)
+        return
+    choices = option.metadata["choices"]
+    parse = partial(parse_value, kind)
+    group.add_argument(flag(name), type=parse, choices=choices, metavar=_metavar(option), **words)
+
+
+def _add_search_flag(group, name: str, option: Field, words: dict) -> None:
+    """Add a flag that takes several values or a range; of a boolean also none, and --no-NAME."""
+    kind = type(option.default)
+    parse = partial(parse_value, kind, ranges=True)
+    count = "*" if kind is bool else "+"
+    group.add_argument(flag(name), nargs=count, type=parse, metavar=_metavar(option), **words)
+    if kind is bool:
+        off = words | {"action": "store_const", "const": [False], "help": argparse.SUPPRESS}
+        group.add_argument(flag(f"no_{name}"), **off)
+
+
+def add_report_arguments(
+    parser: argparse.ArgumentParser, mode: str, others: str, rare: bool = True
+) -> None:
+    """Add the other flags of the report's own commands.
+
+    others: the scripts that do what --mode stands for there. rare: whether --help shows them.
+    """
+    group = parser.add_argument_group("the report's own flags, which its commands need")
+
+    def shown(text: str) -> str:
+        return text if rare else argparse.SUPPRESS
+
     group.add_argument(
-        "--save-results", action="store_true", help="no effect: results are always saved"
+        "--use-dropout",
+        action=argparse.BooleanOptionalAction,
+        default=argparse.SUPPRESS,
+        help=shown("--no-use-dropout is --dropout 0"),
+    )
+    group.add_argument("--mode", choices=(mode,), help=shown(others))
+    group.add_argument("--activation", choices=("relu",), help=shown("ReLU is the only one"))
+    group.add_argument(
+        "--save-results", action="store_true", help=shown("no effect: results are always saved")
     )

@@ -36,3 +36,22 @@ def run(tmp_path):
 @pytest.fixture(scope="session")
 def data(synthetic_dir):
     return cifar10.load("synthetic", synthetic_dir)
+
+
+@pytest.fixture
+def go(capsys, monkeypatch, tmp_path, synthetic_dir):
+    """go("--epochs", 3): train.py's main on the small images; exit code, stdout, stderr.
+
+    It runs in this process, in an empty folder, which is also the folder of the scripts.
+    """
+    import train
+    from support import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+
+    def go(*args):
+        return called(train.main, capsys, "--data-dir", synthetic_dir, "--threads", 1, *args)
+
+    return go

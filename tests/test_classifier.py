@@ -193,7 +193,7 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones():
 
 
 def test_parameters_are_checked_by_fit(images):
-    with pytest.raises(ValueError, match=r"hidden.size.* 0 must be at least 1"):
+    with pytest.raises(ValueError, match=r"hidden.size.*0 must be at least 1"):
         Classifier(hidden_size=0).fit(*images)
     with pytest.raises(ValueError, match="threads must be a whole number"):
         Classifier(threads=0).fit(*images)

@@ -16,13 +16,13 @@ import time
 import model
 import train
 from data import cifar10, synthetic
-from support import cli, locks, npz
+from support import locks, npz, progress, runs
 from train import Settings
 
 import numpy as np
 import pytest
-from conftest import ROOT, called
-from test_train import SMALL, fails, table
+from helpers import ROOT
+from trainings import SMALL, fails, table, without_seconds
 
 BUSY = {  # all that keeps a state of its own from epoch to epoch
     "hidden_size": 8,
@@ -35,42 +35,21 @@ BUSY = {  # all that keeps a state of its own from epoch to epoch
     "ema": 0.9,
 }
 RUNS = {"report": Settings(16, epochs=4), "busy": train.resolve(BUSY, "quick")}
-RUNS["standardised"] = train.resolve(BUSY | {"batchnorm": False, "init": "patches"}, "quick")
-
-
-@pytest.fixture
-def go(capsys, monkeypatch, tmp_path, synthetic_dir):
-    """go("--epochs", 3): train.py's main on the small images, in an empty folder; exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["train.py"])
-    monkeypatch.setattr(cli, "ROOT", tmp_path)
-    return lambda *args: called(
-        train.main, capsys, "--data-dir", synthetic_dir, "--threads", 1, *args
-    )
+RUNS["preconditioned"] = train.resolve(BUSY | {"batchnorm": False, "init": "patches"}, "quick")
 
 
 @pytest.fixture
 def start(tmp_path, synthetic_dir):
-    """start("--epochs", 3): train.py as a process on the small images, ended at the latest with the test."""
+    """start("--epochs", 3): train.py as a process on the small images. It ends with the test."""
     started = []
 
     def start(*args, **options):
-        command = [
-            sys.executable,
-            ROOT / "train.py",
-            "--data-dir",
-            synthetic_dir,
-            "--threads",
-            1,
-            *args,
-        ]
-        pipes = {
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE,
-            "text": True,
-            "cwd": tmp_path,
-        } | options
-        started.append(subprocess.Popen([str(word) for word in command], **pipes))
+        script = (sys.executable, ROOT / "train.py")
+        command = [*script, "--data-dir", synthetic_dir, "--threads", 1, *args]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started.append(
+            subprocess.Popen([str(word) for word in command], cwd=tmp_path, **pipes | options)
+        )
         return started[-1]
 
     yield start
@@ -83,8 +62,11 @@ def weights(path):
     return model.load(path)[0].weights
 
 
-def same(a, b):
-    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+def assert_same(a, b):
+    """Assert that two dicts hold the same bits."""
+    assert a.keys() == b.keys()
+    for name in a:
+        assert np.array_equal(a[name], b[name])
 
 
 def wait_for(path, process):
@@ -93,7 +75,7 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
-# ---- Stopped and resumed --------------------------------------------------------------------------------------------
+# ---- Stopped and resumed -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", RUNS)
@@ -103,106 +85,80 @@ def test_a_run_in_pieces_ends_in_the_same_bits(kind, data, tmp_path):
     for stop in (1, 3, None):
         run = train.train(settings, data, tmp_path / "pieces.npz", resume=True, stop_after=stop)
         assert run.epoch == (stop or 4)
-    assert same(weights(tmp_path / "whole.npz"), weights(tmp_path / "pieces.npz"))
+    assert_same(weights(tmp_path / "whole.npz"), weights(tmp_path / "pieces.npz"))
     states = [npz.read_npz(tmp_path / f"{name}.state.npz") for name in ("whole", "pieces")]
-    assert same(states[0][0], states[1][0])
+    assert_same(states[0][0], states[1][0])
     assert states[0][1]["state"] == states[1][1]["state"]
-    assert all(
-        run.history[name] == whole.history[name] for name in train.HISTORY if name != "seconds"
-    )
+    assert without_seconds(run.history) == without_seconds(whole.history)
     tables = [table(tmp_path / f"{name}.csv") for name in ("whole", "pieces")]
-    assert all(tables[0][name] == tables[1][name] for name in tables[0] if name != "seconds")
+    assert without_seconds(tables[0]) == without_seconds(tables[1])
 
 
 def test_kills_at_random_moments_change_no_bit(start, tmp_path):
-    flags = [
-        "--hidden-size",
-        24,
-        "--epochs",
-        12,
-        "--patience",
-        0,
-        "--ema",
-        0.9,
-        "--shift",
-        2,
-        "--resume",
-    ]
-    assert start(*flags, "--output", "whole.npz").wait(60) == 0
-    moments, state, output = random.Random(0), tmp_path / "net.state.npz", ("--output", "net.npz")
+    flags = ["--hidden-size", 24, "--epochs", 12, "--patience", 0, "--ema", 0.9, "--resume"]
+    assert start(*flags, "--output", "whole.npz").wait(120) == 0
+    moments = random.Random(0)
+    state = tmp_path / "net.state.npz"
+
+    def version():
+        return state.stat().st_mtime_ns if state.exists() else 0
+
     for _ in range(4):
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        process = start(*flags, *output)
-        while process.poll() is None and not (
-            state.exists() and state.stat().st_mtime_ns != before
-        ):
+        before = version()
+        process = start(*flags, "--output", "net.npz")
+        while process.poll() is None and version() == before:
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.1))
         process.kill()
         process.communicate()
-    process = start(*flags, *output)
-    assert process.wait(60) == 0
-    assert same(weights(tmp_path / "whole.npz"), weights(tmp_path / "net.npz"))
+    assert start(*flags, "--output", "net.npz").wait(120) == 0
+    assert_same(weights(tmp_path / "whole.npz"), weights(tmp_path / "net.npz"))
     whole, killed = table(tmp_path / "whole.csv"), table(tmp_path / "net.csv")
-    assert all(whole[name] == killed[name] for name in whole if name != "seconds")
-    names = {
-        f"{name}{ending}" for name in ("net", "whole") for ending in (".csv", ".npz", ".state.npz")
-    }
-    assert {path.name for path in tmp_path.iterdir()} == names
+    assert without_seconds(whole) == without_seconds(killed)
+    left = {path.name for path in tmp_path.iterdir()}
+    endings = (".csv", ".npz", ".state.npz")
+    assert left == {f"{name}{ending}" for name in ("net", "whole") for ending in endings}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_training_says_how_to_go_on_and_going_on_works(number, code, start, go, tmp_path):
-    flags = [
-        "--output",
-        "net.npz",
-        "--hidden-size",
-        "8",
-        "--lr-decay",
-        "1",
-        "--patience",
-        "0",
-        "--epochs",
-    ]
-    process = start(*flags, 5000)
+def test_a_stopped_training_prints_the_command_that_resumes_it(number, code, start, go, tmp_path):
+    flags = ["--output", "net.npz", "--hidden-size", 8, "--lr-decay", 1, "--patience", 0]
+    process = start(*flags, "--epochs", 5000)
     wait_for(tmp_path / "net.state.npz", process)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == code
     lines = errors.strip().splitlines()
     assert len(lines) == 1
-    assert (
-        f"stopped; go on from the last whole epoch with: python {ROOT}/train.py --data-dir "
-        in lines[0]
-    )
+    assert f": python {ROOT}/train.py --data-dir " in lines[0]
     assert lines[0].endswith("--epochs 5000 --resume")
     assert not list(tmp_path.glob(".*"))
     assert not list(tmp_path.glob("*.lock"))
     done = len(npz.read_npz(tmp_path / "net.state.npz")[1]["history"]["seconds"])
-    result = go(*flags, done + 1, "--resume")
-    assert result[0] == 0
-    assert result[1].splitlines()[-3].split()[0] == str(done + 1)
+    resumed, out, _ = go(*flags, "--epochs", done + 1, "--resume")
+    assert resumed == 0
+    assert out.splitlines()[-3].split()[0] == str(done + 1)
 
 
 @pytest.mark.parametrize("moment", [0, 1])
-def test_what_stops_in_the_first_epoch_can_be_pasted(moment, go, tmp_path, monkeypatch):
-    """... before anything is written, and in the second epoch; with --overwrite beside another run's files."""
+def test_the_command_printed_in_the_first_epochs_works(moment, go, tmp_path, monkeypatch):
+    """Stop before anything is written, or in the second epoch, on top of another run's files."""
     assert go(*SMALL)[0] == 0
     for name in ("net.npz", "net.csv", "net.state.npz"):
         os.utime(tmp_path / name, (0, 0))
+    epoch = progress.Display.epoch
 
-    def stopped(run, *args):
+    def stopped(display, run):
         if run.epoch == moment:
             raise KeyboardInterrupt
-        epoch(run, *args)
+        return epoch(display, run)
 
-    epoch = train.train_epoch
-    monkeypatch.setattr(train, "train_epoch", stopped)
+    monkeypatch.setattr(progress.Display, "epoch", stopped)
     code, _, line = go(*SMALL, "--overwrite", "--seed", 5)
     assert code == 130
     again = shlex.split(line.partition("with: python train.py ")[2])
     assert again[-1] == ("--resume" if moment else "5")
-    monkeypatch.setattr(train, "train_epoch", epoch)
+    monkeypatch.setattr(progress.Display, "epoch", epoch)
     assert go(*again)[0] == 0
     assert model.load(tmp_path / "net.npz")[1]["settings"]["seed"] == 5
 
@@ -219,10 +175,11 @@ def test_resuming_a_finished_run_can_add_epochs(go):
 def test_another_run_is_neither_overwritten_nor_resumed_by_accident(go, tmp_path, capsys):
     assert go(*SMALL)[0] == 0
     before = (tmp_path / "net.npz").read_bytes()
-    fails(go(*SMALL), "net.npz: there is a run already", "--resume", "--overwrite", "--output")
+    fails(go(*SMALL), "net.npz", "--resume", "--overwrite", "--output")
     fails(
         go(*SMALL, "--resume", "--seed", 1),
-        "--seed 1 differs from the run in net.state.npz, which has 0",
+        "--seed 1 ",
+        "net.state.npz, which has 0",
     )
     cosine = (*SMALL, "--output", "cosine.npz", "--schedule", "cosine")
     assert go(*cosine)[0] == 0
@@ -241,7 +198,7 @@ def test_resuming_without_a_state_does_not_replace_a_checkpoint(go, tmp_path):
     assert go(*SMALL)[0] == 0
     (tmp_path / "net.state.npz").unlink()
     before = (tmp_path / "net.npz").read_bytes()
-    fails(go(*SMALL, "--resume", "--seed", 1), "net.npz", "net.state.npz", "is missing")
+    fails(go(*SMALL, "--resume", "--seed", 1), "net.npz", "net.state.npz", "missing")
     assert (tmp_path / "net.npz").read_bytes() == before
 
 
@@ -264,26 +221,28 @@ def test_a_refused_setting_leaves_the_old_run(go, tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-# ---- Two at once ----------------------------------------------------------------------------------------------------
+# ---- Two at once ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flag", ["--overwrite", "--resume", "--flip"])
 def test_the_second_training_onto_one_output_says_who_is_there(flag, go, tmp_path):
     with locks.locked(tmp_path / "net.npz", "a training"):
-        fails(go(*SMALL, flag), "net.npz: in use by a training, process", "another place")
+        fails(go(*SMALL, flag), "net.npz: in use by a training, process")
     assert go(*SMALL, flag)[0] == 0
 
 
 def test_two_trainings_at_once_end_as_one(start, tmp_path):
     flags = ("--output", "net.npz", "--hidden-size", 16, "--epochs", 8, "--overwrite")
     processes = [start(*flags) for _ in range(3)]
-    errors = [process.communicate(timeout=100)[1] for process in processes]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
     codes = [process.returncode for process in processes]
     assert set(codes) <= {0, 2}
     assert 0 in codes
     for code, error in zip(codes, errors, strict=True):
-        assert code == 0 or error.startswith("train.py: error: net.npz: in use by a")
-        assert len(error.splitlines()) == (code == 2)
+        if code == 0:
+            assert error == ""
+        else:
+            fails((code, "", error), "net.npz: in use by a")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "net.csv",
         "net.npz",
@@ -292,7 +251,7 @@ def test_two_trainings_at_once_end_as_one(start, tmp_path):
     assert len(table(tmp_path / "net.csv")["epoch"]) == 8
 
 
-# ---- Broken states --------------------------------------------------------------------------------------------------
+# ---- Broken states -------------------------------------------------------------------------------
 
 
 def history(**columns):
@@ -320,7 +279,7 @@ STATES = {
     "best variance": array("best.running_var1", lambda v: -v - 1),
     "large": array("weights.W2", lambda v: v.astype(float) + 1e300),
     "words in the history": history(val_loss=["low", None]),
-    "no history": history(**{name: [] for name in train.HISTORY}),
+    "no history": history(**{name: [] for name in runs.HISTORY}),
     "uneven history": history(val_loss=[1.0]),
     "no seconds": history(seconds=[0, 0]),
     "seconds backwards": history(seconds=[-1.0, 1.0]),
@@ -374,29 +333,28 @@ def test_a_broken_state_file_is_one_line(go, tmp_path):
     fails(go(*SMALL, "--resume"), "net.state.npz: is a FIFO")
 
 
-# ---- Bad luck -------------------------------------------------------------------------------------------------------
+# ---- Bad luck ------------------------------------------------------------------------------------
 
-DIVERGING = {
-    "--learning-rate 1e10": "--learning-rate 1e+10 is too high",
-    "--learning-rate 1e30 --no-batchnorm": "--learning-rate 1e+30 is too high",
-    "--learning-rate 1e300": "--learning-rate 1e+300 is too high",
-    "--bn-lr-scale 1e38": "--bn-lr-scale 1e+38 is too high",
-    "--bn-lr-scale 1e308": "--bn-lr-scale 1e+308 is too high",
-    "--lambda-reg 2147483648": "--lambda-reg 2.14748e+09 is too high",
-    "--lambda-reg 1e300": "--lambda-reg 1e+300 is too high",
-    "--output-lr-scale 1e308": "--output-lr-scale 1e+308 is too high",
-    "--window 16 --stride 16 --learning-rate 1e38": "--learning-rate 1e+38 is too high",
-    "--window 16 --stride 16 --init patches --output-lr-scale 1e38 --no-batchnorm": "--output-lr-scale 1e+38 is too",
-    "--window 16 --stride 16 --init patches --lambda-reg 1e300 --no-batchnorm": "--lambda-reg 1e+300 is too high",
+PATCHES = "--window 16 --stride 16 --init patches --no-batchnorm"
+DIVERGING = {  # flags, and the one to blame
+    "--learning-rate 1e10": "--learning-rate 1e+10",
+    "--learning-rate 1e30 --no-batchnorm": "--learning-rate 1e+30",
+    "--learning-rate 1e300": "--learning-rate 1e+300",
+    "--bn-lr-scale 1e38": "--bn-lr-scale 1e+38",
+    "--bn-lr-scale 1e308": "--bn-lr-scale 1e+308",
+    "--lambda-reg 2147483648": "--lambda-reg 2.14748e+09",
+    "--lambda-reg 1e300": "--lambda-reg 1e+300",
+    "--output-lr-scale 1e308": "--output-lr-scale 1e+308",
+    "--window 16 --stride 16 --learning-rate 1e38": "--learning-rate 1e+38",
+    f"{PATCHES} --output-lr-scale 1e38": "--output-lr-scale 1e+38",
+    f"{PATCHES} --lambda-reg 1e300": "--lambda-reg 1e+300",
 }
 
 
 @pytest.mark.parametrize("flags", DIVERGING)
 def test_a_run_that_diverges_ends_in_one_line(flags, go, tmp_path, recwarn):
     result = go(*SMALL, "--hidden-size", 8, "--epochs", 1, *flags.split())
-    fails(
-        result, "loss not finite in epoch 1, ", DIVERGING[flags], "lower it; no weights were saved"
-    )
+    fails(result, "loss not finite in epoch 1", DIVERGING[flags], "no weights were saved")
     assert not (tmp_path / "net.npz").exists()
     assert not recwarn.list
 
@@ -408,13 +366,9 @@ def test_a_run_that_diverges_later_keeps_its_best_weights(go, tmp_path):
     arrays["velocity.W1"][...] = 1e38
     npz.write_npz(tmp_path / "net.state.npz", arrays, info)
     before = (tmp_path / "net.npz").read_bytes()
-    blamed = "--output-lr-scale 1 is too high"  # none is above its default, and --bn-lr-scale has no effect
-    fails(
-        go(*flags, "--resume"),
-        "epoch 2, step",
-        blamed,
-        "the best weights until then are in net.npz",
-    )
+    # No setting is above its default, and --bn-lr-scale has no effect.
+    blamed = "--output-lr-scale 1 "
+    fails(go(*flags, "--resume"), "epoch 2, step", blamed, "the best weights", "net.npz")
     assert (tmp_path / "net.npz").read_bytes() == before
 
 
@@ -434,23 +388,17 @@ def test_a_full_disk_is_one_line_and_the_previous_files_stay(go, start, tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     process = start(*SMALL, "--resume", preexec_fn=full)
-    errors = process.communicate(timeout=60)[1]
-    fails((process.returncode, "", errors), "net.", "choose another place")
+    errors = process.communicate(timeout=120)[1]
+    fails((process.returncode, "", errors), "net.", "choose another")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_an_output_that_cannot_be_written_is_one_line(go, tmp_path):
     (tmp_path / "file").write_text("")
-    fails(go(*SMALL, "--output", "file/net.npz"), "file: is no folder")
+    fails(go(*SMALL, "--output", "file/net.npz"), "file: ")
     fails(go(*SMALL, "--output", "x" * 300 + ".npz"), "longer than a file system allows")
     fails(go(*SMALL, "--output", "a\x1bb.npz"), "can't be printed")
     fails(go(*SMALL, "--output", ""), "--output")
-
-
-def test_closed_streams_do_not_stop_a_training(start, tmp_path):
-    process = start(*SMALL, stdout=None, stderr=None, preexec_fn=lambda: (os.close(1), os.close(2)))
-    assert process.wait(60) == 0
-    assert (tmp_path / "net.npz").exists()
 
 
 def test_bars_appear_on_a_terminal(start):
@@ -459,6 +407,6 @@ def test_bars_appear_on_a_terminal(start):
     process = start(*SMALL, stderr=terminal)
     os.close(terminal)
     assert b"epoch 1:" in os.read(ours, 1000)
-    assert process.communicate(timeout=60)[0].count("\n") == 19
+    assert "\n    2  " in process.communicate(timeout=120)[0]
     assert process.returncode == 0
     os.close(ours)
