@@ -18,7 +18,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -83,7 +83,8 @@ def load(
     dataset: "cifar10", "cifar100", "synthetic" or "auto". "auto" takes what is in `data_dir`.
         Without `data_dir` it takes CIFAR-10, or drawn images if CIFAR-10 can't be fetched.
     data_dir: the folder of batches or its parent; by default a folder in data/.
-    url, md5: the address and the MD5 sum of another archive than the official one.
+    url: the address or path of the archive; by default several addresses are tried in turn.
+    md5: its MD5 sum, by default that of the official archive.
     make: fetch or draw the images into `data_dir` if that folder is missing.
     Raises DataError if the images are missing or damaged, or the disk refuses.
     """
@@ -125,17 +126,23 @@ def _make(folder: Path, kind: str, url: str | None, md5: str | None) -> None:
         return
     layout = LAYOUTS[kind]
     archive = layout.archive
+    look_in = (HERE, folder.parent, Path.cwd())
+    if md5 is not None:
+        archive = replace(archive, md5=md5.lower(), size=0, sums={})
+    if url is not None:
+        archive = replace(archive, urls=(os.fspath(url),), size=0)
+        look_in = ()
 
     def check(new: Path) -> None:
         read(new, kind)
 
-    download(folder, url or archive.urls[0], md5 or archive.md5, layout.files, check)
+    download(folder, archive, layout.files, check, look_in)
 
 
 def _warn_of_synthetic(error: Unreachable) -> None:
     print(
         f"{error}\n"
-        "WARNING: training and testing on drawn images instead: ten kinds of shapes. "
+        "WARNING: these are no photographs but ten kinds of drawn shapes. "
         "Accuracies on them say nothing about CIFAR-10.",
         file=sys.stderr,
     )
@@ -350,7 +357,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data-url",
         metavar="URL",
-        help="the archive to fetch if the folder is missing",
+        help="the archive to fetch if the folder is missing: an address or a file's path",
     )
     group.add_argument(
         "--data-md5",

@@ -1,262 +1,473 @@
-"""Archives from the network: resumed where they stopped, verified, and only then unpacked."""
+"""Fetch an archive from the first of several addresses that works, verify it, and unpack it.
+
+What has arrived is kept and resumed, also at another address. Only an archive with the expected
+MD5 sum is unpacked.
+"""
 
 import bz2
+import errno
 import gzip
 import hashlib
 import http.client
-import io
 import re
 import shutil
+import socket
 import sys
 import tarfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from data.folders import whole_folder
+from data.layouts import Archive
 from data.pickles import LIMIT, DataError
-from support.cli import clean, shorter
+from support.cli import UserError, clean, shorter, user_path
 
 from tqdm import tqdm
 
-TIMEOUT = 5  # seconds without a byte before the connection counts as dead
-WAITS = (0.5, 1, 2)  # seconds between attempts that bring nothing new
-MINUTE = 60  # seconds in which at least SLOW bytes have to come
-SLOW = 10_000
-MAX_HEAD = 1 << 18  # bytes of a server's answer before its content begins
+TIMEOUT = 10  # seconds to connect, and then between two pieces of the content
+WAITS = (0.5, 1, 2)  # seconds between attempts at one address that bring nothing new
+NO_NETWORK = 3  # seconds; a name that isn't found in this time, isn't found for want of a network
+CHUNK = 1 << 18  # bytes
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The slowest acceptable pace: so many bytes in so many seconds."""
+
+    size: int
+    seconds: float
+
+
+BRISK = Pace(1_000_000, 10)  # as long as there is another address
+PATIENT = Pace(10_000, 60)  # if there is none
 
 
 class Unreachable(DataError):
-    """The archive cannot be fetched: the one fault that `load("auto")` answers with synthetic images."""
+    """The archive can't be fetched. `load("auto")` then takes drawn images."""
 
 
-class TooSlow(TimeoutError):
-    """A minute has brought next to nothing."""
+class Failed(Exception):
+    """An address failed; another one may work."""
+
+
+class Broken(Failed):
+    """An address failed in a way that may pass."""
+
+
+class TooSlow(Failed):
+    """An address is too slow; speed: bytes a second."""
+
+    def __init__(self, size: int, seconds: float) -> None:
+        super().__init__(f"too slow, {size:,} bytes in {seconds:.0f} s")
+        self.speed = size / seconds
+
+
+class WrongSum(Failed):
+    """The archive is complete and isn't the expected one."""
+
+
+class NoNetwork(Failed):
+    """Nothing can be reached."""
 
 
 def download(
-    folder: Path, url: str, md5: str, files: Collection[str], check: Callable[[Path], object]
+    folder: Path,
+    archive: Archive,
+    files: Collection[str],
+    check: Callable[[Path], object],
+    look_in: Sequence[Path] = (),
 ) -> None:
-    """Fetch the archive at `url`, verify its MD5 sum, and unpack `files` of it into the new folder `folder`.
+    """Unpack `files` of the archive into the new folder `folder`.
 
-    check: called with the folder before it appears; raises DataError if its content won't do. An interrupted download
-    stays beside `folder` (*.part) and is resumed by the next call. Does nothing if the folder is there, or another
-    process makes it meanwhile. Unreachable if the archive can't be fetched, DataError if it isn't the expected one or
-    the disk refuses.
+    look_in: folders in which a person may have put the archive, before any address is tried.
+    check: called with the folder before it appears; raises DataError if its content is wrong.
+    An interrupted download stays next to `folder` (*.part), and the next call resumes it. Does
+    nothing if the folder exists, or another process makes it meanwhile.
+    Raises Unreachable if no address works, DataError if the archive isn't the expected one or the
+    disk refuses.
     """
-    md5 = md5.lower()
-    if not re.fullmatch("[0-9a-f]{32}", md5):
+    if not re.fullmatch("[0-9a-f]{32}", archive.md5):
         raise DataError(
-            f"--data-md5 {md5}: is no MD5 sum; give 32 hexadecimal digits, as md5sum prints them"
+            f"--data-md5 {archive.md5}: is no MD5 sum; "
+            "give 32 hexadecimal digits, as md5sum prints them"
         )
-    if not re.match("(https?|file)://", url):
-        raise DataError(f"--data-url {url}: is no URL; give https://, http:// or file:///")
+    given = _local_path(archive.urls[0])
     with whole_folder(folder) as new:
         if new is None:
             return
+        if given is not None:
+            _check_given(given, archive)
+            _unpack(given, new, files)
+            check(new)
+            return
+        for path in _found_by_hand(archive, look_in):
+            if _use_found(path, archive, new, files):
+                check(new)
+                return
         # The sum in the name keeps the parts of different archives apart.
-        part = folder.with_name(f"{folder.name}.{md5[:8]}.part")
-        print(clean(f"downloading {url} into {shorter(folder)}"), file=sys.stderr)
-        resumed = part.exists()
+        part = folder.with_name(f"{folder.name}.{archive.md5[:8]}.part")
+        _fetch(archive, part)
         try:
-            found = _fetch(url, part)
-            if found != md5 and resumed:  # what was there may have been damaged
-                part.unlink()
-                found = _fetch(url, part)
-            if found != md5:
-                raise DataError(
-                    f"--data-url {url}: has MD5 {found}, not {md5}; try again or another URL, and give --data-md5 if "
-                    "this archive is the one that you want"
-                )
             _unpack(part, new, files)
             check(new)
-        except Unreachable:
-            raise
         except DataError:
-            part.unlink(missing_ok=True)
+            part.unlink()
             raise
         part.unlink()
 
 
-# ---- Fetching -------------------------------------------------------------------------------------------------------
+# ---- Archives on this machine --------------------------------------------------------------------
 
 
-class _Pace:
-    """Sees that bytes keep coming, whatever the server says or leaves unsaid meanwhile."""
-
-    def __init__(self) -> None:
-        self.since, self.size = time.monotonic(), 0
-
-    def add(self, size: int) -> None:
-        """Count bytes of content. TooSlow if the last minute has brought less than SLOW of them."""
-        self.size += size
-        now = time.monotonic()
-        if now - self.since > MINUTE:
-            if self.size < SLOW:
-                raise TooSlow(f"{self.size:,} bytes in {now - self.since:.0f} s")
-            self.since, self.size = now, 0
+_KINDS = "give https://, http:// or a file's path"
 
 
-class _Head(io.RawIOBase):
-    """What a server sends, with a limit on all that comes before the content."""
+def _local_path(url: str) -> Path | None:
+    """Return the path if --data-url names a file, None for http:// and https://."""
+    if re.match("https?://", url):
+        return None
+    if "://" in url and not url.startswith("file://"):
+        raise DataError(f"--data-url {url}: is of no known kind; {_KINDS}")
+    name = url
+    if url.startswith("file:"):
+        name = re.sub("^file:(//(localhost(?=/))?)?", "", url)
+        name = urllib.request.url2pathname(name)
+    try:
+        path = user_path(name)
+    except UserError as error:
+        raise DataError(f"--data-url {error}") from None
+    if not path.is_file():
+        fault = "is a folder, not an archive" if path.is_dir() else "not found"
+        raise DataError(f"--data-url {url}: {fault}; {_KINDS}")
+    return path
 
-    def __init__(self, raw: io.RawIOBase, pace: _Pace) -> None:
-        self.raw, self.pace, self.room = raw, pace, MAX_HEAD
 
-    def readable(self) -> bool:
+def _check_given(path: Path, archive: Archive) -> None:
+    """Raises DataError unless the file of --data-url has the expected sum."""
+    found = _md5(path)
+    if found != archive.md5:
+        raise DataError(
+            f"--data-url {path}: has MD5 {found}, not {archive.md5}; give another file, "
+            f"or --data-md5 {found} if this is the one that you want"
+        )
+
+
+def _found_by_hand(archive: Archive, folders: Sequence[Path]) -> list[Path]:
+    """Return the files in `folders` that are called like the archive, as browsers vary it."""
+    unfinished = (".part", ".crdownload", ".download", ".tmp")
+    paths = []
+    for folder in dict.fromkeys(folder.absolute() for folder in folders):
+        for path in sorted(folder.glob(f"{archive.name}*")):
+            is_archive = ".tar" in path.name or ".tgz" in path.name
+            if is_archive and path.is_file() and not path.name.endswith(unfinished):
+                paths.append(path)
+    return paths
+
+
+def _use_found(path: Path, archive: Archive, new: Path, files: Collection[str]) -> bool:
+    """Unpack an archive that a person put there; return whether it is the expected one."""
+    size = path.stat().st_size
+    found = _md5(path)
+    if found == archive.md5:
+        _say(f"using {shorter(path)}")
+        _unpack(path, new, files)
         return True
-
-    def readinto(self, buffer) -> int | None:
-        count = self.raw.readinto(buffer)
-        self.pace.add(0)
-        if self.room is not None:
-            self.room -= count or 0
-            if self.room < 0:
-                raise http.client.HTTPException("its answer never begins")
-        return count
-
-    def close(self) -> None:
-        self.raw.close()
-        super().close()
-
-
-def _connection(
-    base: type[http.client.HTTPConnection], pace: _Pace
-) -> type[http.client.HTTPConnection]:
-    """A kind of connection whose answers keep to `pace`, from their first byte on."""
-
-    class Response(http.client.HTTPResponse):
-        def __init__(self, sock, *args, **kwargs) -> None:
-            super().__init__(sock, *args, **kwargs)
-            self.head = _Head(self.fp.detach(), pace)
-            self.fp = io.BufferedReader(self.head)
-
-        def begin(self) -> None:
-            super().begin()
-            self.head.room = None
-
-    return type(base.__name__, (base,), {"response_class": Response})
-
-
-def _opener(pace: _Pace) -> urllib.request.OpenerDirector:
-    """urllib's, for http, https and file, with answers that keep to `pace`."""
-
-    class HTTP(urllib.request.HTTPHandler):
-        def http_open(self, request):
-            return self.do_open(_connection(http.client.HTTPConnection, pace), request)
-
-    handlers: list = [HTTP]
-    if hasattr(http.client, "HTTPSConnection"):
-
-        class HTTPS(urllib.request.HTTPSHandler):
-            def https_open(self, request):
-                return self.do_open(_connection(http.client.HTTPSConnection, pace), request)
-
-        handlers.append(HTTPS)
-    return urllib.request.build_opener(*handlers)
-
-
-def _fetch(url: str, part: Path) -> str:
-    """Bring `part` to its full length, in as many attempts as go forward; return its MD5 sum."""
-    waits, most, connected, pace = list(WAITS), 0, False, _Pace()
-    while True:
-        before = part.stat().st_size if part.exists() else 0
-        most = max(most, before)
+    if path.name.endswith(".tar") and archive.sums:
+        # Some browsers decompress what they fetch. Then the sums of the files decide.
         try:
-            pace.add(0)
-            if _receive(url, part, before, pace):
-                break
-            fault = "the connection broke off"
-        except urllib.error.HTTPError as error:
-            if error.code == 416 and before:  # nothing beyond what is there: the checksum will tell
-                break
-            fault = f"the server answers {error.code} {error.reason}"
-            if error.code < 500 and error.code != 429:
-                waits = []
-        except (OSError, ValueError, OverflowError, http.client.HTTPException) as error:
-            if getattr(error, "filename", None) == str(part):
-                raise  # the disk's fault
-            reason = getattr(error, "reason", error)
-            if isinstance(reason, TooSlow):
-                have = part.stat().st_size if part.exists() else 0
-                going_on = f", which goes on after {have:,} bytes" if have else ""
-                raise Unreachable(
-                    f"--data-url {clean(url, 80)}: is too slow ({reason}); run the same command again{going_on}, give "
-                    "the URL of a mirror, or --dataset synthetic"
-                ) from error
-            fault = str(reason) or type(error).__name__
-            if (
-                isinstance(error, (urllib.error.URLError, ValueError, OverflowError))
-                and not connected
-            ):
-                waits = []  # no network, or no such address: waiting does not help
-        after = part.stat().st_size if part.exists() else 0
-        if after > most:
-            waits, connected = list(WAITS), True
-        elif not waits:
-            raise Unreachable(
-                f"--data-url {clean(url, 80)}: cannot be fetched ({clean(fault, 80)}); check the network, give the URL "
-                "of a mirror, or give --dataset synthetic"
-            )
+            _unpack(path, new, files)
+        except DataError:
+            pass
         else:
-            time.sleep(waits.pop(0))
+            if all(_md5(new / file) == sum for file, sum in archive.sums.items()):
+                _say(f"using {shorter(path)}")
+                return True
+        for file in new.iterdir():
+            file.unlink()
+    fault = f"has MD5 {found}, not {archive.md5}"
+    if archive.size and size < archive.size:
+        fault = f"is incomplete, {size:,} of {archive.size:,} bytes"
+    _say(f"{shorter(path)}: {fault}; passed over")
+    return False
+
+
+def _md5(path: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with open(part, "rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    except FileNotFoundError:
+        return "none"
     return digest.hexdigest()
 
 
-def _receive(url: str, part: Path, have: int, pace: _Pace) -> bool:
-    """Append to `part`, which has `have` bytes, what the server sends; return whether that was all."""
-    headers = {"User-Agent": "cifar10.py"} | ({"Range": f"bytes={have}-"} if have else {})
-    with _opener(pace).open(
-        urllib.request.Request(url, headers=headers), timeout=TIMEOUT
-    ) as response:
-        if getattr(response, "status", None) == 206:
-            if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                part.unlink()
-                return False
-        else:
-            have = 0  # the server ignores Range
-        length = response.headers.get("Content-Length", "")
-        total = have + int(length) if re.fullmatch("[0-9]{1,30}", length) else None
+def _say(text: str) -> None:
+    print(clean(text), file=sys.stderr)
+
+
+# ---- Addresses, one after the other --------------------------------------------------------------
+
+
+def _fetch(archive: Archive, part: Path) -> None:
+    """Bring the archive to the file `part`, from the first address that works."""
+    slow: list[tuple[float, str]] = []
+    urls = list(archive.urls)
+    _say(f"fetching {archive.name}.tar.gz from {_host(urls[0])} into {shorter(part.parent)}")
+    while urls:
+        url = urls.pop(0)
+        pace = BRISK if urls or slow else PATIENT
+        try:
+            _fetch_from(url, archive, part, pace)
+            return
+        except Failed as error:
+            failure = error
+        fault = f"{_host(url)}: {failure}"
+        if isinstance(failure, NoNetwork):
+            break
+        if isinstance(failure, TooSlow) and pace is BRISK:
+            slow.append((failure.speed, url))
+        if urls:
+            _say(f"{fault}; trying {_host(urls[0])}")
+    # A slow network makes every address slow: take what there is, the fastest first.
+    for _, url in sorted(slow, reverse=True):
+        _say(f"{fault}; back to {_host(url)}")
+        try:
+            _fetch_from(url, archive, part, PATIENT)
+            return
+        except Failed as error:
+            failure = error
+        fault = f"{_host(url)}: {failure}"
+    _give_up(archive, failure, fault, _size(part))
+
+
+def _give_up(archive: Archive, failure: Failed, fault: str, have: int) -> NoReturn:
+    """Raises DataError for a wrong archive of --data-url, otherwise Unreachable."""
+    from_flag = len(archive.urls) == 1
+    if from_flag and isinstance(failure, WrongSum):
+        raise DataError(
+            f"--data-url {archive.urls[0]}: {failure}; try again or another URL, or give "
+            "--data-md5 if this is the archive that you want"
+        )
+    what = f"--data-url {clean(archive.urls[0], 80)}" if from_flag else f"{archive.name}.tar.gz"
+    if isinstance(failure, NoNetwork):
+        fault = f"no network, {failure}"
+    again = f"run the command again, which resumes after {have:,} bytes, or " if have else ""
+    raise Unreachable(
+        f"{what}: cannot be fetched ({clean(fault, 90)}); {again}check the network, "
+        f"put {archive.name}.tar.gz into data/, or give --dataset synthetic"
+    )
+
+
+def _host(url: str) -> str:
+    try:
+        host = urllib.parse.urlsplit(url).hostname
+    except ValueError:
+        host = None
+    return clean(host or url, 60)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _fetch_from(url: str, archive: Archive, part: Path, pace: Pace) -> None:
+    """Complete `part` from one address and verify it. Raises Failed if that doesn't work."""
+    resumed = _size(part) > 0
+    _complete(url, archive, part, pace)
+    found = _md5(part)
+    if found != archive.md5 and resumed:
+        # What was there before may have been wrong, not what this address sends.
+        part.unlink()
+        _complete(url, archive, part, pace)
+        found = _md5(part)
+    if found != archive.md5:
+        part.unlink()
+        raise WrongSum(f"has MD5 {found}, not {archive.md5}")
+
+
+def _complete(url: str, archive: Archive, part: Path, pace: Pace) -> None:
+    """Append to `part` until it is complete, in as many attempts as bring something new."""
+    waits = list(WAITS)
+    most = _size(part)
+    while True:
+        try:
+            _receive(url, archive, part, pace)
+            return
+        except Broken:
+            if _size(part) > most:
+                most = _size(part)
+                waits = list(WAITS)
+            if not waits:
+                raise
+            time.sleep(waits.pop(0))
+
+
+def _receive(url: str, archive: Archive, part: Path, pace: Pace) -> None:
+    """Append to `part` what the server sends. Raises Broken if it ends too early."""
+    have = _size(part)
+    if archive.size and have >= archive.size:
+        return  # the sum decides
+    response = _open(url, have)
+    if response is None:
+        return
+    with response:
+        if response.status != 206:
+            have = 0  # the server begins at the start
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink()
+            raise Broken("the server sends another range than it was asked for")
+        total = _total(response, have)
+        if archive.size and total and total != archive.size:
+            raise Failed(f"sends another file, {total:,} bytes, not {archive.size:,}")
+        limit = archive.size or LIMIT
         with (
             open(part, "ab" if have else "wb") as file,
             tqdm(
-                total=total, initial=have, desc="download", unit="B", unit_scale=True, disable=None
+                desc=_host(url),
+                total=total or archive.size,
+                initial=have,
+                unit="B",
+                unit_scale=True,
+                disable=None,
             ) as bar,
         ):
-            # read1 returns what has come, where read would wait, unpaced, for all of it.
-            while have != total and (chunk := response.read1(2**18)):
+            for chunk in _chunks(response, pace):
                 have += len(chunk)
-                if max(have, total or 0) > LIMIT:
-                    raise DataError(
-                        f"--data-url {url}: is larger than {LIMIT:,} bytes; give another URL"
-                    )
-                try:
-                    file.write(chunk)
-                    file.flush()
-                except OSError as error:
-                    error.filename = str(part)  # tells the disk's faults from the network's
-                    raise
+                if have > limit:
+                    raise Failed(f"sends more than {limit:,} bytes")
+                file.write(chunk)
                 bar.update(len(chunk))
-                pace.add(len(chunk))
-    return total is None or have == total
+    if total and have < total:
+        raise Broken("the connection broke off")
 
 
-# ---- Unpacking ------------------------------------------------------------------------------------------------------
+def _total(response: http.client.HTTPResponse, have: int) -> int | None:
+    """Return the size of the whole archive, if the server tells it."""
+    length = response.headers.get("Content-Length", "")
+    if not re.fullmatch("[0-9]{1,12}", length):
+        return None
+    return have + int(length)
+
+
+def _chunks(response: http.client.HTTPResponse, pace: Pace) -> Iterator[bytes]:
+    """Yield the content as it arrives. Raises TooSlow if it arrives at less than `pace`."""
+    since = time.monotonic()
+    size = 0
+    while True:
+        try:
+            chunk = response.read1(CHUNK)  # read would wait for a whole chunk
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Broken(_reason(error)) from error
+        if not chunk:
+            return
+        yield chunk
+        size += len(chunk)
+        seconds = time.monotonic() - since
+        if seconds > pace.seconds:
+            if size < pace.size:
+                raise TooSlow(size, seconds)
+            since = time.monotonic()
+            size = 0
+
+
+# ---- One connection ------------------------------------------------------------------------------
+
+
+def _open(url: str, have: int) -> http.client.HTTPResponse | None:
+    """Open the address, with the content after `have` bytes; return None if there is no more."""
+    headers = {"User-Agent": "cifar10.py"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    opener = urllib.request.build_opener(_HTTPHandler, _HTTPSHandler)
+    start = time.monotonic()
+    try:
+        return opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:
+            return None  # the sum decides
+        if 300 <= error.code < 400:
+            raise Failed("redirects in circles, or to no web address") from None
+        fault = f"the server answers {error.code} {clean(error.reason, 60)}"
+        if error.code >= 500 or error.code == 429:
+            raise Broken(fault) from None
+        raise Failed(fault) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        waited_for_name = isinstance(reason, socket.gaierror) and (
+            time.monotonic() - start > NO_NETWORK
+        )
+        if waited_for_name or getattr(reason, "errno", None) == errno.ENETUNREACH:
+            raise NoNetwork(_reason(reason)) from None
+        raise Failed(_reason(reason)) from None
+
+
+def _connect(address: tuple[str, int], timeout: float, source: object = None) -> socket.socket:
+    """Connect to one of a host's numbers within `timeout` seconds in total.
+
+    socket.create_connection would wait so long for each of them.
+    """
+    numbers = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[:5]
+    failures = []
+    for family, kind, protocol, _, number in numbers:
+        connection = socket.socket(family, kind, protocol)
+        connection.settimeout(timeout / len(numbers))
+        try:
+            connection.connect(number)
+        except OSError as error:
+            connection.close()
+            failures.append(error)
+        else:
+            connection.settimeout(timeout)
+            return connection
+    # An IPv6 number is out of reach on many machines: not the reason why the others failed.
+    failures.sort(key=lambda error: error.errno == errno.ENETUNREACH)
+    raise failures[0]
+
+
+class _HTTPConnection(http.client.HTTPConnection):
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._create_connection = _connect
+
+
+class _HTTPSConnection(http.client.HTTPSConnection):
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._create_connection = _connect
+
+
+class _HTTPHandler(urllib.request.HTTPHandler):
+    def http_open(self, request):
+        return self.do_open(_HTTPConnection, request)
+
+
+class _HTTPSHandler(urllib.request.HTTPSHandler):
+    def https_open(self, request):
+        return self.do_open(_HTTPSConnection, request)
+
+
+def _reason(error: object) -> str:
+    return clean(getattr(error, "strerror", None) or error, 60) or type(error).__name__
+
+
+# ---- Unpacking -----------------------------------------------------------------------------------
 
 
 class _Unpacked:
-    """The content of a compressed file, for tarfile, which would believe a header that asks for gigabytes."""
+    """The content of a compressed file. tarfile would believe a header that asks for gigabytes."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file, self.close, self.tell = file, file.close, file.tell
+        self.file = file
+        self.close = file.close
+        self.tell = file.tell
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= 2**20:
@@ -270,43 +481,37 @@ class _Unpacked:
 
 
 def _unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
-    """Unpack the files called `names` in the .tar, .tar.gz or .tar.bz2 `archive`, whatever folder they are in there,
-    into `folder`. DataError, for a name that leads out of the archive too."""
+    """Unpack the files called `names` from the archive into `folder`.
+
+    The archive is a .tar, .tar.gz or .tar.bz2. Its folders don't matter, and its links are
+    ignored, so nothing outside of `folder` is written. Raises DataError if it is damaged or huge.
+    """
     remedy = "give the --data-url and --data-md5 of another archive"
     size = 0
     try:
-        with open(archive, "rb") as file:
-            start = file.read(3)
-            file.seek(0)
-            decompress = {b"\x1f\x8b\x08": gzip.open, b"BZh": bz2.open}.get(
-                start, lambda plain: plain
-            )
-            stream = _Unpacked(decompress(file))
-            with tarfile.open(fileobj=stream, mode="r:") as tar:
-                for member in tqdm(tar, "unpack", unit=" files", disable=None):
-                    path = PurePosixPath(member.name)
-                    if (
-                        path.is_absolute()
-                        or ".." in path.parts
-                        or not (member.isfile() or member.isdir())
-                    ):
-                        raise DataError(
-                            f"{archive}: holds {clean(member.name, 60)!r}, a link or a way out of its folder; {remedy}"
-                        )
-                    size += member.size
-                    if member.size < 0 or size > LIMIT:
-                        raise DataError(
-                            f"{archive}: unpacks to more than {LIMIT:,} bytes; {remedy}"
-                        )
-                    if member.isfile() and path.name in names:
-                        with (
-                            tar.extractfile(member) as source,
-                            open(folder / path.name, "wb") as target,
-                        ):
-                            shutil.copyfileobj(source, target, 2**18)
+        with (
+            open(archive, "rb") as file,
+            tarfile.open(fileobj=_Unpacked(_decompressed(file)), mode="r:") as tar,
+        ):
+            for member in tqdm(tar, "unpack", unit=" files", disable=None):
+                size += abs(member.size)
+                if size > LIMIT:
+                    raise DataError(f"{archive}: unpacks to over {LIMIT:,} bytes; {remedy}")
+                name = PurePosixPath(member.name).name
+                if member.isfile() and name in names:
+                    with tar.extractfile(member) as source, open(folder / name, "wb") as target:
+                        shutil.copyfileobj(source, target, CHUNK)
     except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error) as error:
-        if getattr(
-            error, "errno", None
-        ):  # the disk's fault; a damaged archive's OSError has no number
-            raise
-        raise DataError(f"{archive}: is no sound archive ({clean(error, 60)}); {remedy}") from error
+        if getattr(error, "errno", None):
+            raise  # from the disk; the OSError of a damaged archive has no number
+        raise DataError(f"{archive}: is damaged ({clean(error, 60)}); {remedy}") from error
+
+
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    start = file.read(3)
+    file.seek(0)
+    if start == b"\x1f\x8b\x08":
+        return gzip.open(file)
+    if start == b"BZh":
+        return bz2.open(file)
+    return file

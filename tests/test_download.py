@@ -1,4 +1,4 @@
-"""data/download.py: what is fetched, resumed, refused or given up, from a server in a thread."""
+"""data/download.py: archives fetched from servers on this machine, resumed, verified, unpacked."""
 
 import contextlib
 import gzip
@@ -6,18 +6,31 @@ import hashlib
 import http.server
 import io
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 from data import cifar10, download, synthetic
+from data.layouts import CIFAR10, CIFAR100
 
 import pytest
-from batches import write_cifar10, write_cifar100
+from batches import FILES, write_cifar10, write_cifar100
 from helpers import ROOT, in_little_memory, line_of
+
+REFUSED = "http://127.0.0.1:1/cifar.tar.gz"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Wait less than users do."""
+    monkeypatch.setattr(download, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(download, "BRISK", download.Pace(0, 60))
 
 
 @pytest.fixture
@@ -28,105 +41,135 @@ def folder(tmp_path, monkeypatch):
 
 
 def message(call, *args, **options):
-    """The one line of the DataError that the call raises."""
+    """Return the one line of the DataError that the call raises."""
     with pytest.raises(cifar10.DataError) as caught:
         call(*args, **options)
     return line_of(caught, ";")
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `body` and keeps the Range headers that it has `seen`.
-
-    ranges: whether it knows Range; shift: by how much it begins elsewhere; cuts: after how many
-    bytes the next answers break off; codes: the next answers' errors.
-    """
-
-    def __init__(self, body):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.body, self.ranges, self.shift, self.cuts, self.codes, self.seen = (
-            body,
-            True,
-            0,
-            [],
-            [],
-            [],
-        )
-        self.url = f"http://127.0.0.1:{self.server_port}/cifar.tar.gz"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        server, asked = self.server, self.headers.get("Range")
-        server.seen.append(asked)
-        begin = int(asked[6:-1]) if asked and server.ranges else 0
-        if server.codes or begin >= len(server.body):
-            return self.send_error(server.codes.pop(0) if server.codes else 416)
-        body = server.body[begin:]
-        self.send_response(206 if begin else 200)
-        if begin:
-            self.send_header(
-                "Content-Range",
-                f"bytes {begin + server.shift}-{len(server.body) - 1}/{len(server.body)}",
-            )
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: server.cuts.pop(0) if server.cuts else None])
-
-    def log_message(self, *args):
-        pass
-
-
-def archive(folder, *extra):
-    """The folder as a .tar.gz under another name than its own, with further members."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for member in extra:
-            tar.addfile(member, io.BytesIO(b"x" * member.size))
-        tar.add(folder, "official")
-    return buffer.getvalue()
-
-
-def member(name, kind=tarfile.REGTYPE, target="", size=1):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.size = kind, target, size if kind == tarfile.REGTYPE else 0
-    return info
-
-
-@pytest.fixture
-def server(folder):
-    server = Server(archive(folder))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
-    monkeypatch.setattr(download, "WAITS", (0.01, 0.01))
 
 
 def md5(content):
     return hashlib.md5(content).hexdigest()
 
 
-@pytest.fixture
-def fetch(server, tmp_path):
-    """Download into tmp_path/new/images; options as of `load`."""
+def archive(folder, *extra, mode="w:gz"):
+    """Return the folder as a .tar.gz, under another name than its own, with further members."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+        for member in extra:
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
+        tar.add(folder, "official")
+    return buffer.getvalue()
 
-    def fetch(**options):
-        return cifar10.load(
-            **{
-                "dataset": "cifar10",
-                "data_dir": tmp_path / "new" / "images",
-                "url": server.url,
-                "md5": md5(server.body),
-                "make": True,
-            }
-            | options
-        )
+
+@pytest.fixture
+def body(folder):
+    return archive(folder)
+
+
+# ---- Servers -------------------------------------------------------------------------------------
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serve `body`, and keep the Range headers of all requests in `seen`."""
+
+    daemon_threads = True
+
+    def __init__(self, body, **behaviour):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.body = body
+        self.seen = []
+        self.url = f"http://127.0.0.1:{self.server_port}/cifar.tar.gz"
+        self.stop = threading.Event()
+        self.behaviour = behaviour
+
+    def next(self, name):
+        """Return the next of a list of behaviours, None at its end."""
+        values = self.behaviour.get(name, [])
+        return values.pop(0) if values else None
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Behaviours: ranges=False (Range is ignored), shift=n (another range is sent), codes=[...]
+    (errors of the next answers), cuts=[...] (sizes at which the next answers break off),
+    pause=seconds between bytes, silent=True, location=URL (a redirect)."""
+
+    def do_GET(self):
+        server = self.server
+        behaviour = server.behaviour
+        asked = self.headers.get("Range")
+        server.seen.append(asked)
+        begin = 0
+        if asked and behaviour.get("ranges", True):
+            begin = int(asked.removeprefix("bytes=").removesuffix("-"))
+        code = server.next("codes")
+        if begin >= len(server.body):
+            code = 416
+        if behaviour.get("silent"):
+            server.stop.wait()
+        elif "location" in behaviour:
+            self.send_response(302)
+            self.send_header("Location", behaviour["location"] or server.url)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif code:
+            self.send_error(code)
+        else:
+            self.send_content(begin)
+
+    def send_content(self, begin):
+        server = self.server
+        body = server.body[begin:]
+        self.send_response(206 if begin else 200)
+        if begin:
+            start = begin + server.behaviour.get("shift", 0)
+            end = len(server.body)
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        body = body[: server.next("cuts")]
+        pause = server.behaviour.get("pause")
+        if pause is None:
+            self.wfile.write(body)
+            return
+        for i in range(0, len(body), 1000):
+            self.wfile.write(body[i : i + 1000])
+            if server.stop.wait(pause):
+                return
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def serve():
+    """serve(body, behaviour=...): a server in a thread, until the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(body, **behaviour):
+            server = Server(body, **behaviour)
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            stack.callback(server.server_close)
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            stack.callback(server.stop.set)
+            return server
+
+        yield serve
+
+
+@pytest.fixture
+def fetch(tmp_path, body):
+    """fetch(url): the data set, fetched from --data-url into tmp_path/new/images."""
+
+    def fetch(url, **options):
+        defaults = {
+            "dataset": "cifar10",
+            "data_dir": tmp_path / "new" / "images",
+            "md5": md5(body),
+            "make": True,
+        }
+        return cifar10.load(url=url, **(defaults | options))
 
     return fetch
 
@@ -135,350 +178,431 @@ def left(tmp_path):
     return sorted(os.listdir(tmp_path / "new"))
 
 
-def test_download(fetch, folder, server, tmp_path):
-    data = fetch()
+# ---- One address ---------------------------------------------------------------------------------
+
+
+def test_an_archive_is_fetched_and_unpacked(fetch, folder, serve, body, tmp_path):
+    data = fetch(serve(body).url)
     assert data.fingerprint == cifar10.load(data_dir=folder).fingerprint
-    assert data.folder == tmp_path / "new" / "images"
+    assert sorted(os.listdir(data.folder)) == sorted(FILES)
     assert left(tmp_path) == ["images"]
-    assert sorted(os.listdir(data.folder)) == sorted(cifar10.CIFAR10.files)
-    fetch()
-    assert server.seen == [None], "what is there was fetched again"
 
 
-def test_interrupted_download_is_resumed(fetch, server, tmp_path):
-    server.cuts = [100, 1000, 1]
-    assert fetch().name == "cifar10"
+def test_an_archive_is_fetched_once(fetch, serve, body):
+    server = serve(body)
+    fetch(server.url)
+    fetch(server.url)
+    assert server.seen == [None]
+
+
+def test_a_download_that_breaks_off_is_resumed(fetch, serve, body):
+    server = serve(body, cuts=[100, 1000, 1])
+    fetch(server.url)
     assert server.seen == [None, "bytes=100-", "bytes=1100-", "bytes=1101-"]
-    assert left(tmp_path) == ["images"]
 
 
-def test_next_run_resumes(fetch, server, tmp_path):
-    server.cuts = [500, 0, 0, 0]
-    assert "cannot be fetched (the connection broke off)" in message(fetch)
-    assert left(tmp_path) == [f"images.{md5(server.body)[:8]}.part"]
+def test_the_next_run_resumes(fetch, serve, body, tmp_path):
+    server = serve(body, cuts=[500, 0, 0])
+    text = message(fetch, server.url)
+    assert "the connection broke off" in text
+    assert "resumes after 500 bytes" in text
+    assert left(tmp_path) == [f"images.{md5(body)[:8]}.part"]
     server.seen.clear()
-    assert fetch().name == "cifar10"
+    fetch(server.url)
     assert server.seen == ["bytes=500-"]
 
 
-def test_server_without_range(fetch, server):
-    server.ranges, server.cuts = False, [3000]
-    assert fetch().name == "cifar10"
+def test_a_server_without_ranges_begins_again(fetch, serve, body):
+    server = serve(body, ranges=False, cuts=[3000])
+    fetch(server.url)
     assert server.seen == [None, "bytes=3000-"]
 
 
-def test_server_that_sends_another_range(fetch, server):
-    server.shift, server.cuts = 7, [3000]
-    assert fetch().name == "cifar10"
+def test_a_server_that_sends_another_range_begins_again(fetch, serve, body):
+    server = serve(body, shift=7, cuts=[3000])
+    fetch(server.url)
     assert server.seen == [None, "bytes=3000-", None]
 
 
-def test_server_that_always_breaks_off_is_given_up(fetch, server):
-    server.ranges, server.cuts = False, [3000] * 100
-    assert "cannot be fetched" in message(fetch)
+def test_a_server_that_always_breaks_off_is_given_up(fetch, serve, body):
+    server = serve(body, ranges=False, cuts=[3000] * 100)
+    assert "cannot be fetched" in message(fetch, server.url)
     assert len(server.seen) < 10
 
 
 @pytest.mark.parametrize("content", ["whole", "damaged", "too long"])
-def test_part_left_by_a_killed_run(fetch, server, tmp_path, content):
-    (tmp_path / "new").mkdir()
-    (tmp_path / "new" / "images.partial").mkdir()
-    (tmp_path / "new" / "images.lock").touch()
-    part = {"whole": server.body, "damaged": b"x" * 100, "too long": server.body + b"x"}[content]
-    (tmp_path / "new" / f"images.{md5(server.body)[:8]}.part").write_bytes(part)
-    assert fetch().name == "cifar10"
+def test_the_part_of_a_killed_run_is_not_trusted(fetch, serve, body, tmp_path, content):
+    part = {"whole": body, "damaged": b"x" * 100, "too long": body + b"x"}[content]
+    (tmp_path / "new" / "images.partial").mkdir(parents=True)
+    (tmp_path / "new" / f"images.{md5(body)[:8]}.part").write_bytes(part)
+    assert fetch(serve(body).url).name == "cifar10"
     assert left(tmp_path) == ["images"]
 
 
-def test_wrong_checksum_is_refused(fetch, server, tmp_path):
-    text = message(fetch, md5=cifar10.CIFAR10.archive.md5)
-    assert f"has MD5 {md5(server.body)}, not {cifar10.CIFAR10.archive.md5}" in text
+def test_a_wrong_sum_is_refused(fetch, serve, body, tmp_path):
+    server = serve(body)
+    text = message(fetch, server.url, md5="0" * 32)
+    assert f"has MD5 {md5(body)}, not 000" in text
     assert "--data-md5" in text
     assert left(tmp_path) == []
 
 
-def test_wrong_checksum_never_falls_back(server, home):
-    assert "has MD5" in message(cifar10.load, "auto", url=server.url)
-
-
-@pytest.mark.parametrize(("code", "requests"), [(404, 1), (403, 1), (500, 3)])
-def test_http_errors(fetch, server, tmp_path, code, requests):
-    server.codes = [code] * 9
-    assert f"--data-url {server.url}: cannot be fetched (the server answers {code}" in message(
-        fetch
-    )
+@pytest.mark.parametrize(("code", "requests"), [(404, 1), (403, 1), (500, 3), (429, 3)])
+def test_errors_of_the_server_are_named(fetch, serve, body, tmp_path, code, requests):
+    server = serve(body, codes=[code] * 9)
+    assert f"the server answers {code}" in message(fetch, server.url)
     assert len(server.seen) == requests
     assert left(tmp_path) == []
 
 
-def test_passing_errors_are_passed_over(fetch, server):
-    server.codes = [503, 429]
-    assert fetch().name == "cifar10"
-
-
-def test_silent_server_is_given_up(fetch, server, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.05)
-    monkeypatch.setattr(Handler, "do_GET", lambda self: threading.Event().wait(0.3))
-    assert "cannot be fetched (timed out)" in message(fetch)
-
-
-def test_file_url(fetch, server, tmp_path):
-    path = tmp_path / "archive.tar.gz"
-    path.write_bytes(server.body)
-    assert fetch(url=path.as_uri()).name == "cifar10"
-    assert path.read_bytes() == server.body
-    assert server.seen == []
+def test_errors_that_pass_are_waited_for(fetch, serve, body):
+    assert fetch(serve(body, codes=[503, 429]).url).name == "cifar10"
 
 
 @pytest.mark.parametrize(
-    ("url", "fault"),
+    "url", ["ftp://x/y", "http://[", REFUSED, "/x/cifar.tar.gz", "file:///no/file", "a\0b", ""]
+)
+def test_a_wrong_address_is_named(fetch, url, tmp_path):
+    assert message(fetch, url).startswith("--data-url ")
+
+
+@pytest.mark.parametrize("sum", ["abc", "", "g" * 32])
+def test_a_wrong_md5_flag_is_named(fetch, sum):
+    assert message(fetch, REFUSED, md5=sum).startswith(f"--data-md5 {sum}")
+
+
+def test_capital_letters_in_the_sum_are_the_same(fetch, serve, body):
+    assert fetch(serve(body).url, md5=md5(body).upper()).name == "cifar10"
+
+
+def test_processes_that_start_at_once_fetch_once(serve, body, tmp_path):
+    server = serve(body)
+    command = [sys.executable, ROOT / "data" / "cifar10.py", "--data-url", server.url]
+    command += ["--data-dir", tmp_path / "new" / "images", "--data-md5", md5(body)]
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+            for _ in range(3)
+        ]
+        printed = {process.communicate(timeout=120)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert len(printed) == 1
+    assert server.seen == [None]
+    assert left(tmp_path) == ["images"]
+
+
+# ---- Several addresses ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mirrors(monkeypatch, body, tmp_path):
+    """mirrors(url, ...): the data set, fetched from the first of these addresses that works."""
+
+    def mirrors(*urls, dataset="cifar10", **options):
+        archive = replace(CIFAR10.archive, md5=md5(body), urls=urls, size=len(body), sums={})
+        monkeypatch.setitem(cifar10.LAYOUTS, "cifar10", replace(CIFAR10, archive=archive))
+        defaults = {"data_dir": tmp_path / "new" / "images", "make": True}
+        return cifar10.load(dataset, **(defaults | options))
+
+    return mirrors
+
+
+BAD = {
+    "404": {"codes": [404] * 9},
+    "500": {"codes": [500] * 9},
+    "redirect in circles": {"location": ""},
+    "redirect to a host that refuses": {"location": REFUSED},
+    "redirect to a file": {"location": "file:///etc/passwd"},
+    "silent": {"silent": True},
+    "cut at once": {"cuts": [0] * 9},
+    "cut for ever": {"cuts": [9000] + [0] * 9},
+    "another range": {"cuts": [9000] + [0] * 9, "shift": 7},
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_address_is_left_for_the_next_in_one_line(
+    mirrors, serve, body, capsys, kind, monkeypatch
+):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    good = serve(body)
+    bad = serve(
+        body, **{name: list(v) if isinstance(v, list) else v for name, v in BAD[kind].items()}
+    )
+    assert mirrors(bad.url, good.url).name == "cifar10"
+    assert good.seen, "the next address was not asked"
+    assert capsys.readouterr().err.count("; trying 127.0.0.1\n") == 1
+
+
+def test_a_host_that_refuses_is_left_for_the_next(mirrors, serve, body, capsys):
+    assert mirrors(REFUSED, "http://no-such-host.invalid/", serve(body).url).name == "cifar10"
+    assert capsys.readouterr().err.count("; trying") == 2
+
+
+@pytest.mark.parametrize("content", [b"x" * 20_000, b"<html>not found</html>", b""])
+def test_another_file_is_left_for_the_next(mirrors, serve, body, content, tmp_path):
+    good = serve(body)
+    assert mirrors(serve(content).url, good.url).name == "cifar10"
+    assert left(tmp_path) == ["images"]
+
+
+def test_a_wrong_sum_begins_again_at_the_next(mirrors, serve, body):
+    wrong, good = serve(b"x" * len(body)), serve(body)
+    assert mirrors(wrong.url, good.url).name == "cifar10"
+    assert wrong.seen == good.seen == [None]
+
+
+def test_what_has_arrived_is_continued_at_the_next(mirrors, serve, body):
+    first, second = serve(body, cuts=[3000, 0, 0, 0]), serve(body)
+    assert mirrors(first.url, second.url).name == "cifar10"
+    assert second.seen == ["bytes=3000-"]
+
+
+def test_a_start_that_was_wrong_is_fetched_again(mirrors, serve, body):
+    first, second = serve(b"x" * len(body), cuts=[3000, 0, 0, 0]), serve(body)
+    assert mirrors(first.url, second.url).name == "cifar10"
+    assert second.seen == ["bytes=3000-", None]
+
+
+def test_a_slow_address_is_left_for_the_next(mirrors, serve, body, capsys, monkeypatch):
+    monkeypatch.setattr(download, "BRISK", download.Pace(10**9, 0.05))
+    monkeypatch.setattr(download, "PATIENT", download.Pace(0, 600))
+    slow, good = serve(body, pause=0.06), serve(body)
+    assert mirrors(slow.url, good.url).name == "cifar10"
+    assert "too slow" in capsys.readouterr().err
+    assert good.seen[0].startswith("bytes=")
+
+
+def test_a_slow_network_goes_back_to_the_fastest_address(mirrors, serve, body, monkeypatch):
+    monkeypatch.setattr(download, "BRISK", download.Pace(10**9, 0.2))
+    monkeypatch.setattr(download, "PATIENT", download.Pace(0, 600))
+    slower, faster = serve(body, pause=0.15), serve(body, pause=0.03)
+    assert mirrors(slower.url, faster.url).name == "cifar10"
+    assert len(slower.seen) == 1
+    assert len(faster.seen) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_addresses_that_stall_are_given_up(mirrors, serve, body, monkeypatch, count):
+    monkeypatch.setattr(download, "BRISK", download.Pace(10**9, 0.1))
+    monkeypatch.setattr(download, "PATIENT", download.Pace(10**9, 0.1))
+    urls = [serve(body, pause=0.11).url for _ in range(count)]
+    assert "too slow" in message(mirrors, *urls)
+
+
+def test_without_a_network_one_name_is_looked_up(mirrors, monkeypatch):
+    looked_up = []
+
+    def unknown(host, *args, **options):
+        looked_up.append(host)
+        time.sleep(0.05)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(download, "NO_NETWORK", 0.01)
+    assert "no network" in message(mirrors, "http://a.example/", "http://b.example/")
+    assert looked_up == ["a.example"]
+
+
+def test_all_numbers_of_a_host_share_the_time_to_connect(monkeypatch):
+    timeouts = []
+
+    class Dead:
+        def __init__(self, *args):
+            pass
+
+        def settimeout(self, seconds):
+            timeouts.append(seconds)
+
+        def connect(self, number):
+            raise TimeoutError("timed out")
+
+        def close(self):
+            pass
+
+    numbers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{i}", 80)) for i in range(9)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: numbers)
+    monkeypatch.setattr(socket, "socket", Dead)
+    with pytest.raises(TimeoutError):
+        download._connect(("dead.example", 80), 10)
+    assert sum(timeouts) == 10
+
+
+def test_the_addresses_of_cifar10_and_cifar100():
+    for layout in (CIFAR10, CIFAR100):
+        for url in layout.archive.urls:
+            assert url.startswith("https://")
+            assert f"{layout.archive.name}.tar.gz" in url
+        assert "cs.toronto.edu" in layout.archive.urls[-1]
+        assert set(layout.archive.sums) == set(layout.files)
+
+
+# ---- Archives on this machine --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "form", ["{}/a b.tar.gz", "a b.tar.gz", "file://{}/a%20b.tar.gz", "~/a b.tar.gz"]
+)
+def test_data_url_takes_the_path_of_a_file(fetch, body, tmp_path, monkeypatch, form):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "a b.tar.gz").write_bytes(body)
+    assert fetch(form.format(tmp_path)).name == "cifar10"
+    assert (tmp_path / "a b.tar.gz").read_bytes() == body
+    assert left(tmp_path) == ["images"]
+
+
+def test_a_file_with_another_sum_is_refused_with_its_sum(fetch, body, tmp_path):
+    (tmp_path / "mine.tar.gz").write_bytes(body)
+    text = message(fetch, "mine.tar.gz", md5=None)
+    assert f"--data-md5 {md5(body)}" in text
+    assert left(tmp_path) == []
+
+
+def test_a_folder_is_no_archive(fetch, tmp_path):
+    assert "is a folder" in message(fetch, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name",
     [
-        ("file:///no/such/file", "No such file"),
-        ("http://[", "cannot be fetched"),
-        ("/x/cifar.tar.gz", "is no URL"),
-        ("ftp://x/y", "is no URL"),
-        ("http://127.0.0.1:1/", "refused"),
+        "cifar-10-python.tar.gz",
+        "cifar-10-python(1).tar.gz",
+        "cifar-10-python.tar (2).gz",
+        "cifar-10-python.tgz",
+        "cifar-10-python.tar.gz?download=1",
     ],
 )
-def test_wrong_urls(fetch, url, fault):
-    text = message(fetch, url=url)
-    assert text.startswith(f"--data-url {url}: ")
-    assert fault in text
+@pytest.mark.parametrize("where", ["data", "current"])
+def test_an_archive_fetched_by_hand_is_used(mirrors, body, tmp_path, monkeypatch, name, where):
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(cifar10, "HERE", tmp_path / "data")
+    path = tmp_path / name if where == "current" else tmp_path / "data" / name
+    path.write_bytes(body)
+    assert mirrors(REFUSED, REFUSED).name == "cifar10"
+    assert path.read_bytes() == body
 
 
-def test_wrong_md5_flag(fetch):
-    assert message(fetch, md5="abc").startswith("--data-md5 abc: is no MD5 sum")
+@pytest.mark.parametrize(
+    ("content", "fault"), [(b"x", "is incomplete, 1 of"), (b"x" * 10**5, "has MD5")]
+)
+def test_a_wrong_archive_by_hand_is_passed_over(mirrors, serve, body, capsys, content, fault):
+    path = Path("cifar-10-python.tar.gz")
+    path.write_bytes(content)
+    assert mirrors(serve(body).url, REFUSED).name == "cifar10"
+    assert f"cifar-10-python.tar.gz: {fault}" in capsys.readouterr().err
+    assert path.read_bytes() == content
+
+
+def test_an_archive_that_the_browser_has_decompressed_is_used(
+    mirrors, folder, body, tmp_path, monkeypatch
+):
+    sums = {file: md5((folder / file).read_bytes()) for file in FILES}
+    known = replace(CIFAR10.archive, md5=md5(body), urls=(REFUSED, REFUSED), sums=sums)
+    monkeypatch.setitem(cifar10.LAYOUTS, "cifar10", replace(CIFAR10, archive=known))
+    Path("cifar-10-python.tar").write_bytes(archive(folder, mode="w"))
+    new = tmp_path / "new" / "images"
+    assert cifar10.load("cifar10", new, make=True).name == "cifar10"
+    shutil.rmtree(new)
+    shutil.copy(folder / "data_batch_1", folder / "data_batch_2")
+    Path("cifar-10-python.tar").write_bytes(archive(folder, mode="w"))
+    assert "cannot be fetched" in message(cifar10.load, "cifar10", new, make=True)
+
+
+def test_unfinished_downloads_of_a_browser_are_not_looked_at(mirrors, serve, body, capsys):
+    Path("cifar-10-python.tar.gz.crdownload").write_bytes(b"x")
+    assert mirrors(serve(body).url, REFUSED).name == "cifar10"
+    assert "crdownload" not in capsys.readouterr().err
+
+
+# ---- Unpacking -----------------------------------------------------------------------------------
+
+
+def member(name, kind=tarfile.REGTYPE, target=""):
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.linkname = target
+    info.size = 1 if kind == tarfile.REGTYPE else 0
+    return info
+
+
+@pytest.fixture
+def unpack(tmp_path):
+    """unpack(content): the data set in an archive with this content."""
+
+    def unpack(content):
+        (tmp_path / "x.tar.gz").write_bytes(content)
+        url = str(tmp_path / "x.tar.gz")
+        return cifar10.load(
+            "cifar10", tmp_path / "new" / "images", url=url, md5=md5(content), make=True
+        )
+
+    return unpack
 
 
 @pytest.mark.parametrize(
     "extra",
     [
         member("official/../../../evil"),
-        member("/tmp/evil"),
+        member("/evil"),
+        member("../test_batch/evil"),
         member("official/link", tarfile.SYMTYPE, "/etc/passwd"),
+        member("official/data_batch_1", tarfile.SYMTYPE, "../../../evil"),
         member("official/data_batch_1", tarfile.LNKTYPE, "../../x"),
         member("official/pipe", tarfile.FIFOTYPE),
     ],
     ids=lambda extra: extra.name,
 )
-def test_archive_that_leads_out_is_refused(fetch, folder, server, tmp_path, extra):
-    server.body = archive(folder, extra)
-    assert f"holds {extra.name!r}, a link or a way out" in message(fetch)
-    assert left(tmp_path) == []
+def test_nothing_is_unpacked_outside_of_the_folder(unpack, folder, tmp_path, extra):
+    data = unpack(archive(folder, extra))
+    assert sorted(os.listdir(data.folder)) == sorted(FILES)
+    assert all(path.is_file() and not path.is_symlink() for path in data.folder.iterdir())
+    assert not list(tmp_path.rglob("evil"))
 
 
-def test_archive_that_is_no_cifar10_is_refused(fetch, folder, server, tmp_path):
+def test_archives_without_the_images_are_refused(unpack, folder, body, tmp_path):
     (folder / "test_batch").unlink()
-    half = server.body[: len(server.body) // 2]
-    for body, fault in (
+    for content, fault in (
         (archive(folder), "test_batch: is missing"),
-        (b"<html>", "is no sound archive"),
-        (half, "is no sound archive"),
+        (b"<html>", "is damaged"),
+        (b"", "is damaged"),
+        (body[: len(body) // 2], "is damaged"),
         (archive(ROOT / "tests"), "is no folder of"),
     ):
-        server.body = body
-        assert fault in message(fetch)
+        assert fault in message(unpack, content)
         assert left(tmp_path) == []
 
 
-def test_too_large_an_archive_is_refused(fetch, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "LIMIT", len(server.body))
-    assert "unpacks to more than" in message(fetch)
-    monkeypatch.setattr(download, "LIMIT", 1000)
-    assert "is larger than 1,000 bytes" in message(fetch)
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2"])
+def test_kinds_of_archives(unpack, folder, mode):
+    assert unpack(archive(folder, mode=mode)).name == "cifar10"
+
+
+def test_a_huge_archive_is_refused(unpack, body, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "LIMIT", len(body))
+    assert "unpacks to over" in message(unpack, body)
     assert left(tmp_path) == []
 
 
-def test_processes_that_start_at_once(server, tmp_path):
-    command = [
-        sys.executable,
-        ROOT / "data" / "cifar10.py",
-        "--data-dir",
-        tmp_path / "new" / "images",
-        "--data-url",
-        server.url,
-        "--data-md5",
-        md5(server.body),
-    ]
-    with contextlib.ExitStack() as stack:
-        processes = [
-            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-            for _ in range(3)
-        ]
-        printed = {process.communicate(timeout=60)[0] for process in processes}
-        assert [process.returncode for process in processes] == [0, 0, 0]
-    assert len(printed) == 1
-    assert server.seen == [None], "was fetched more than once"
-    assert left(tmp_path) == ["images"]
-
-
-# ---- Servers and archives that mean harm ---------------------------------------------------------
-
-
-@pytest.fixture
-def raw_server():
-    """serve(talk): the URL of a server that calls talk(connection) for each request."""
-    stop = threading.Event()
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(0.05)
-    threads = []
-
-    def answer(connection, talk):
-        with connection, contextlib.suppress(OSError):
-            connection.recv(65536)
-            talk(connection, stop)
-
-    def listen(talk):
-        while not stop.is_set():
-            with contextlib.suppress(OSError):
-                thread = threading.Thread(target=answer, args=(listener.accept()[0], talk))
-                thread.start()
-                threads.append(thread)
-
-    def serve(talk):
-        thread = threading.Thread(target=listen, args=(talk,))
-        thread.start()
-        threads.append(thread)
-        return f"http://127.0.0.1:{listener.getsockname()[1]}/x.tar.gz"
-
-    yield serve
-    stop.set()
-    for thread in threads:
-        thread.join()
-    listener.close()
-
-
-def endless_continue(connection, stop):
-    while not stop.is_set():
-        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
-
-
-def endless_headers(connection, stop):
-    connection.sendall(b"HTTP/1.1 200 OK\r\n")
-    while not stop.is_set():
-        connection.sendall(b"X: y\r\n" * 100)
-
-
-def slow_head(connection, stop):
-    while not stop.wait(0.02):
-        connection.sendall(b"H")
-
-
-def slow_body(connection, stop):
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-    while not stop.wait(0.02):
-        connection.sendall(b"x")
-
-
-def slow_chunks(connection, stop):
-    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    while not stop.wait(0.02):
-        connection.sendall(b"1\r\nx\r\n")
-
-
-def a_byte_a_connection(connection, stop):
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nx")
-
-
-def long_status(connection, stop):
-    connection.sendall(b"HTTP/1.1 404 " + b"\x1b[31m" + b"n" * 30_000 + b"\r\n\r\n")
-
-
-def nonsense(connection, stop):
-    connection.sendall(b"\x1b]0;" + b"z" * 30_000 + b"\r\n\r\n")
-
-
-def huge_length(connection, stop):
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 25 + b"\r\n\r\nx")
-
-
-def longer_length(connection, stop):
-    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nx")
-
-
-def redirect_in_circles(connection, stop):
-    connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /x.tar.gz\r\nContent-Length: 0\r\n\r\n")
-
-
-def redirect_to_a_file(connection, stop):
-    connection.sendall(
-        b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("talk", "fault"),
-    [
-        (endless_continue, "cannot be fetched"),
-        (endless_headers, "cannot be fetched"),
-        (slow_head, "is too slow (0 bytes in"),
-        (slow_body, "is too slow ("),
-        (slow_chunks, "is too slow ("),
-        (a_byte_a_connection, "is too slow|cannot be fetched"),
-        (long_status, "the server answers 404"),
-        (nonsense, "cannot be fetched"),
-        (huge_length, "is larger than 1,073,741,824 bytes"),
-        (longer_length, "is larger|has MD5|cannot be fetched|is too slow"),
-        (redirect_in_circles, "cannot be fetched (the server answers 302"),
-        (redirect_to_a_file, "cannot be fetched (the server answers 302"),
-    ],
-)
-def test_servers_that_are_slow_or_endless_are_given_up(
-    raw_server, tmp_path, monkeypatch, talk, fault
-):
-    monkeypatch.setattr(download, "MINUTE", 0.5)
-    start = time.monotonic()
-    url = raw_server(talk)
-    text = message(
-        cifar10.load, "cifar10", tmp_path / "new" / "images", url=url, md5="0" * 32, make=True
-    )
-    assert any(part in text for part in fault.split("|")), text
-    assert time.monotonic() - start < 15
-    left = os.listdir(tmp_path / "new")
-    assert left in ([], ["images.00000000.part"])
-    if "goes on after" in text:
-        assert left
-
-
-def test_a_slow_download_is_resumed(fetch, server, monkeypatch, tmp_path):
-    monkeypatch.setattr(download, "MINUTE", 0.2)
-    monkeypatch.setattr(download, "SLOW", 10**9)
-    whole, server.cuts = server.body, [5000]
-    slow = Handler.do_GET
-
-    def pause(self):
-        time.sleep(0.3)
-        slow(self)
-
-    monkeypatch.setattr(Handler, "do_GET", pause)
-    assert "run the same command again" in message(fetch)
-    monkeypatch.setattr(Handler, "do_GET", slow)
-    server.body = whole
-    assert fetch().name == "cifar10"
+def test_a_huge_download_is_refused(fetch, serve, body, monkeypatch):
+    monkeypatch.setattr(download, "LIMIT", 1000)
+    assert "sends more than 1,000 bytes" in message(fetch, serve(body).url)
 
 
 def header(name, size, kind=b"0"):
-    """A tar header whose size is written in base 256, as GNU tar writes large ones."""
+    """Return a tar header with its size in base 256, as GNU tar writes large ones."""
     fields = name.encode().ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2
-    fields += (
-        b"\x80"
-        + size.to_bytes(11, "big")
-        + b"00000000000\0"
-        + b" " * 8
-        + kind
-        + bytes(100)
-        + b"ustar  \0"
-    )
+    fields += b"\x80" + size.to_bytes(11, "big") + b"00000000000\0" + b" " * 8
+    fields += kind + bytes(100) + b"ustar  \0"
     fields = fields.ljust(512, b"\0")
     return fields[:148] + b"%06o\0 " % sum(fields) + fields[156:]
 
 
 @pytest.mark.parametrize("size", [2**80, 2**40, 3 * 2**30])
 @pytest.mark.parametrize("kind", [b"0", b"L", b"x", b"g", b"S", b"5"])
-def test_enormous_members_are_one_line(fetch, server, tmp_path, size, kind):
-    server.body = gzip.compress(header("official/data_batch_1", size, kind) + bytes(10_000))
-    text = message(fetch)
-    assert "is no sound archive" in text or "unpacks to more than" in text
+def test_enormous_members_are_one_line(unpack, tmp_path, size, kind):
+    text = message(unpack, gzip.compress(header("official/data_batch_1", size, kind) + bytes(9999)))
+    assert "is damaged" in text or "unpacks to over" in text
     assert left(tmp_path) == []
 
 
@@ -496,7 +620,7 @@ for path in sorted(Path({str(tmp_path)!r}).glob("*.gz")):
     new = path.with_suffix(".new")
     new.mkdir()
     try:
-        download._unpack(path, new, cifar10.CIFAR10.files)
+        download._unpack(path, new, {FILES!r})
     except cifar10.DataError as error:
         assert len(str(error)) <= 300, error
 print("refused")
@@ -506,56 +630,56 @@ print("refused")
     assert done == "refused"
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2"])
-def test_kinds_of_archives(fetch, folder, server, mode):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:
-        tar.add(folder, "official")
-    server.body = buffer.getvalue()
-    assert fetch().name == "cifar10"
-
-
-def test_cifar100_is_fetched_alike(server, tmp_path):
+def test_cifar100_is_fetched_alike(serve, folder, tmp_path):
     write_cifar100(tmp_path / "cifar-100-python")
-    server.body, server.cuts = archive(tmp_path / "cifar-100-python"), [100]
+    content = archive(tmp_path / "cifar-100-python")
+    server = serve(content, cuts=[100])
     new = tmp_path / "new" / "images"
-    data = cifar10.load("cifar100", new, url=server.url, md5=md5(server.body), make=True)
-    assert (data.name, len(data.class_names)) == ("cifar100", 100)
-    assert server.seen == [None, "bytes=100-"]
+    data = cifar10.load("cifar100", new, url=server.url, md5=md5(content), make=True)
+    assert data.name == "cifar100"
     assert sorted(os.listdir(new)) == ["meta", "test", "train"]
-    assert cifar10.CIFAR100.archive.md5 == "eb9058c3a382ffc7106e4002c42a8d85"
 
 
 # ---- What auto does ------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """The default folders, moved to tmp_path/home, and small."""
+def home(folder, tmp_path, monkeypatch):
+    """The default folder of data sets, moved to tmp_path/home; 12 drawn images, not 60,000."""
     monkeypatch.setattr(cifar10, "HERE", tmp_path / "home")
     monkeypatch.setattr(synthetic.write_synthetic, "__defaults__", (10, 2, 0))
     return tmp_path / "home"
 
 
-def test_auto_fetches(home, server, capsys):
-    data = cifar10.load(url=server.url, md5=md5(server.body))
+def test_auto_fetches_cifar10(home, mirrors, serve, body, capsys):
+    data = mirrors(serve(body).url, REFUSED, dataset="auto", data_dir=None)
     assert (data.name, data.folder) == ("cifar10", home / "cifar-10-batches-py")
-    assert "WARNING" not in capsys.readouterr().err
+    assert "drawn" not in capsys.readouterr().err
 
 
-def test_auto_falls_back_with_a_warning(home, capsys):
-    data = cifar10.load(url="http://127.0.0.1:1/x")
+def test_auto_falls_back_to_drawn_images_and_says_what_they_are(home, mirrors, capsys):
+    data = mirrors(REFUSED, REFUSED, dataset="auto", data_dir=None)
     assert (data.name, data.folder) == ("synthetic", home / "synthetic-batches-py")
-    captured = capsys.readouterr()
-    assert "ten kinds of shapes" in captured.err
-    assert "Connection refused" in captured.err
-    assert captured.out == ""
+    err = capsys.readouterr().err
+    assert "Connection refused" in err
+    assert "ten kinds of drawn shapes" in err
+    assert "say nothing about CIFAR-10" in err
 
 
-def test_auto_never_falls_back_from_a_named_or_broken_folder(home, tmp_path):
-    options = {"data_dir": tmp_path / "typo", "url": "http://127.0.0.1:1/x"}
-    assert "cannot be fetched" in message(cifar10.load, make=True, **options)
-    assert "there is no such folder" in message(cifar10.load, **options)
-    assert "cannot be fetched" in message(cifar10.load, "cifar10", url="http://127.0.0.1:1/x")
+def test_drawn_images_need_no_attempt_to_connect(home, monkeypatch):
+    monkeypatch.setattr(download, "_open", None)
+    assert cifar10.load("synthetic").name == "synthetic"
+
+
+@pytest.mark.parametrize("options", [{"dataset": "cifar10", "data_dir": None}, {"dataset": "auto"}])
+def test_images_asked_for_by_name_are_never_replaced(home, mirrors, options):
+    assert "cannot be fetched" in message(mirrors, REFUSED, REFUSED, **options)
+
+
+def test_a_wrong_archive_is_never_replaced_by_drawn_images(home, serve, body):
+    assert "has MD5" in message(cifar10.load, "auto", url=serve(body).url)
+
+
+def test_a_broken_folder_is_never_replaced(home):
     (home / "cifar-10-batches-py").mkdir(parents=True)
     assert "is no folder of CIFAR-10 batches" in message(cifar10.load)
