@@ -36,6 +36,7 @@ from support.figures import images as image_figures
 from support.figures import report as page
 from support.figures import weights as weight_figures
 from support.figures.demo.demo import about_run, write_demo
+from support.figures.demo.drawings import opening
 from support.figures.report import paragraph, table
 from support.figures.searches import SEARCH_FIGURES, best_trials, read_search
 from support.figures.style import GREY, Figured, LeftOut, class_colours, drawable, grid, style
@@ -248,12 +249,22 @@ NEED_NO_DATA = ("curves", "filters", "output-weights", "top-neurons", "weights",
 
 
 def demo(s: Subject, path: Path) -> None:
-    """demo.html, which runs the network in a browser, with synthetic images as examples."""
+    """Write demo.html, which runs the network in a browser, on drawn pictures and test images."""
     images, labels = synthetic.synthetic(10, np.random.default_rng(1))
-    order = np.argsort(labels)
+    shapes = {list(synthetic.SHAPES)[c]: image for c, image in zip(labels, images, strict=True)}
+    test = (s.data.test_images, s.data.test_labels) if s.data is not None else ()
+    first = opening(s.names, shapes, *test)
+    about = {"Checkpoint": s.path.stem, **about_run(s.info)}
     try:
-        captions, about = list(synthetic.SHAPES), {"Checkpoint": s.path.stem, **about_run(s.info)}
-        write_demo(s.network, s.names, path, images[order], captions=captions, about=about)
+        write_demo(
+            s.network,
+            s.names,
+            path,
+            first.pictures,
+            first.labels,
+            captions=first.captions,
+            about=about,
+        )
     except ValueError as error:
         raise LeftOut(str(error)) from None
 

@@ -8,13 +8,14 @@ import time
 import model
 from data import pictures, synthetic
 from support import npz
-from support.figures.demo import demo, packing
+from support.figures.demo import demo, drawings, packing
 from support.network import votes
 from support.network.filters import filter_weights
 from support.network.window import Window
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from PIL import Image
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -49,7 +50,7 @@ def window_of(kind, images):
 
 
 def network_of(kind, images, folder):
-    """Return a network with random weights that tells images apart, as a float16 checkpoint has it."""
+    """Return a network with random weights that tells images apart, stored in float16."""
     rng = np.random.default_rng(0)
     net = model.Network(
         1024 if kind == "report" else 37,
@@ -119,7 +120,7 @@ def test_rounding_that_changes_a_probability_is_refused(images, tmp_path, monkey
     net = model.Network(20, batchnorm=False)
     net.weights["W2"] *= 5
     monkeypatch.setattr(demo, "LIMIT", demo.ROOM + 90_000)
-    with pytest.raises(ValueError, match="W1 in the 8 bits .* changes a probability"):
+    with pytest.raises(ValueError, match=r"W1 in the 8 bits .* changes a probability"):
         demo.write_demo(net, NAMES, tmp_path / "demo.html", images[:4])
 
 
@@ -155,6 +156,38 @@ def test_packed_integers_are_unpacked_by_their_definition(bits):
     text = "".join(f"{byte:08b}" for byte in packed)
     values = [int(text[i * bits : (i + 1) * bits], 2) - largest - 1 for i in range(len(integers))]
     assert values == integers.tolist()
+
+
+# ---- The pictures that the page opens on ---------------------------------------------------------
+
+
+SHAPES = {"disc": np.zeros(3072, np.uint8), "ring": np.ones(3072, np.uint8)}
+
+
+def test_cifar10_opens_on_drawings_that_the_quick_network_knows():
+    first = drawings.opening(NAMES, SHAPES)
+    network, _ = model.load(ROOT / "checkpoints/cifar10-quick.npz")
+    known = network.predict(first.pictures) == first.labels
+    assert known.sum() >= 8
+    assert first.captions[8] == "drawn ship"
+
+
+def test_labels_of_drawings_follow_the_order_of_the_classes():
+    assert drawings.opening(NAMES[::-1], SHAPES).labels == list(range(9, -1, -1))
+
+
+def test_other_classes_open_on_shapes():
+    first = drawings.opening(["ring", "person"], SHAPES)
+    assert first.labels == [-1, 0]
+    assert first.captions == ["drawn disc", "drawn ring"]
+
+
+def test_test_images_follow_one_of_each_class(images):
+    labels = np.arange(100) % 3
+    first = drawings.opening(["a", "b", "c"], SHAPES, images, labels)
+    assert np.array_equal(first.pictures[2:], images[:3])
+    assert first.labels[2:] == [0, 1, 2]
+    assert first.captions[2:] == ["test image 0", "test image 1", "test image 2"]
 
 
 # ---- What the page says of a run ----------------------------------------------------------------
@@ -302,7 +335,8 @@ def test_strongest_filters_are_those_of_explain(kind, browser, pages, images):
     opened(browser, path)
     script = """
         const result = forward(image), sums = filterVotes(result, outputWeights(2));
-        out.push(strongest(sums, 5).map((each) => ({...each, ...bestMatch(result.X, each.filter)})));"""
+        const match = (each) => ({...each, ...bestMatch(result.X, each.filter)});
+        out.push(strongest(sums, 5).map(match));"""
     for image, found in zip(images[:3], in_page(browser, script, images[:3]), strict=True):
         expected = votes.strongest(net, image, 2, 5)
         assert [each["filter"] for each in found] == [each.unit for each in expected]
@@ -377,9 +411,10 @@ def test_the_fast_product_is_the_plain_one(browser, pages):
     opened(browser, path)
     script = """
         const numbers = (count) => Float32Array.from({length: count}, () => Math.random() - 0.5);
-        const worst = [];
-        for (const [rows, inner, columns, from, to] of
-             [[1, 1, 1, 0, 1], [5, 7, 9, 2, 7], [8, 16, 8, 0, 16], [13, 95, 37, 46, 95], [3, 4, 5, 2, 2]]) {
+        const worst = [], shapes = [
+          [1, 1, 1, 0, 1], [5, 7, 9, 2, 7], [8, 16, 8, 0, 16],
+          [13, 95, 37, 46, 95], [3, 4, 5, 2, 2]];
+        for (const [rows, inner, columns, from, to] of shapes) {
           const A = numbers(rows * inner), W = numbers(inner * columns);
           const plain = plainProduct(A, rows, W, inner, columns, from, to);
           const quick = product(A, rows, prepared(W, inner, columns, rows), from, to);

@@ -239,7 +239,7 @@ function showPicture() {
   if (state.brush) frame(pen, brushSquare(state.brush));
   else if (cell() !== null) frame(pen, windowOf(cell()));
   const { title, label } = state.taken;
-  const truth = label === null || title === names[label] ? "" : `, label: ${names[label]}`;
+  const truth = label === null || title.includes(names[label]) ? "" : `, label: ${names[label]}`;
   $("title").textContent = $("title").title = `${title}${truth}`;
   $("picture").setAttribute("aria-label", `${title}${truth}, 32 by 32 pixels, to point at and draw on`);
 }
