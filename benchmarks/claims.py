@@ -1,160 +1,190 @@
-"""Measure every number of "The report's claims" in docs/figures.md on a checkpoint of train.py's default kind.
+"""Measure every number of "The report's claims" in docs/figures.md.
 
     python benchmarks/claims.py checkpoints/cifar10-report-seed0.npz
 
-Reads the test split, as test.py does; nothing is chosen by it. It goes through the claims that the report reads from
-its figures, in that page's order, and prints a line for each number. Every function below says how its own is
-measured. A unit is "quiet" if its row of W2 has a norm below 0.03, else it is "in use".
+Takes a checkpoint of train.py's report recipe. This reads the test split, as test.py does; nothing
+is chosen by it. The claims are in the order of that page, and each number is a line. Each function
+says how its numbers are measured. A unit is "quiet" if its row of W2 has a norm below 0.03, else
+it is "in use".
 """
 
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import model  # noqa: E402
-import train  # noqa: E402
-from data import cifar10  # noqa: E402
-from support import cli  # noqa: E402
-from support.checkpoints import trained_on  # noqa: E402
-from support.cli import UserError, clean, shorter  # noqa: E402
-from support.figures.style import normality, thinned  # noqa: E402
+import model
+import train
+from data import cifar10
+from support import cli
+from support.checkpoints import trained_on
+from support.cli import UserError, clean, shorter
+from support.figures.style import normality
+from support.image_shape import CHANNELS, SIDE
 from support.network import metrics
-from support.network.filters import active_share, class_picture, cosine, mean_gradient  # noqa: E402
+from support.network.filters import active_share, class_picture, cosine, mean_gradient
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-QUIET = 0.03  # a row of W2 with a smaller norm
+QUIET = 0.03  # norm of a row of W2 below which a unit is quiet
 LARGEST = 36  # columns of W1
-SMOOTH = 4  # cycles an image, in each direction
-ORIENTED = 0.4  # coherence, of which white noise has 0.06
+SMOOTH = 4  # cycles per image, in each direction
+ORIENTED = 0.4  # coherence; that of white noise is 0.06
 TOP = 50  # units of a class that are removed
-DRAWS = 5  # of random units that are removed
+DRAWS = 5  # sets of random units that are removed
 
 
-@dataclass
 class Subject:
-    """A network and the images that it is measured on."""
+    """A network, the images that it is measured on, and what several claims need."""
 
-    path: Path
-    network: model.Network
-    info: dict
-    data: cifar10.Dataset
+    def __init__(self, path: Path, network: model.Network, info: dict, data: cifar10.Dataset):
+        self.name = clean(shorter(path), 120)
+        self.network = network
+        self.settings = info.get("settings")
+        self.data = data
+        self.W1 = network.weights["W1"]
+        self.W2 = network.weights["W2"]
+        self.lengths = np.linalg.norm(self.W1, axis=0)  # of the columns of W1
+        self.norms = np.linalg.norm(self.W2, axis=1)  # of the rows of W2
+        self.quiet = self.norms < QUIET
+        self.images = data.test_images
+        self.labels = data.test_labels
+        self.names = data.class_names
+        self.classes = network.classes
+        self.check()
+        self.whole = self.measures_without(np.array([], int))
 
-    def __post_init__(self):
-        self.W1, self.W2 = self.network.weights["W1"], self.network.weights["W2"]
-        self.norms = np.linalg.norm(self.W1, axis=0)
-        self.images, self.labels = self.data.test_images, self.data.test_labels
-        self.names, self.classes = self.data.class_names, self.network.classes
+    def check(self) -> None:
+        """Raise UserError if the claims can't be measured on this network or these images."""
+        network, in_use = self.network, int((~self.quiet).sum())
+        pixels = network.window.whole and network.window.P is None
+        if not (pixels and network.batchnorm):
+            raise UserError(
+                f"{self.name}: the claims are about units that see the pixels of the whole image, "
+                "with batch normalisation; name a checkpoint of 'python train.py'"
+            )
+        if in_use < max(TOP, LARGEST):
+            raise UserError(
+                f"{self.name}: only {in_use} units are in use, and the claims need {TOP}; "
+                "train it longer"
+            )
+        if np.bincount(self.labels, minlength=self.classes).min() == 0:
+            raise UserError(
+                f"{self.data.folder}: the test split has no image of some class; "
+                "give another --data-dir"
+            )
+
+    def measures_without(self, units: np.ndarray) -> metrics.Measures:
+        """Return the measures on the test images with these units' rows of W2 set to 0."""
+        network = self.network.copy()
+        network.weights["W2"][units] = 0
+        return metrics.measure(metrics.log_probabilities(network, self.images), self.labels)
+
+    def first_W1(self) -> np.ndarray:
+        """Return W1 as it was before training, from the run's settings and seed."""
+        try:
+            run = train.Run(train.Settings(**self.settings), self.data, threads=1)
+            W1 = run.network.weights["W1"]
+            if W1.shape != self.W1.shape:
+                raise ValueError
+            return W1
+        except (TypeError, ValueError, UserError):
+            problem = "lacks the settings of its run, from which W1 is drawn again; train it anew"
+            raise UserError(f"{self.name}: {problem}") from None
 
 
-# ---- Filters: from columns of W1, F (3072, n) -----------------------------------------------------------------------
+# ---- Filters: functions of columns of W1, F (3072, n) --------------------------------------------
 
 
 def spectrum(F: np.ndarray) -> np.ndarray:
-    """The Fourier transform of each filter's three colours: (n, 3, 32, 32)."""
-    return np.fft.fft2(F.T.reshape(-1, 3, 32, 32))
+    """Return the Fourier transform of each filter's channels, (n, 3, 32, 32)."""
+    return np.fft.fft2(F.T.reshape(-1, CHANNELS, SIDE, SIDE))
 
 
-def low(cycles: int) -> np.ndarray:
-    """Which frequencies have at most so many cycles an image in each direction: (32, 32)."""
-    frequency = np.abs(np.fft.fftfreq(32, 1 / 32)) <= cycles
-    return frequency[:, None] & frequency
+def is_low(cycles: int) -> np.ndarray:
+    """Return which frequencies have at most `cycles` per image in each direction, (32, 32)."""
+    low = np.abs(np.fft.fftfreq(SIDE, 1 / SIDE)) <= cycles
+    return low[:, None] & low
 
 
 def smoothness(F: np.ndarray) -> np.ndarray:
-    """Which share of each filter's energy lies at low frequencies: (n,)."""
+    """Return the share of each filter's energy at low frequencies, (n,)."""
     energy = np.abs(spectrum(F)) ** 2
-    return energy[:, :, low(SMOOTH)].sum(axis=(1, 2)) / energy.sum(axis=(1, 2, 3))
+    return energy[:, :, is_low(SMOOTH)].sum(axis=(1, 2)) / energy.sum(axis=(1, 2, 3))
 
 
 def colourfulness(F: np.ndarray) -> np.ndarray:
-    """Which share of the energy at low frequencies is colour, i.e. not in the mean of the three channels: (n,)."""
-    smooth = spectrum(F)[:, :, low(SMOOTH)]
+    """Return the share of the energy at low frequencies that isn't in the channels' mean, (n,)."""
+    smooth = spectrum(F)[:, :, is_low(SMOOTH)]
     brightness = 3 * (np.abs(smooth.mean(axis=1)) ** 2).sum(axis=1)
     return 1 - brightness / (np.abs(smooth) ** 2).sum(axis=(1, 2))
 
 
 def orientation(F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far the energy at up to 6 cycles an image has one orientation, and which: (n,) each.
+    """Return the coherence of each filter's orientations and the orientation in degrees, (n,) each.
 
-    The mean of exp(2i angle) over frequencies, weighted by energy: its length, the coherence, is 1 if all waves run
-    in one direction; half its angle, in degrees, is 0 for vertical bars and +-90 for horizontal ones.
+    Both are of the mean of exp(2i angle) over frequencies of up to 6 cycles per image, weighted by
+    energy. Its length is the coherence, 1 if all waves run in one direction. Half its angle is 0
+    for vertical bars and +-90 for horizontal ones.
     """
-    frequency = np.fft.fftfreq(32, 1 / 32)
+    frequency = np.fft.fftfreq(SIDE, 1 / SIDE)
     fy, fx = np.meshgrid(frequency, frequency, indexing="ij")
-    chosen = (np.hypot(fx, fy) <= 6) & (np.hypot(fx, fy) > 0)
+    radius = np.hypot(fx, fy)
+    chosen = (radius <= 6) & (radius > 0)
+    direction = np.exp(2j * np.arctan2(fy, fx)[chosen])
     energy = (np.abs(spectrum(F)) ** 2).sum(axis=1)[:, chosen]
-    mean = (energy * np.exp(2j * np.arctan2(fy, fx)[chosen])).sum(axis=1) / energy.sum(axis=1)
+    mean = (energy * direction).sum(axis=1) / energy.sum(axis=1)
     return np.abs(mean), np.degrees(np.angle(mean)) / 2
 
 
 def extent(F: np.ndarray) -> np.ndarray:
-    """The participation ratio of each filter's energy e over pixels, (sum e)^2 / sum e^2, as a share of the 1,024."""
-    energy = (F.T.reshape(-1, 3, 1024) ** 2).sum(axis=1)
-    return energy.sum(axis=1) ** 2 / (energy**2).sum(axis=1) / 1024
+    """Return the share of the 1024 pixels that each filter spreads over, (n,).
+
+    It is the participation ratio of the energy e over pixels, (sum e)^2 / sum e^2.
+    """
+    energy = (F.T.reshape(-1, CHANNELS, SIDE * SIDE) ** 2).sum(axis=1)
+    return energy.sum(axis=1) ** 2 / (energy**2).sum(axis=1) / (SIDE * SIDE)
 
 
-def bars(F: np.ndarray) -> str:
-    """How many filters have a coherence above ORIENTED, and what kind of bars they are."""
+def count_bars(F: np.ndarray) -> str:
+    """Return as text how many filters have a coherence above ORIENTED, by kind of bar."""
     coherence, angle = orientation(F)
     angle = np.abs(angle[coherence > ORIENTED])
-    horizontal, vertical = (angle > 67.5).sum(), (angle < 22.5).sum()
-    return f"{len(angle)}: {horizontal} horizontal, {vertical} vertical, {len(angle) - horizontal - vertical} oblique"
+    horizontal = (angle > 67.5).sum()
+    vertical = (angle < 22.5).sum()
+    oblique = len(angle) - horizontal - vertical
+    return f"{len(angle)}: {horizontal} horizontal, {vertical} vertical, {oblique} oblique"
 
 
-# ---- Tests: what units are worth ------------------------------------------------------------------------------------
-
-
-def without(s: Subject, units: np.ndarray) -> metrics.Measures:
-    """How good the network is on the test images after the rows of W2 of these units are set to 0."""
-    network = s.network.copy()
-    network.weights["W2"][units] = 0
-    return metrics.measure(metrics.log_probabilities(network, s.images), s.labels)
-
-
-def start(s: Subject) -> np.ndarray:
-    """W1 as it was before training, from the checkpoint's settings and seed."""
-    settings = s.info.get("settings")
-    try:
-        W1 = train.Run(train.Settings(**settings), s.data, threads=1).network.weights["W1"]
-        if W1.shape != s.W1.shape:
-            raise ValueError
-        return W1
-    except (TypeError, ValueError, UserError):
-        problem = "lacks the settings of its run, which say where training began; train it anew"
-        raise UserError(f"{clean(shorter(s.path), 120)}: {problem}") from None
-
-
-# ---- The claims: each prints its lines ------------------------------------------------------------------------------
+# ---- The claims: each function prints its lines --------------------------------------------------
 
 
 def heading(text: str) -> None:
     print(f"\n{text}")
 
 
-def line(what: str, value) -> None:
-    print(f"  {what:<86} {value}", flush=True)
+def line(text: str, value) -> None:
+    print(f"  {text:<86} {value}", flush=True)
 
 
 def span(values: np.ndarray, form: str = ".2f") -> str:
+    """Return the lowest and the highest value as text."""
     return f"{min(values):{form}} to {max(values):{form}}"
 
 
-def detectors(s: Subject, quiet: np.ndarray) -> None:
+def detectors(s: Subject) -> None:
+    """Describe the largest columns of W1."""
     heading("First-layer weights form edge and colour detectors")
-    W1 = s.W1
-    largest, used = W1[:, np.argsort(-s.norms)[:LARGEST]], W1[:, ~quiet]
+    largest = s.W1[:, np.argsort(-s.lengths)[:LARGEST]]
     line(
-        f"energy at up to {SMOOTH} cycles an image, median of the {LARGEST} largest columns of W1",
+        f"energy at up to {SMOOTH} cycles per image, median of the {LARGEST} largest columns of W1",
         f"{np.median(smoothness(largest)):.0%}",
     )
-    line("  the same of random weights", f"{low(SMOOTH).mean():.0%}")
+    line("  the same of random weights", f"{is_low(SMOOTH).mean():.0%}")
     line(
-        f"of the {LARGEST}, have one clear orientation (coherence above {ORIENTED})", bars(largest)
+        f"of the {LARGEST}, have one clear orientation (coherence above {ORIENTED})",
+        count_bars(largest),
     )
     line(
         f"of the {LARGEST}, are mostly colour in their smooth part",
@@ -164,25 +194,23 @@ def detectors(s: Subject, quiet: np.ndarray) -> None:
         f"share of the picture that one spreads over, median of the {LARGEST}",
         f"{np.median(extent(largest)):.0%}",
     )
-    line(
-        "units in use with one clear orientation", f"{(orientation(used)[0] > ORIENTED).mean():.0%}"
-    )
+    coherence, _ = orientation(s.W1[:, ~s.quiet])
+    line("units in use with one clear orientation", f"{(coherence > ORIENTED).mean():.0%}")
 
 
-def idle_units(s: Subject, quiet: np.ndarray, whole: metrics.Measures, before: np.ndarray) -> None:
-    """A unit's column of W1 is compared with the same column before training, by their cosine and by their lengths."""
+def idle_units(s: Subject) -> None:
+    """Compare the columns of W1 of quiet units with the same columns before training."""
     heading("Units that do nothing")
-    W1, gamma = s.W1, np.abs(s.network.weights["gamma1"][0])
-    norms = np.linalg.norm(s.W2, axis=1)
-    line(
-        f"rows of W2 with a norm below {QUIET}: the quiet units", f"{quiet.sum()} of {len(quiet):,}"
-    )
-    line("median norm of the other rows", f"{np.median(norms[~quiet]):.3f}")
+    quiet, count = s.quiet, f"{s.quiet.sum()} of {len(s.quiet):,}"
+    line(f"rows of W2 with a norm below {QUIET}: the quiet units", count)
+    line("median norm of the other rows", f"{np.median(s.norms[~quiet]):.3f}")
+    before = s.first_W1()
     if not quiet.any():
         return
+    gamma = np.abs(s.network.weights["gamma1"][0])
     line("quiet units with |gamma| below 0.4", (gamma[quiet] < 0.4).sum())
-    lengths = np.linalg.norm(before, axis=0)
-    cosines = (W1 * before).sum(axis=0) / (s.norms * lengths)
+    first_lengths = np.linalg.norm(before, axis=0)
+    cosines = (s.W1 * before).sum(axis=0) / (s.lengths * first_lengths)
     line(
         "cosine of their columns of W1 with those before training, median",
         f"{np.median(cosines[quiet]):.3f}",
@@ -190,145 +218,143 @@ def idle_units(s: Subject, quiet: np.ndarray, whole: metrics.Measures, before: n
     line("  the same of units in use", f"{np.median(cosines[~quiet]):.3f}")
     line(
         "length of their columns, as a share of the first one, mean",
-        f"{(s.norms / lengths)[quiet].mean():.0%}",
+        f"{(s.lengths / first_lengths)[quiet].mean():.0%}",
     )
-    line("test accuracy", f"{whole.accuracy:.2%}")
-    line("  without the quiet units", f"{without(s, quiet).accuracy:.2%}")
+    line("test accuracy", f"{s.whole.accuracy:.2%}")
+    line("  without the quiet units", f"{s.measures_without(quiet).accuracy:.2%}")
 
 
-def near_normal(s: Subject, quiet: np.ndarray) -> None:
-    """Tails count weights further than 3 standard deviations from the mean; the distance is Kolmogorov-Smirnov's from
-    the normal distribution with the same mean and standard deviation."""
+def near_normal(s: Subject) -> None:
+    """Compare the weights with the normal distribution of their mean and standard deviation.
+
+    Tails are weights further than 3 standard deviations from the mean. The distance is that of
+    Kolmogorov and Smirnov.
+    """
     heading("Weights are near normal")
-    W1, W2 = s.W1, s.W2
-    first, second = normality(thinned(W1)), normality(thinned(W2))
+    W1, quiet = s.W1, s.quiet
+    first = normality(W1.ravel())
     p = (np.arange(100_000) + 0.5) / 100_000
     laplace = normality(-np.sign(p - 0.5) * np.log(1 - 2 * np.abs(p - 0.5)))
     each = (W1 - W1.mean(axis=0)) / W1.std(axis=0)
     kurtosis = (each**4).mean(axis=0) - 3
+    beyond = np.abs(W1 - W1.mean()) > 3 * W1.std()
     line("W1: skewness", f"{first['skewness']:.2f}")
     line("W1: excess kurtosis", f"{first['excess kurtosis']:.2f}")
-    line(
-        "W1: beyond 3 standard deviations", f"{(np.abs(W1 - W1.mean()) > 3 * W1.std()).mean():.2%}"
-    )
+    line("W1: beyond 3 standard deviations", f"{beyond.mean():.2%}")
     line("  the same of a normal distribution", f"{math.erfc(3 / math.sqrt(2)):.2%}")
     line("W1: Kolmogorov-Smirnov distance", f"{first['KS distance']:.3f}")
     line("  the same of a Laplace distribution", f"{laplace['KS distance']:.3f}")
-    line("W1: excess kurtosis within one unit in use, median", f"{np.median(kurtosis[~quiet]):.2f}")
+    line(
+        "W1: excess kurtosis within one unit in use, median",
+        f"{np.median(kurtosis[~quiet]):.2f}",
+    )
     if quiet.any():
+        silent = normality(W1[:, quiet].ravel())
         line(
-            "W1: excess kurtosis of all weights of quiet units",
-            f"{normality(thinned(W1[:, quiet]))['excess kurtosis']:.2f}",
+            "W1: excess kurtosis of all weights of quiet units", f"{silent['excess kurtosis']:.2f}"
         )
+    second = normality(s.W2.ravel())
     line("W2: Kolmogorov-Smirnov distance", f"{second['KS distance']:.3f}")
 
 
-def different_neurons(s: Subject, quiet: np.ndarray, whole: metrics.Measures) -> None:
-    """A class's strongest units are those with the largest weights in its column of W2. Removing units is setting
-    their rows of W2 to 0; changes of recall are in points."""
+def different_neurons(s: Subject) -> None:
+    """Compare the strongest units of the classes, and remove them.
+
+    A class's strongest units have the largest weights in its column of W2. Removed units have
+    their rows of W2 set to 0. Changes of recall are in points.
+    """
     heading("Classes rely on different hidden neurons")
-    W2, names = s.W2, s.names
-    order = np.argsort(-W2, axis=0)
+    order = np.argsort(-s.W2, axis=0)
+    pairs = [(a, b) for a in range(s.classes) for b in range(a)]
+    shared_neurons(s, order, pairs)
+    removed_neurons(s, order)
+    correlation, confused = np.corrcoef(s.W2.T), np.array(s.whole.confusion)
+    a, b = max(pairs, key=lambda pair: correlation[pair])
+    value = f"{s.names[b]} and {s.names[a]}, {correlation[a, b]:.2f}"
+    line("most similar columns of W2, correlation", value)
+    mutual = confused + confused.T
+    a, b = max(pairs, key=lambda pair: mutual[pair])
+    line("most confused pair, images", f"{s.names[b]} and {s.names[a]}, {mutual[a, b]}")
+
+
+def shared_neurons(s: Subject, order: np.ndarray, pairs: list[tuple[int, int]]) -> None:
+    """Count the strongest units that two classes have in common."""
     line(
         "the 5 strongest units of each class: different ones",
         f"{len(np.unique(order[:5]))} of {5 * s.classes}",
     )
-
-    chosen = [set(order[:TOP, c]) for c in range(s.classes)]
-    pairs = [(a, b) for a in range(s.classes) for b in range(a)]
-    shared = {(a, b): len(chosen[a] & chosen[b]) / TOP for a, b in pairs}
+    strongest = [set(order[:TOP, c]) for c in range(s.classes)]
+    shared = {(a, b): len(strongest[a] & strongest[b]) / TOP for a, b in pairs}
+    mean = np.mean(list(shared.values()))
+    line(f"the {TOP} strongest of two classes: in common, mean", f"{mean:.1%}")
+    line("  by chance", f"{TOP / len(s.W2):.1%}")
     a, b = max(shared, key=shared.get)
-    line(
-        f"the {TOP} strongest of two classes: in common, mean",
-        f"{np.mean(list(shared.values())):.1%}",
-    )
-    line("  by chance", f"{TOP / len(W2):.1%}")
-    line("  largest", f"{names[b]} and {names[a]}, {shared[a, b]:.0%}")
+    line("  largest", f"{s.names[b]} and {s.names[a]}, {shared[a, b]:.0%}")
 
-    change = np.array([without(s, order[:TOP, c]).recall for c in range(s.classes)]) - whole.recall
-    own, others = 100 * change.diagonal(), 100 * change[~np.eye(s.classes, dtype=bool)]
+
+def removed_neurons(s: Subject, order: np.ndarray) -> None:
+    """Measure what it costs to remove the strongest units of a class, or random ones."""
+    recall = np.array([s.measures_without(order[:TOP, c]).recall for c in range(s.classes)])
+    change = 100 * (recall - s.whole.recall)
+    own, others = change.diagonal(), change[~np.eye(s.classes, dtype=bool)]
     least, most = own.argmax(), own.argmin()
     line(f"recall of a class without its {TOP} strongest units, mean change", f"{own.mean():+.0f}")
-    line("  least and most", f"{names[least]} {own[least]:+.0f}, {names[most]} {own[most]:+.0f}")
+    value = f"{s.names[least]} {own[least]:+.0f}, {s.names[most]} {own[most]:+.0f}"
+    line("  least and most", value)
     line("  of the other classes, mean", f"{others.mean():+.1f}")
-    rng, used = np.random.default_rng(0), np.flatnonzero(~quiet)
-    random = [without(s, rng.choice(used, TOP, replace=False)).accuracy for _ in range(DRAWS)]
+
+    rng = np.random.default_rng(0)
+    in_use = np.flatnonzero(~s.quiet)
+    accuracy = []
+    for _ in range(DRAWS):
+        units = rng.choice(in_use, TOP, replace=False)
+        accuracy.append(s.measures_without(units).accuracy)
     line(
         f"accuracy without {TOP} random units in use, change in {DRAWS} draws",
-        span(100 * (np.array(random) - whole.accuracy), "+.1f"),
-    )
-
-    correlation, confused = np.corrcoef(W2.T), np.array(whole.confusion)
-    a, b = max(pairs, key=lambda pair: correlation[pair])
-    line(
-        "most similar columns of W2, correlation",
-        f"{names[b]} and {names[a]}, {correlation[a, b]:.2f}",
-    )
-    a, b = max(pairs, key=lambda pair: confused[pair] + confused.T[pair])
-    line(
-        "most confused pair, images",
-        f"{names[b]} and {names[a]}, {confused[a, b] + confused[b, a]}",
+        span(100 * (np.array(accuracy) - s.whole.accuracy), "+.1f"),
     )
 
 
-def class_pictures(s: Subject, whole: metrics.Measures) -> None:
-    """A class's picture is W1 W2[:, c]. It is compared, less the mean of all, with the class's mean training image
-    less the mean of all. As templates: the scores <picture, image>, each standardised over every fifth training
-    image; the largest is the answer. The gradient is pixels.mean_gradient, over the test images of the class."""
+def class_pictures(s: Subject) -> None:
+    """Compare a class's picture, W1 W2[:, c], with its mean image and its mean gradient.
+
+    Pictures and mean training images are compared less the mean of all classes. As templates: the
+    scores <picture, image> are standardised over every fifth training image, and the largest is
+    the answer. The gradient is filters.mean_gradient over the test images of the class.
+    """
     heading("Class pictures hint at shapes")
     pictures = np.stack([class_picture(s.network, c) for c in range(s.classes)])
-    mirrored = pictures.reshape(-1, 3, 32, 32)[..., ::-1].reshape(pictures.shape)
-    line(
-        "correlation of a picture with its mirror image",
-        span([np.corrcoef(a, b)[0, 1] for a, b in zip(pictures, mirrored, strict=True)]),
-    )
+    mirrored = pictures.reshape(-1, CHANNELS, SIDE, SIDE)[..., ::-1].reshape(pictures.shape)
+    symmetry = [np.corrcoef(a, b)[0, 1] for a, b in zip(pictures, mirrored, strict=True)]
+    line("correlation of a picture with its mirror image", span(symmetry))
 
     images, labels = s.data.train_images, s.data.train_labels
     means = np.stack([images[labels == c].mean(axis=0) for c in range(s.classes)])
+    means -= means.mean(axis=0)
     templates = pictures - pictures.mean(axis=0)
-    pairs = zip(templates, means - means.mean(axis=0), strict=True)
-    line("cosine of a picture with the class's mean image", span([cosine(a, b) for a, b in pairs]))
+    cosines = [cosine(a, b) for a, b in zip(templates, means, strict=True)]
+    line("cosine of a picture with the class's mean image", span(cosines))
+
     known = images[::5].astype(np.float32) @ templates.T
     scores = (s.images.astype(np.float32) @ templates.T - known.mean(axis=0)) / known.std(axis=0)
-    line(
-        "test accuracy of the pictures as templates",
-        f"{(scores.argmax(axis=1) == s.labels).mean():.0%}",
-    )
-    line("  of the network", f"{whole.accuracy:.0%}")
-    shares = [active_share(s.network, s.images[s.labels == c])[1] for c in range(s.classes)]
-    gradients = [mean_gradient(s.network, share, c) for c, share in enumerate(shares)]
-    line(
-        "cosine of a picture with the mean input gradient",
-        span([cosine(a, b) for a, b in zip(pictures, gradients, strict=True)]),
-    )
+    accuracy = (scores.argmax(axis=1) == s.labels).mean()
+    line("test accuracy of the pictures as templates", f"{accuracy:.0%}")
+    line("  of the network", f"{s.whole.accuracy:.0%}")
+
+    cosines = []
+    for c in range(s.classes):
+        share = active_share(s.network, s.images[s.labels == c])[1]
+        cosines.append(cosine(pictures[c], mean_gradient(s.network, share, c)))
+    line("cosine of a picture with the mean input gradient", span(cosines))
 
 
-# ---- The command line -----------------------------------------------------------------------------------------------
-
-
-def check(s: Subject, quiet: np.ndarray) -> None:
-    """Refuse a network that the claims can't be measured on."""
-    name = clean(shorter(s.path), 120)
-    if not (s.network.window.whole and s.network.window.P is None and s.network.batchnorm):
-        raise UserError(
-            f"{name}: the claims are about units that see the pixels of the whole image, with batch normalisation; "
-            "name a checkpoint of 'python train.py'"
-        )
-    if (~quiet).sum() < max(TOP, LARGEST):
-        raise UserError(
-            f"{name}: only {(~quiet).sum()} units are in use, and the claims need {TOP}; train it longer"
-        )
-    if np.bincount(s.labels, minlength=s.classes).min() == 0:
-        raise UserError(
-            f"{s.data.folder}: the test split has no image of some class; give another --data-dir"
-        )
+# ---- The command line ----------------------------------------------------------------------------
 
 
 def main() -> int:
     parser = cli.ArgumentParser(prog="claims.py", description=__doc__)
-    parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="a .npz file of train.py"
-    )
+    text = "a .npz file of train.py"
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help=text)
     cli.add_threads(parser)
     cifar10.add_arguments(parser)
     args = parser.parse_args()
@@ -337,22 +363,13 @@ def main() -> int:
     cifar10.warn_of_other_data(args.checkpoint, trained_on(info), data)
     if len(data.class_names) != network.classes:
         raise UserError(
-            f"{data.folder}: has {len(data.class_names)} classes, and the network {network.classes}; give another "
-            "--data-dir"
+            f"{data.folder}: has {len(data.class_names)} classes, and the network "
+            f"{network.classes}; give another --data-dir"
         )
     s = Subject(args.checkpoint, network, info, data)
-    quiet = np.linalg.norm(s.W2, axis=1) < QUIET
-    check(s, quiet)
-    before, whole = (
-        start(s),
-        metrics.measure(metrics.log_probabilities(network, s.images), s.labels),
-    )
-    print(f"{clean(shorter(s.path), 120)}: {network!r}; {data.name}, {len(s.labels):,} test images")
-    detectors(s, quiet)
-    idle_units(s, quiet, whole, before)
-    near_normal(s, quiet)
-    different_neurons(s, quiet, whole)
-    class_pictures(s, whole)
+    print(f"{s.name}: {network!r}; {data.name}, {len(s.labels):,} test images")
+    for claim in (detectors, idle_units, near_normal, different_neurons, class_pictures):
+        claim(s)
     return 0
 
 

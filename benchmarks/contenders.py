@@ -1,31 +1,48 @@
-"""What is timed: our step, its floor, and the same step by others.
+"""The steps that are timed: ours, its floor, and the same step in other libraries.
 
-A step takes a batch of uint8 images, gathers it from all images, mirrors half of it at random, scales it to float32,
-and goes forward, backward and through the update. What the pixels show doesn't change that time, so they are random.
+A step takes a batch of uint8 images, gathers it from all images, mirrors half of it at random,
+scales it to float32, and does the forward pass, the backward pass and the update. The content of
+the pixels doesn't change its time, so they are random.
 
-Of the whole image, PyTorch has the same network (Linear, BatchNorm1d, ReLU, Dropout, Linear), loss and SGD (momentum,
-L2 on the two weight matrices only, a rate of its own for gamma and beta). scikit-learn's MLPClassifier has neither
-batch normalisation nor dropout, so its step is less work. Of windows, PyTorch has a convolution with the whitening
-multiplied into its weights, ReLU, means over regions and Linear, and doesn't standardise. Ours is timed a second time
-with mirrored units and a cap, which the others don't have.
+The whole image: PyTorch has the same network (Linear, BatchNorm1d, ReLU, Dropout, Linear), loss and
+SGD (momentum, L2 on the two weight matrices only, a rate of its own for gamma and beta).
+scikit-learn's MLPClassifier has neither batch normalisation nor dropout, so its step is less work.
 
-Each function returns one that does a step, and returns its loss if there is one. NumPy is imported within, when BLAS's
-number of threads is set.
+Windows: PyTorch has a convolution with the whitening multiplied into its filters, ReLU, average
+pooling over regions and Linear. It lacks our preconditioning of W2. Ours is timed a second time
+with mirrored filters and a cap, which the others don't have.
+
+Each function here returns a function that does one step, and returns its loss if there is one.
+NumPy is imported within, after the number of BLAS threads was set.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-CLASSES, PIXELS = 10, 3072
-RATE = 1e-4  # low, as noise with random labels is no place to learn: a step costs the same
-MOMENTUM, LAMBDA, BN_LR_SCALE, DROPOUT = 0.9, 0.01, 128.0, 0.5  # the report's
-SIZE, STRIDE, REGIONS, DIMS, PLACES = 8, 2, 3, 95, 169  # of windows
+# support.image_shape has these also, but whatever is in `support` loads NumPy.
+CHANNELS = 3
+SIDE = 32
+PIXELS = CHANNELS * SIDE * SIDE
+
+CLASSES = 10
+RATE = 1e-4  # low, as noise with random labels can't be learned; a step costs the same
+MOMENTUM = 0.9  # this and the next three are the report's
+LAMBDA = 0.01
+BN_LR_SCALE = 128.0
+DROPOUT = 0.5
+
+# Windows
+SIZE = 8
+STRIDE = 2
+REGIONS = 3
+DIMS = 95
+POSITIONS = ((SIDE - SIZE) // STRIDE + 1) ** 2
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a contender is given."""
+    """The sizes of a step."""
 
     batch: int
     hidden: int
@@ -35,91 +52,128 @@ class Case:
 
 
 def batches(case: Case) -> Iterator[tuple]:
-    """Mini-batches (m, 3072) uint8 and their labels (m,), without end.
+    """Yield mini-batches (m, 3072) uint8 and their labels (m,), without end.
 
-    For PyTorch too: its own operators take three times as long to gather and to mirror a batch.
+    PyTorch gets them also: its own operators take three times as long for the same.
     """
     import numpy as np
 
     rng = np.random.default_rng(0)
-    images = rng.integers(256, size=(max(case.images, case.batch), PIXELS), dtype=np.uint8)
-    labels = rng.integers(CLASSES, size=len(images))
+    count = max(case.images, case.batch)
+    images = rng.integers(256, size=(count, PIXELS), dtype=np.uint8)
+    labels = rng.integers(CLASSES, size=count)
     while True:
-        order = rng.permutation(len(images))
-        for start in range(0, len(images) - case.batch + 1, case.batch):
+        order = rng.permutation(count)
+        for start in range(0, count - case.batch + 1, case.batch):
             rows = order[start : start + case.batch]
-            square = images[rows].reshape(-1, 3, 32, 32)
-            chosen = rng.random(len(square)) < 0.5
-            square[chosen] = square[chosen, :, :, ::-1]
+            square = images[rows].reshape(-1, CHANNELS, SIDE, SIDE)
+            mirrored = rng.random(len(square)) < 0.5
+            square[mirrored] = square[mirrored, :, :, ::-1]
             yield square.reshape(-1, PIXELS), labels[rows]
 
 
+# ---- Ours ----------------------------------------------------------------------------------------
+
+
 def ours(case: Case, mirror: bool = False) -> Callable:
+    """A step of our network."""
     import model
+
+    stream = batches(case)
+    if case.windows:
+        window = random_window(mirror)
+        options = {"batchnorm": False, "dropout": 0, "cap": 1.0 if mirror else 0.0}
+    else:
+        window = None
+        options = {"dropout": DROPOUT}
+    net = model.Network(case.hidden, window, classes=CLASSES, threads=case.threads, **options)
+    if case.windows:
+        images, _ = next(stream)
+        net.precondition(images)
+    sgd = model.SGD(RATE, MOMENTUM, LAMBDA, BN_LR_SCALE)
+
+    def step():
+        images, labels = next(stream)
+        loss, _ = net.train_batch(images, labels, sgd)
+        return loss
+
+    return step
+
+
+def random_window(mirror: bool):
+    """Return a window with a random map from patches to DIMS components."""
     from support.network.window import Window
 
     import numpy as np
 
-    stream, window, options = batches(case), None, {"dropout": DROPOUT}
-    if case.windows:
-        P = np.random.default_rng(0).standard_normal((3 * SIZE**2, DIMS)) / SIZE
-        P += P[Window(SIZE).flip] * np.repeat(
-            [-1, 1], [DIMS // 2, DIMS - DIMS // 2]
-        )  # odd columns, then even ones
-        window = Window(SIZE, STRIDE, REGIONS, mean=np.full(len(P), 0.5), P=P, mirror=mirror)
-        options = {"batchnorm": False, "dropout": 0, "cap": float(mirror)}
-    net = model.Network(case.hidden, window, classes=CLASSES, threads=case.threads, **options)
-    if case.windows:
-        net.precondition(next(stream)[0])
-    sgd = model.SGD(RATE, MOMENTUM, LAMBDA, BN_LR_SCALE)
-    return lambda: net.train_batch(*next(stream), sgd)[0]
+    pixels = CHANNELS * SIZE**2
+    P = np.random.default_rng(0).standard_normal((pixels, DIMS)) / SIZE
+    # A mirrored network needs components that are odd, then even, under mirroring.
+    odd = DIMS // 2
+    signs = np.repeat([-1, 1], [odd, DIMS - odd])
+    P += P[Window(SIZE).flip] * signs
+    return Window(SIZE, STRIDE, REGIONS, mean=np.full(pixels, 0.5), P=P, mirror=mirror)
 
 
-# ---- What it can't do without ---------------------------------------------------------------------------------------
+# ---- The floor -----------------------------------------------------------------------------------
 
 
 def factors(case: Case) -> tuple:
-    """X, W1 and dz1 of the step's two large products, X W1 and X^T dz1, and room for both results."""
+    """Return X, W1 and dz1, the factors of the two large products, and arrays for both results."""
     import numpy as np
 
-    rows, inputs = (case.batch * PLACES, DIMS) if case.windows else (case.batch, PIXELS)
+    rows, inputs = (case.batch * POSITIONS, DIMS) if case.windows else (case.batch, PIXELS)
     normal = np.random.default_rng(0).standard_normal
-    X, W1, dz1 = (
-        normal(shape, np.float32)
-        for shape in ((rows, inputs), (inputs, case.hidden), (rows, case.hidden))
-    )
+    X = normal((rows, inputs), np.float32)
+    W1 = normal((inputs, case.hidden), np.float32)
+    dz1 = normal((rows, case.hidden), np.float32)
     return X, W1, dz1, np.empty_like(dz1), np.empty_like(W1)
 
 
 def floor(case: Case) -> Callable:
-    """The products on the whole batch and on our threads, cut as our step cuts them; for windows, whose step takes a
-    few images at a time, into as many equal parts as there are threads: X W1 by its rows, X^T dz1 by units."""
-    from support import threads
+    """The two products, X W1 and X^T dz1, on our threads.
+
+    For the whole image they are cut as our step cuts them. For windows, whose step takes a few
+    images at a time, they are cut into as many equal parts as there are threads.
+    """
     from support.network import blocks
     from support.network.window import Window
+    from support.threads import Threads, slices
 
     import numpy as np
 
-    (X, W1, dz1, z1, dW1), workers = factors(case), threads.Threads(case.threads)
+    X, W1, dz1, z1, dW1 = factors(case)
+    workers = Threads(case.threads)
 
     def shares(n: int) -> list[slice]:
-        return threads.slices(n, -(-n // case.threads))
+        return slices(n, -(-n // case.threads))
+
+    def forward(rows: slice):
+        np.matmul(X[rows], W1, out=z1[rows])
+
+    def backward(units: slice):
+        np.matmul(X.T, dz1[:, units], out=dW1[:, units])
+
+    # The whole image: new arrays, small enough for the cache.
+    def forward_block(units: slice):
+        X @ W1[:, units]
+
+    def backward_block(pixels: slice):
+        X[:, pixels].T @ dz1
 
     def step():
         if case.windows:
-            workers.each(lambda some: np.matmul(X[some], W1, out=z1[some]), shares(len(X)))
-            workers.each(
-                lambda some: np.matmul(X.T, dz1[:, some], out=dW1[:, some]), shares(case.hidden)
-            )
-        else:  # new arrays, small enough for the cache
-            workers.each(lambda some: X @ W1[:, some], blocks.of_units(case.hidden, Window()))
-            workers.each(lambda some: X[:, some].T @ dz1, blocks.of_weights(W1))
+            workers.each(forward, shares(len(X)))
+            workers.each(backward, shares(case.hidden))
+        else:
+            workers.each(forward_block, blocks.of_units(case.hidden, Window()))
+            workers.each(backward_block, blocks.of_weights(W1))
 
     return step
 
 
 def floor_blas(case: Case) -> Callable:
-    """The products whole, on the threads of BLAS."""
+    """The two products uncut, on the threads of BLAS."""
     import numpy as np
 
     X, W1, dz1, z1, dW1 = factors(case)
@@ -132,17 +186,17 @@ def floor_blas(case: Case) -> Callable:
 
 
 def traffic(case: Case) -> Callable:
-    """W1 and its velocity read and written once, in blocks that stay in the cache between the two operations: no update
-    with momentum can do without it, and memory sets its time, whatever the cores do."""
+    """W1 and its velocity, read and written once, in blocks that stay in the cache.
+
+    No update with momentum can do without it, and memory sets its time.
+    """
     from support.threads import Threads, slices
 
     import numpy as np
 
-    W1, velocity, workers = (
-        factors(case)[1].ravel(),
-        np.zeros(PIXELS * case.hidden, np.float32),
-        Threads(case.threads),
-    )
+    W1 = factors(case)[1].ravel()
+    velocity = np.zeros(PIXELS * case.hidden, np.float32)
+    workers = Threads(case.threads)
 
     def touch(some: slice):
         velocity[some] *= np.float32(MOMENTUM)
@@ -154,59 +208,74 @@ def traffic(case: Case) -> Callable:
     return step
 
 
-# ---- Others ---------------------------------------------------------------------------------------------------------
+# ---- Others --------------------------------------------------------------------------------------
 
 
 def torch_network(case: Case, fused: bool = True):
-    """The network and its SGD; a group's rate is `scale` times the rate."""
+    """Return PyTorch's network and its SGD; a group's rate is `scale` times the rate."""
     import torch
     from torch import nn
 
     torch.set_num_threads(case.threads)
     torch.manual_seed(0)
-    if case.windows:
-        # The regions of this pool overlap, ours don't; but in PyTorch ours are slower.
-        pool = (
-            nn.AdaptiveAvgPool2d(REGIONS),
-            nn.Flatten(),
-            nn.Linear(REGIONS**2 * case.hidden, CLASSES),
-        )
-        net = nn.Sequential(
-            nn.Unflatten(1, (3, 32, 32)), nn.Conv2d(3, case.hidden, SIZE, STRIDE), nn.ReLU(), *pool
-        )
-    else:
-        norm, last = (
-            nn.BatchNorm1d(case.hidden, eps=1e-5, momentum=0.1),
-            nn.Linear(case.hidden, CLASSES),
-        )
-        net = nn.Sequential(
-            nn.Linear(PIXELS, case.hidden), norm, nn.ReLU(), nn.Dropout(DROPOUT), last
-        )
+    net = torch_windows(case) if case.windows else torch_whole(case)
     groups = []
     for layer in net:
         scale = BN_LR_SCALE if isinstance(layer, nn.BatchNorm1d) else 1.0
         for w in layer.parameters():
-            decay = LAMBDA if w.ndim > 1 else 0.0
-            if w.ndim > 1:
+            matrix = w.ndim > 1
+            if matrix:
                 nn.init.normal_(w, std=(2 / w[0].numel()) ** 0.5)  # as ours
-            groups.append(
-                {"params": [w], "weight_decay": decay, "lr": scale * RATE, "scale": scale}
-            )
+            group = {"params": [w], "weight_decay": LAMBDA if matrix else 0.0}
+            groups.append(group | {"lr": scale * RATE, "scale": scale})
     return net, torch.optim.SGD(groups, momentum=MOMENTUM, fused=fused)
 
 
+def torch_whole(case: Case):
+    """Return PyTorch's network whose units see the whole image."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Linear(PIXELS, case.hidden),
+        nn.BatchNorm1d(case.hidden, eps=1e-5, momentum=0.1),
+        nn.ReLU(),
+        nn.Dropout(DROPOUT),
+        nn.Linear(case.hidden, CLASSES),
+    )
+
+
+def torch_windows(case: Case):
+    """Return PyTorch's convolutional network."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Unflatten(1, (CHANNELS, SIDE, SIDE)),
+        nn.Conv2d(CHANNELS, case.hidden, SIZE, STRIDE),
+        nn.ReLU(),
+        # The regions of this pool overlap and ours don't, but in PyTorch ours are slower.
+        nn.AdaptiveAvgPool2d(REGIONS),
+        nn.Flatten(),
+        nn.Linear(REGIONS**2 * case.hidden, CLASSES),
+    )
+
+
 def torch_step(case: Case, fused: bool = True, compiled: bool = False) -> Callable:
+    """A step in PyTorch."""
     import torch
 
-    (net, sgd), stream = torch_network(case, fused), batches(case)
+    net, sgd = torch_network(case, fused)
+    stream = batches(case)
 
-    def loss_of(pixels, y):
-        return torch.nn.functional.cross_entropy(net(pixels.to(torch.float32) * (1 / 255)), y)
+    def loss_of(images, labels):
+        pixels = images.to(torch.float32) * (1 / 255)
+        return torch.nn.functional.cross_entropy(net(pixels), labels)
 
-    loss_of = torch.compile(loss_of) if compiled else loss_of
+    if compiled:
+        loss_of = torch.compile(loss_of)
 
     def step():
-        loss = loss_of(*map(torch.from_numpy, next(stream)))
+        images, labels = next(stream)
+        loss = loss_of(torch.from_numpy(images), torch.from_numpy(labels))
         sgd.zero_grad()
         loss.backward()
         sgd.step()
@@ -216,20 +285,20 @@ def torch_step(case: Case, fused: bool = True, compiled: bool = False) -> Callab
 
 
 def sklearn_step(case: Case) -> Callable:
+    """A step of scikit-learn's MLPClassifier."""
     import numpy as np
     from sklearn.neural_network import MLPClassifier
 
-    options = {
-        "solver": "sgd",
-        "momentum": MOMENTUM,
-        "nesterovs_momentum": False,
-        "learning_rate_init": RATE,
-    }
-    alpha = LAMBDA * case.batch  # scikit-learn divides it by the batch
-    net, stream = (
-        MLPClassifier((case.hidden,), alpha=alpha, batch_size=case.batch, **options),
-        batches(case),
+    net = MLPClassifier(
+        (case.hidden,),
+        solver="sgd",
+        alpha=LAMBDA * case.batch,  # scikit-learn divides it by the batch
+        batch_size=case.batch,
+        learning_rate_init=RATE,
+        momentum=MOMENTUM,
+        nesterovs_momentum=False,
     )
+    stream = batches(case)
 
     def step():
         images, labels = next(stream)
@@ -241,7 +310,10 @@ def sklearn_step(case: Case) -> Callable:
 
 CONTENDERS = {
     "ours": ("ours", ours),
-    "mirrored": ("ours with mirrored units, twice as many, and a cap", partial(ours, mirror=True)),
+    "mirrored": (
+        "ours, mirrored filters (twice as many), a cap",
+        partial(ours, mirror=True),
+    ),
     "floor": ("floor: the two products, on our threads", floor),
     "floor-blas": ("floor: the two products, on BLAS's threads", floor_blas),
     "traffic": ("W1 and its velocity, read and written once", traffic),
@@ -251,4 +323,5 @@ CONTENDERS = {
     "sklearn": ("scikit-learn, no BN, no dropout", sklearn_step),
 }
 PEERS = ("torch", "torch-fused", "torch-compile", "sklearn")
-WHOLE_ONLY, WINDOWS_ONLY = ("traffic", "sklearn"), ("mirrored",)
+WHOLE_ONLY = ("traffic", "sklearn")
+WINDOWS_ONLY = ("mirrored",)

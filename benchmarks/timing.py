@@ -1,8 +1,9 @@
-"""Fair times: each contender is a process of its own, and they take turns, round after round.
+"""Fair times: each contender runs in its own process, and they take turns, round after round.
 
-One runs at a time, a few steps in its turn, so that a machine that becomes slower does so for all. The first third of a
-turn isn't counted: the caches still hold another one's arrays. A ratio is taken within each round, where both sides had
-the same machine, and given as the median over the rounds with the spread of the middle 80 %.
+One contender runs at a time, for a few steps, so that a machine that slows down does so for all.
+The first third of a turn isn't counted: the caches still hold another contender's arrays. A ratio
+is taken within each round, in which both sides had the same machine. It is given as the median
+over the rounds, with the spread of the middle 80 %.
 """
 
 import contextlib
@@ -22,34 +23,33 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
 )
 WARM_UP = 3  # steps before the first turn: buffers, compilation
-PAUSE = 0.05  # seconds before a turn, until the last one's idle BLAS threads have stopped spinning
+PAUSE = 0.05  # seconds before a turn, until idle BLAS threads of the last one have stopped spinning
 
 
 class Lost(Exception):
-    """A process that can't start or go on: why, in a few words."""
+    """A process that can't start or continue; the text says why in a few words."""
 
 
 class Worker:
-    """A process that runs function(exchange, *arguments) with so many BLAS threads. Lost if it fails.
+    """A process that runs function(exchange, *arguments) with a number of BLAS threads.
 
-    In it, exchange(answer) sends an answer and waits for the next question; the first answer is `first` here.
+    In the process, exchange(answer) sends an answer and waits for the next question. The first
+    answer is the attribute `first`. Raises Lost if the process fails.
     """
 
     def __init__(self, function: Callable, *arguments, threads: int = 1):
-        context = multiprocessing.get_context(
-            "spawn"
-        )  # a fresh Python, where BLAS isn't loaded yet
+        # A fresh Python, in which BLAS isn't loaded yet.
+        context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=_run, args=(theirs, threads, function, arguments), daemon=True
-        )
+        given = (theirs, threads, function, arguments)
+        self.process = context.Process(target=_run, args=given, daemon=True)
         self.process.start()
         theirs.close()
         self.first = self._receive()
 
     def ask(self, question: object = None):
-        """The answer to a question. Lost if there is none."""
-        with contextlib.suppress(BrokenPipeError):  # a process that is gone: _receive says so
+        """Return the answer to a question. Raises Lost if there is none."""
+        with contextlib.suppress(BrokenPipeError):  # a dead process; _receive says so
             self.pipe.send(question)
         return self._receive()
 
@@ -58,23 +58,23 @@ class Worker:
             answer = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            answer = Lost(f"died with exit code {self.process.exitcode}")
+            raise Lost(f"died with exit code {self.process.exitcode}") from None
         if isinstance(answer, Lost):
             raise answer
         return answer
 
     def close(self) -> None:
-        """End the process, which stops by itself when nobody asks any more."""
+        """End the process; it stops by itself once the pipe is closed."""
         self.pipe.close()
         self.process.join(10)
         self.process.kill()
 
 
 def _run(pipe, threads: int, function: Callable, arguments: tuple) -> None:
+    """Run a worker's function; the process's entry point."""
     os.environ |= dict.fromkeys(THREAD_VARIABLES, str(threads))
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = (
-        "1"  # helpers that compile would stay, idle, until the end
-    )
+    # Helper processes that compile would stay, idle, until the end.
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
 
     def exchange(answer):
         pipe.send(answer)
@@ -82,32 +82,35 @@ def _run(pipe, threads: int, function: Callable, arguments: tuple) -> None:
 
     try:
         function(exchange, *arguments)
-    except (EOFError, BrokenPipeError):  # nobody asks any more
-        pass
-    except (
-        Exception
-    ) as error:  # a compiler alone fails in a dozen ways, and the others are to go on
-        pipe.send(Lost(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"))
+    except (EOFError, BrokenPipeError):
+        pass  # the pipe was closed
+    except Exception as error:  # a compiler fails in a dozen ways, and the others continue
+        reason = " ".join(str(error).split())[:200]
+        pipe.send(Lost(f"{type(error).__name__}: {reason}"))
 
 
 def once(function: Callable, *arguments, threads: int = 1):
-    """What a function answers first in a process of its own."""
+    """Return the first answer of a function that runs in its own process."""
     worker = Worker(function, *arguments, threads=threads)
     worker.close()
     return worker.first
 
 
 def peak_memory() -> float:
-    """The most memory that this process has had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
+    """Return the most memory that this process has had, in MB."""
+    units_per_mb = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mb
 
 
 def serve(exchange: Callable, make: Callable, *arguments) -> None:
-    """In a worker: do as many steps of make(*arguments), a function that may return a loss, as is asked for; answer by
-    their milliseconds and the peak memory. ArithmeticError for a loss that isn't finite: such a step is cut short."""
-    step, count = make(*arguments), WARM_UP
+    """In a worker: do as many steps as are asked for.
+
+    make(*arguments) returns a function that does a step and may return its loss. An answer is
+    (milliseconds of each step, peak memory in MB). Raises ArithmeticError for a loss that isn't
+    finite, as such a step is cut short.
+    """
+    step = make(*arguments)
+    count = WARM_UP
     while True:
         times = []
         for _ in range(count):
@@ -120,7 +123,7 @@ def serve(exchange: Callable, make: Callable, *arguments) -> None:
 
 
 def turn(worker: Worker, steps: int) -> tuple[list[float], float]:
-    """The milliseconds of a turn's steps but the first third, and the worker's peak memory in MB."""
+    """Return the milliseconds of a turn's steps, without the first third, and the peak MB."""
     time.sleep(PAUSE)
     times, memory = worker.ask(steps)
     return times[max(1, steps // 3) :], memory
@@ -129,18 +132,27 @@ def turn(worker: Worker, steps: int) -> tuple[list[float], float]:
 def race(
     starts: dict[str, Callable[[], Worker]], rounds: int, steps: int
 ) -> tuple[dict, dict, dict]:
-    """Start workers and let them take turns: (milliseconds, a list for each round; peak memory; why some are lost)."""
-    workers, times, memory, lost = {}, {}, {}, {}
+    """Start workers by name and let them take turns.
+
+    Returns three dicts by name: a list of milliseconds for each round, the peak memory in MB, and
+    for the contenders that failed, why.
+    """
+    workers: dict[str, Worker] = {}
+    times: dict[str, list] = {}
+    memory: dict[str, float] = {}
+    lost: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
-        for i in range(1 + rounds):
-            for name in [name for name in starts if name not in lost]:
+        for name, start in starts.items():
+            try:
+                workers[name] = start()
+                stack.callback(workers[name].close)
+            except Lost as error:
+                lost[name] = str(error)
+        for _ in range(rounds):
+            for name in [name for name in workers if name not in lost]:
                 try:
-                    if i == 0:
-                        workers[name] = starts[name]()
-                        stack.callback(workers[name].close)
-                    else:
-                        counted, memory[name] = turn(workers[name], steps)
-                        times.setdefault(name, []).append(counted)
+                    counted, memory[name] = turn(workers[name], steps)
+                    times.setdefault(name, []).append(counted)
                 except Lost as error:
                     lost[name] = str(error)
                     times.pop(name, None)
@@ -148,13 +160,14 @@ def race(
 
 
 def middle(values: list[float]) -> str:
-    """The median of values, and the spread of the middle 80 % of them."""
-    low, high = (sorted(values)[round(share * (len(values) - 1))] for share in (0.1, 0.9))
+    """Return the median of values, and the spread of the middle 80 % of them, as text."""
+    ordered = sorted(values)
+    low = ordered[round(0.1 * (len(values) - 1))]
+    high = ordered[round(0.9 * (len(values) - 1))]
     return f"{statistics.median(values):.2f} ({low:.2f}-{high:.2f})"
 
 
 def ratio(rounds: list[list[float]], others: list[list[float]]) -> str:
-    """How many times as long as the others' these steps take."""
-    return middle(
-        [statistics.median(a) / statistics.median(b) for a, b in zip(rounds, others, strict=True)]
-    )
+    """Return how many times as long as the others' these steps take, as text."""
+    pairs = zip(rounds, others, strict=True)
+    return middle([statistics.median(a) / statistics.median(b) for a, b in pairs])

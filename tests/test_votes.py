@@ -255,7 +255,7 @@ def test_deletion_blanks_the_places_with_the_highest_votes(monkeypatch):
     import deletion
 
     network = network_of(Window(8, 4, 1), classes=2)
-    covers = deletion.pixels_of_places(network)
+    covers = deletion.pixels_of_positions(network)
     assert covers.shape == (49, 1024) and (covers.sum(axis=1) == 64).all()
     place = covers[2 * 7 + 3].reshape(32, 32)  # row 2, column 3
     assert place[8:16, 12:20].all() and place.sum() == 64
