@@ -169,11 +169,12 @@ def test_cifar10_opens_on_drawings_that_the_quick_network_knows():
     network, _ = model.load(ROOT / "checkpoints/cifar10-quick.npz")
     known = network.predict(first.pictures) == first.labels
     assert known.sum() >= 8
-    assert first.captions[8] == "drawn ship"
+    assert first.captions[0] == "drawn ship"
 
 
 def test_labels_of_drawings_follow_the_order_of_the_classes():
-    assert drawings.opening(NAMES[::-1], SHAPES).labels == list(range(9, -1, -1))
+    first = drawings.opening(NAMES[::-1], SHAPES)
+    assert [f"drawn {NAMES[::-1][label]}" for label in first.labels] == first.captions
 
 
 def test_other_classes_open_on_shapes():
@@ -411,13 +412,11 @@ def test_the_fast_product_is_the_plain_one(browser, pages):
     opened(browser, path)
     script = """
         const numbers = (count) => Float32Array.from({length: count}, () => Math.random() - 0.5);
-        const worst = [], shapes = [
-          [1, 1, 1, 0, 1], [5, 7, 9, 2, 7], [8, 16, 8, 0, 16],
-          [13, 95, 37, 46, 95], [3, 4, 5, 2, 2]];
-        for (const [rows, inner, columns, from, to] of shapes) {
+        const worst = [];
+        for (const [rows, inner, columns] of [[1, 1, 1], [5, 7, 9], [8, 16, 8], [13, 95, 37]]) {
           const A = numbers(rows * inner), W = numbers(inner * columns);
-          const plain = plainProduct(A, rows, W, inner, columns, from, to);
-          const quick = product(A, rows, prepared(W, inner, columns, rows), from, to);
+          const plain = plainProduct(A, rows, W, inner, columns);
+          const quick = product(A, rows, prepared(W, inner, columns, rows));
           worst.push(Math.max(...plain.map((each, i) => Math.abs(each - quick[i]))));
         }
         return [fast !== null, Math.max(...worst)];"""

@@ -205,6 +205,7 @@ def truck():
 
 
 CIFAR10 = {
+    "ship": ship,  # the first, which the page opens on
     "airplane": airplane,
     "automobile": automobile,
     "bird": bird,
@@ -213,6 +214,5 @@ CIFAR10 = {
     "dog": dog,
     "frog": frog,
     "horse": horse,
-    "ship": ship,
     "truck": truck,
 }

@@ -68,7 +68,9 @@ function transposed(A, rowCount, columnCount) {
   return out;
 }
 
-const throughW1 = prepared(W1, k, H, n);
+// With mirror, the rows of W1 for the odd components of a patch, which come first, and the others.
+const throughEven = prepared(W1.subarray(odd * H), k - odd, H, n);
+const throughOdd = mirror && prepared(W1.subarray(0, odd * H), odd, H, n);
 const throughP = P && prepared(P, inputs, k, n);
 // The way back to pixels, which only votes of the whole image take.
 const backThroughW1 = whole && prepared(transposed(W1, k, H), H, k, C);
@@ -112,27 +114,42 @@ function layerInput(image) {
   }
   if (!P) return patches;
   for (let i = 0; i < patches.length; i++) patches[i] -= mean[i % inputs];
-  return product(patches, n, throughP);
+  return product(patches, n, throughP).slice(); // the next image overwrites the product
 }
 
 const activation = (z) => Math.min(Math.max(0, z), cap);
 
+// Some columns of X (n, k): (n, last - first).
+function columnsOf(X, first, last) {
+  const width = last - first, out = new Float32Array(n * width);
+  for (let position = 0; position < n; position++)
+    out.set(X.subarray(position * k + first, position * k + last), position * width);
+  return out;
+}
+
 // a1 (rows, H) from X (n, k).
 function hiddenLayer(X) {
-  const a1 = new Float32Array(rows * H);
-  // Flipping a patch negates its odd components, the first columns of X, and keeps the others. So
-  // two products, which together cost no more than X W1, serve a filter and its mirror image.
-  const z = product(X, n, throughW1, odd, k);
-  const zOdd = mirror && product(X, n, throughW1, 0, odd);
-  for (let at = 0, position = 0; position < n; position++)
-    for (let h = 0; h < H; h++, at++) {
-      const even = scale[h] * z[at] + shift[h];
-      if (!mirror) a1[at] = activation(even);
-      else {
-        const difference = scale[h] * zOdd[at];
-        a1[at] = activation(even + difference);
-        a1[n * H + at] = activation(even - difference);
-      }
+  return mirror ? mirroredHiddenLayer(X) : plainHiddenLayer(X);
+}
+
+function plainHiddenLayer(X) {
+  const z = product(X, n, throughEven), a1 = new Float32Array(n * H);
+  for (let at = 0; at < n * H; at += H)
+    for (let h = 0; h < H; h++) a1[at + h] = activation(scale[h] * z[at + h] + shift[h]);
+  return a1;
+}
+
+// Flipping a patch negates its odd components, the first columns of X, and keeps the others. So two
+// products, which together cost no more than X W1, serve a filter and its mirror image.
+function mirroredHiddenLayer(X) {
+  const zEven = product(columnsOf(X, odd, k), n, throughEven);
+  const zOdd = product(columnsOf(X, 0, odd), n, throughOdd);
+  const a1 = new Float32Array(2 * n * H), flipped = a1.subarray(n * H);
+  for (let at = 0; at < n * H; at += H)
+    for (let h = 0; h < H; h++) {
+      const even = scale[h] * zEven[at + h] + shift[h], difference = scale[h] * zOdd[at + h];
+      a1[at + h] = activation(even + difference);
+      flipped[at + h] = activation(even - difference);
     }
   return a1;
 }

@@ -7,11 +7,11 @@
 
 "use strict";
 
-// A[:, from:to] W[from:to]: A (rows, inner), W (inner, columns) -> (rows, columns).
-function plainProduct(A, rows, W, inner, columns, from, to) {
+// A W: A (rows, inner), W (inner, columns) -> (rows, columns).
+function plainProduct(A, rows, W, inner, columns) {
   const out = new Float32Array(rows * columns);
   for (let i = 0; i < rows; i++)
-    for (let p = from; p < to; p++)
+    for (let p = 0; p < inner; p++)
       for (let j = 0; j < columns; j++)
         out[i * columns + j] += A[i * inner + p] * W[p * columns + j];
   return out;
@@ -158,23 +158,25 @@ function prepared(W, inner, columns, mostRows) {
   return matrix;
 }
 
-// A[:, from:to] W[from:to], with W as `prepared` returned it: A (rows, inner) -> (rows, columns).
-function product(A, rows, matrix, from = 0, to = matrix.inner) {
+// A W, with W as `prepared` returned it: A (rows, inner) -> (rows, columns). The next product with
+// the same matrix overwrites the result.
+function product(A, rows, matrix) {
   const { W, inner, columns, addressOfA, addressOfW, addressOfOut } = matrix;
-  if (!fast) return plainProduct(A, rows, W, inner, columns, from, to);
-  if (from === to) return new Float32Array(rows * columns);
-
+  if (!fast) return plainProduct(A, rows, W, inner, columns);
   writePanels(addressOfA, (i, p) => A[i * inner + p], rows, inner, ROWS_AT_A_TIME);
-  const rowPanels = Math.ceil(rows / ROWS_AT_A_TIME), columnPanels = Math.ceil(columns / COLUMNS_AT_A_TIME);
-  const panelOfA = 4 * ROWS_AT_A_TIME, panelOfW = 4 * COLUMNS_AT_A_TIME; // bytes for each p
-  const width = columnPanels * COLUMNS_AT_A_TIME;
+  const columnPanels = Math.ceil(columns / COLUMNS_AT_A_TIME), width = columnPanels * COLUMNS_AT_A_TIME;
   fast.run(
-    addressOfA + from * panelOfA, addressOfW + from * panelOfW, addressOfOut,
-    rowPanels, to - from, columnPanels, inner * panelOfA, inner * panelOfW, 4 * width,
+    addressOfA, addressOfW, addressOfOut, Math.ceil(rows / ROWS_AT_A_TIME), inner, columnPanels,
+    4 * inner * ROWS_AT_A_TIME, 4 * inner * COLUMNS_AT_A_TIME, 4 * width,
   );
+  const padded = new Float32Array(fast.memory.buffer, addressOfOut, rows * width);
+  return width === columns ? padded : withoutPadding(padded, rows, width, columns);
+}
 
+// The first `columns` of `width` columns.
+function withoutPadding(padded, rows, width, columns) {
   const out = new Float32Array(rows * columns);
   for (let i = 0; i < rows; i++)
-    out.set(new Float32Array(fast.memory.buffer, addressOfOut + 4 * i * width, columns), i * columns);
+    out.set(padded.subarray(i * width, i * width + columns), i * columns);
   return out;
 }

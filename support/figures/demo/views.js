@@ -70,7 +70,7 @@ function number(value, digits = 2) {
 }
 
 const signed = (value, digits) => (value < 0 ? "" : "+") + number(value, digits);
-const percent = (p) => `${(100 * p).toFixed(1)} %`;
+const percent = (p) => `${(100 * p).toFixed(1)}%`;
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 // A total and its parts to some digits such that the parts as printed sum to the total as printed.
