@@ -116,6 +116,9 @@ class Settings:
     )
 
     # -- the training images
+    limit: int = setting(
+        0, "use only N images, of all classes; 0: all", group="training images", low=0
+    )
     flip: bool = setting(
         True, "flip half of the images left-right, at random", group="training images"
     )
@@ -140,6 +143,13 @@ class Settings:
         group="training images",
         low=0,
         below=1,
+    )
+
+    class_weight: str = setting(
+        "none",
+        "balanced: rare classes count as much as frequent ones",
+        group="training images",
+        choices=("none", "balanced"),
     )
 
     # -- optimisation
@@ -442,6 +452,61 @@ def check_memory(settings: Settings, window: Window, classes: int) -> None:
         raise SettingError("hidden_size", settings.hidden_size, problem)
 
 
+# ---- The images of a run, and their weights ------------------------------------------------------
+
+
+def limited_rows(labels: np.ndarray, limit: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw `limit` rows, sorted. Every class has its share of them, and at least one."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    if limit > len(labels):
+        raise SettingError("limit", limit, f"is more than the {len(labels):,} training images")
+    if limit < len(classes):
+        raise SettingError(
+            "limit", limit, f"is less than an image for each of {len(classes)} classes"
+        )
+    shares = sizes * limit / len(labels)
+    counts = np.maximum(np.floor(shares).astype(int), 1)
+    while counts.sum() < limit:
+        counts[np.argmax(shares - counts)] += 1
+    while counts.sum() > limit:
+        excess = np.where(counts > 1, counts - shares, -np.inf)
+        counts[np.argmax(excess)] -= 1
+    drawn = []
+    for label, count in zip(classes, counts, strict=True):
+        rows = np.flatnonzero(labels == label)
+        drawn.append(rng.permutation(rows)[:count])
+    return np.sort(np.concatenate(drawn))
+
+
+def balanced_weights(labels: np.ndarray) -> np.ndarray:
+    """Return n / (C n_c) for each label: every class gets the same sum, and the mean is 1."""
+    classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return (len(labels) / (len(classes) * counts))[index]
+
+
+def image_weights(
+    settings: Settings,
+    labels: np.ndarray,
+    splits: tuple[np.ndarray, np.ndarray],
+    sample_weight: np.ndarray | None,
+) -> np.ndarray | None:
+    """Return a factor of the loss for every image, (N,), or None if all count alike.
+
+    splits: the rows for training and for validation. The mean over the training images is 1.
+    """
+    if sample_weight is None and settings.class_weight == "none":
+        return None
+    weights = np.ones(len(labels))
+    if sample_weight is not None:
+        weights *= sample_weight
+    for rows, purpose in zip(splits, ("training", "validation"), strict=True):
+        if settings.class_weight == "balanced":
+            weights[rows] *= balanced_weights(labels[rows])
+        if not weights[rows].sum() > 0:
+            raise TrainingError(f"sample_weight: is 0 for all images for {purpose}")
+    return weights / weights[splits[0]].mean()
+
+
 # ---- Batches and the learning rate ---------------------------------------------------------------
 
 
@@ -520,7 +585,9 @@ class Run:
         threads: int = 1,
         recipe: str = "report",
         command: str = "",
+        sample_weight: np.ndarray | None = None,
     ):
+        """sample_weight: a factor of the loss for every training image, (N,); None: 1."""
         self.settings = settings
         self.recipe = recipe
         self.command = command
@@ -531,8 +598,14 @@ class Run:
         }
         # One generator draws everything, in this order: split, weights, batches, dropout.
         self.rng = np.random.default_rng(settings.seed)
-        share = settings.validation_share
-        self.train_rows, self.validation_rows = cifar10.split(data.train_labels, share, self.rng)
+        labels = data.train_labels
+        rows = np.arange(len(labels))
+        if settings.limit:
+            rows = limited_rows(labels, settings.limit, self.rng)
+        splits = cifar10.split(labels[rows], settings.validation_share, self.rng)
+        self.train_rows, self.validation_rows = (rows[split] for split in splits)
+        splits = self.train_rows, self.validation_rows
+        self.image_weights = image_weights(settings, labels, splits, sample_weight)
         self.steps = steps_per_epoch(len(self.train_rows), settings)
         if settings.batchnorm and len(self.train_rows) < 2:
             problem = "one training image is too few for --batchnorm; give more"
@@ -565,6 +638,10 @@ class Run:
     def finished(self) -> bool:
         """Whether all epochs are done, or patience has run out."""
         return runs.is_finished(asdict(self.settings), self.history)
+
+    def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return the weights of some images, or None if all images count alike."""
+        return None if self.image_weights is None else self.image_weights[rows]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that change from step to step, as PART.NAME."""
@@ -600,13 +677,14 @@ def train(
     recipe: str = "report",
     command: str = "",
     storage=None,
+    sample_weight: np.ndarray | None = None,
 ) -> Run:
     """Train a network, and write its best weights to the checkpoint `output`.
 
     output: next to it are the state for `resume` and a CSV, see support/runs.py. None: nothing is
     written. stop_after: the epoch after which to pause, the schedule unchanged. show: print a
     table, and bars on a terminal. recipe, command: what the checkpoint says of its origin.
-    storage: the dtype in the checkpoint, see Network.save.
+    storage: the dtype in the checkpoint, see Network.save. sample_weight: see Run.
 
     Raises TrainingError if a run's files are in the way, or if the loss isn't finite: the last
     good checkpoint stays. Raises FileError or SettingError if the state doesn't fit, or if another
@@ -625,7 +703,7 @@ def train(
         hidden_lambda_scale=settings.hidden_lambda_scale,
     )
     with run_files.locked():
-        run = Run(settings, data, threads, recipe, command)
+        run = Run(settings, data, threads, recipe, command, sample_weight)
         run_files.start(run, resume, overwrite)
         display.start(run, data, effective(settings), asdict(Settings()))
 
@@ -640,7 +718,11 @@ def train(
                     # The rate at the end of the step, so that a warm-up doesn't begin at 0.
                     sgd.learning_rate = learning_rate(settings, run.epoch, step / run.steps)
                     loss, hits = run.network.train_batch(
-                        X, labels[rows], sgd, smoothing=settings.label_smoothing
+                        X,
+                        labels[rows],
+                        sgd,
+                        smoothing=settings.label_smoothing,
+                        weights=run.weights_of(rows),
                     )
                     if not math.isfinite(loss):
                         raise diverged(run, sgd.learning_rate, f"step {step}", output)
@@ -654,9 +736,12 @@ def train(
                     show_step(seen, loss_sum / seen)
             seconds = time.perf_counter() - started
 
-            # Validation: plain images and labels, the averaged weights.
-            held_out = run.validation_rows
-            val_loss, val_accuracy = run.averaged.evaluate(images[held_out], labels[held_out])
+            # Validation: plain images and labels, the averaged weights. With weights of classes,
+            # both are means over classes: a rare class counts as much in the choice of an epoch.
+            rows = run.validation_rows
+            val_loss, val_accuracy = run.averaged.evaluate(
+                images[rows], labels[rows], run.weights_of(rows)
+            )
             if not math.isfinite(val_loss) or not all_finite(run.averaged.weights):
                 raise diverged(run, sgd.learning_rate, "validation", output)
 
@@ -860,9 +945,10 @@ def print_result(run: Run, task: Task) -> None:
     """Print the best epoch, and the command that tests the checkpoint."""
     best = run.best_epoch
     accuracy = run.history["val_accuracy"][best - 1]
+    kind = "validation" if run.settings.class_weight == "none" else "balanced validation"
     seconds = sum(run.history["seconds"])
     print(
-        f"best epoch {best} of {run.epoch}, validation accuracy {accuracy:.2%}, "
+        f"best epoch {best} of {run.epoch}, {kind} accuracy {accuracy:.2%}, "
         f"in {seconds:.0f} s of training"
     )
     test = [*cli.script("test.py"), str(task.output)]

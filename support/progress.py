@@ -104,6 +104,8 @@ def summary(run, data, effective: dict, usual: dict) -> str:
         textwrap.indent(parameters(run.network), " " * LABEL),
         _wrapped("settings", ", ".join(others) if others else "those of the report"),
     ]
+    if run.settings.class_weight == "balanced":
+        lines.append(_wrapped("validation", "loss and accuracy are means over the classes"))
     done = epochs_done(run.history)
     if done:
         images = done * len(run.train_rows)

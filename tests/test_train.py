@@ -754,3 +754,124 @@ def test_a_window_without_whitening_needs_no_images():
     window = train.fit_window(none, Settings(window=8, stride=2, regions=3))
     assert isinstance(window, Window)
     assert (window.size, window.stride, window.regions, window.P) == (8, 2, 3, None)
+
+
+# ---- Part of the images, and their weights -------------------------------------------------------
+
+
+def test_a_limit_takes_the_same_share_of_each_class():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    rows = train.limited_rows(labels, 50, np.random.default_rng(0))
+    assert np.bincount(labels[rows]).tolist() == [30, 15, 5]
+    assert np.array_equal(rows, np.unique(rows))
+
+
+@pytest.mark.parametrize("limit", [4, 5, 17, 500, 1003])
+def test_a_limit_is_exact_and_leaves_no_class_out(limit):
+    labels = np.repeat([0, 1, 2, 3], [1000, 1, 1, 1])
+    rows = train.limited_rows(labels, limit, np.random.default_rng(0))
+    assert len(rows) == limit
+    assert len(np.unique(labels[rows])) == 4
+
+
+def test_a_limited_run_uses_so_many_images_and_remembers_it(go, tmp_path):
+    code, out, _ = go(*SMALL, "--limit", 200)
+    assert code == 0
+    assert "180 training and 20 validation images" in out
+    info = info_of(tmp_path / "net.npz")
+    assert info["settings"]["limit"] == 200
+    assert len(info["data"]["validation_rows"]) == 20
+    assert go(*SMALL, "--limit", 200, "--resume", "--epochs", 3)[0] == 0
+    fails(go(*SMALL, "--limit", 300, "--resume", "--epochs", 4), "--limit 300", "200")
+
+
+def test_a_limited_run_never_sees_other_images(data):
+    run = train.Run(Settings(4, limit=200), data)
+    used = np.concatenate([run.train_rows, run.validation_rows])
+    assert len(np.unique(used)) == 200
+    changed = data.train_images.copy()
+    changed[np.delete(np.arange(1000), used)] = 0
+    settings = Settings(4, limit=200, epochs=1, init="patches", batchnorm=False)
+    one = train.train(settings, data, None)
+    other = train.train(settings, replace(data, train_images=changed), None)
+    assert np.array_equal(one.best.weights["W1"], other.best.weights["W1"])
+
+
+@pytest.mark.parametrize(("limit", "fault"), [(1001, "1,000 training images"), (9, "10 classes")])
+def test_limits_that_the_images_do_not_allow_are_refused(limit, fault, go):
+    fails(go(*SMALL, "--limit", limit), f"--limit {limit} ", fault)
+
+
+def test_balanced_weights_give_each_class_the_same_sum():
+    labels = np.repeat([0, 2, 5], [60, 30, 10])
+    weights = train.balanced_weights(labels)
+    sums = [weights[labels == label].sum() for label in (0, 2, 5)]
+    np.testing.assert_allclose(sums, 100 / 3)
+    assert weights.mean() == pytest.approx(1)
+
+
+@pytest.fixture
+def uneven(data):
+    """Images of class 0, and a few of class 1."""
+    zeros = np.flatnonzero(data.train_labels == 0)
+    ones = np.flatnonzero(data.train_labels == 1)[:12]
+    rows = np.concatenate([zeros, ones])
+    labels = data.train_labels[rows]
+    return replace(
+        data, train_images=data.train_images[rows], train_labels=labels, class_names=("a", "b")
+    )
+
+
+def test_class_weights_reach_the_training_loss(uneven, monkeypatch):
+    batches = []
+
+    def seen(self, images, labels, sgd, smoothing, weights):
+        batches.append((labels, weights))
+        return 1.0, 0
+
+    monkeypatch.setattr(model.Network, "train_batch", seen)
+    settings = Settings(4, epochs=1, class_weight="balanced", validation_share=0.25)
+    run = train.train(settings, uneven, None)
+    labels, weights = map(np.concatenate, zip(*batches, strict=True))
+    counts = np.bincount(uneven.train_labels[run.train_rows])
+    np.testing.assert_allclose(weights, len(labels) / (2 * counts[labels]))
+
+
+def test_a_balanced_run_is_validated_by_its_mean_over_classes(uneven):
+    settings = Settings(4, epochs=2, class_weight="balanced", validation_share=0.25)
+    run = train.train(settings, uneven, None)
+    labels = uneven.train_labels[run.validation_rows]
+    correct = run.best.predict(uneven.train_images[run.validation_rows]) == labels
+    recalls = [correct[labels == label].mean() for label in (0, 1)]
+    best = run.history["val_accuracy"][run.best_epoch - 1]
+    assert best == pytest.approx(np.mean(recalls))
+
+
+def test_a_balanced_command_says_so(go, tmp_path):
+    code, out, _ = go(*SMALL, "--class-weight", "balanced")
+    assert code == 0
+    assert "means over the classes" in words(out)
+    assert "balanced validation accuracy" in out
+    assert info_of(tmp_path / "net.npz")["settings"]["class_weight"] == "balanced"
+
+
+def test_equal_sample_weights_of_any_size_change_almost_nothing(data):
+    settings = Settings(4, epochs=1, dropout=0.0)
+    plain = train.train(settings, data, None)
+    weighted = train.train(settings, data, None, sample_weight=np.full(1000, 1e-3))
+    assert weighted.history["val_loss"] == pytest.approx(plain.history["val_loss"], rel=1e-3)
+
+
+def test_images_of_weight_0_teach_nothing(data):
+    weight = (np.arange(1000) % 2).astype(float)
+    changed = data.train_images.copy()
+    changed[::2] = 0
+    settings = Settings(4, epochs=1, batchnorm=False)
+    one = train.train(settings, data, None, sample_weight=weight)
+    other = train.train(settings, replace(data, train_images=changed), None, sample_weight=weight)
+    np.testing.assert_allclose(one.best.weights["W1"], other.best.weights["W1"], atol=1e-6)
+
+
+def test_weights_that_are_all_0_are_refused(data):
+    with pytest.raises(train.TrainingError, match="sample_weight"):
+        train.Run(Settings(4), data, sample_weight=np.zeros(1000))
