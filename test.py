@@ -12,10 +12,7 @@ architecture and its images: neither needs a flag.
 """
 
 import argparse
-import csv
-import io
-import json
-import math
+import contextlib
 import os
 import sys
 import time
@@ -28,6 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import model
 from data import cifar10
+from data.download import Unreachable
+from data.picture_files import Found, find_pictures
 from data.pictures import PictureError, read_picture
 from model import Network
 from support import cli, files
@@ -44,21 +43,31 @@ from support.network.metrics import (
     measure,
     mirrored,
 )
+from support.predictions import (
+    PictureCsv,
+    PictureJson,
+    Submission,
+    json_text,
+    write_predictions,
+)
 
 import numpy as np
+from tqdm import tqdm
 
 CHECKPOINTS = cli.ROOT / "checkpoints"
 ALONE, BOTH = "image alone", "with mirror image"  # the ways of testing an image
 EXTREMES = 10  # classes printed at each end of the table if there are more than twice as many
 CONFUSIONS = 8  # kinds of mistakes printed
 LIKELIEST = 3  # classes printed for a picture
+PICTURES = 100  # pictures that are read and classified at a time
+LISTED = 20  # pictures, and files that are none, that are printed if there are many
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     task = parse(argv)
     checkpoints = load_checkpoints(task)
     conversions = prepare_conversions(task, checkpoints)
-    if task.images:
+    if task.pictures:
         return classify(task, checkpoints)
     test(task, checkpoints, conversions)
     return 0
@@ -79,11 +88,12 @@ class Task:
     stride: int | None  # None: as in training
     validation: bool  # on the validation images instead of the test split
     # Own pictures instead of a data set
-    images: tuple[Path, ...]
+    pictures: Found | None
     explain: Path | None  # the folder of the figures
     # Files to write
     json: Path | None
     predictions: Path | None
+    submission: Path | None
     export: Path | None
     fold_mirror: Path | None
     # Which data set, see data/cifar10.py
@@ -103,6 +113,7 @@ class Task:
         paths = {
             "--json": self.json,
             "--predictions": self.predictions,
+            "--submission": self.submission,
             "--export": self.export,
             "--fold-mirror": self.fold_mirror,
         }
@@ -149,9 +160,9 @@ def make_parser() -> cli.ArgumentParser:
     add(
         "--images",
         nargs="+",
-        type=Path,
         metavar="PICTURE",
-        help="classify these instead of testing; name the checkpoint before this flag",
+        help="classify these files, folders or patterns such as 'pics/*.png' instead of testing; "
+        "name the checkpoint before this flag",
     )
     add(
         "--explain",
@@ -167,6 +178,12 @@ def make_parser() -> cli.ArgumentParser:
         type=cli.output_path,
         metavar="FILE.csv",
         help="a row per image: label, prediction and the probability of each class",
+    )
+    add(
+        "--submission",
+        type=cli.output_path,
+        metavar="FILE.csv",
+        help="with --images: columns id and label, as Kaggle takes them",
     )
     add(
         "--export",
@@ -211,10 +228,11 @@ def parse(argv: Sequence[str] | None) -> Task:
         ensemble=args.ensemble,
         stride=args.stride,
         validation=args.validation,
-        images=tuple(args.images or ()),
+        pictures=find_pictures(args.images) if args.images else None,
         explain=args.explain,
         json=args.json,
         predictions=args.predictions,
+        submission=args.submission,
         export=args.export,
         fold_mirror=args.fold_mirror,
         dataset=args.dataset,
@@ -226,7 +244,7 @@ def parse(argv: Sequence[str] | None) -> Task:
     if fault:
         parser.error(fault)
     note_report_flags(args)
-    if task.images:
+    if task.pictures:
         note_data_flags(task)
     return task
 
@@ -239,7 +257,7 @@ def combination_fault(task: Task) -> str | None:
     if task.ensemble and not several:
         return "--ensemble needs at least two checkpoints; name another one"
     if several and not task.ensemble:
-        for flag, value in (("--predictions", task.predictions), ("--images", task.images)):
+        for flag, value in (("--predictions", task.predictions), ("--images", task.pictures)):
             if value:
                 return f"{flag} is for one checkpoint, or for several with --ensemble"
     if several:
@@ -252,20 +270,37 @@ def combination_fault(task: Task) -> str | None:
             if value:
                 return f"{flag} is for one checkpoint; name only one"
 
-    if task.explain and not task.images:
-        return "--explain needs --images, the pictures to explain"
-    if task.images and task.validation:
-        return "--validation has no use with --images: leave it out"
-    if task.images and task.outputs:
-        flag = next(iter(task.outputs))
-        return f"{flag} has no use with --images, which reads no test split: leave it out"
+    if task.pictures is None:
+        for flag, value in (("--explain", task.explain), ("--submission", task.submission)):
+            if value:
+                return f"{flag} needs --images, the pictures"
+        return None
+    if not task.pictures.paths:
+        return f"--images {no_picture(task.pictures)}"
+    test_only = {
+        "--validation": task.validation,
+        "--export": task.export,
+        "--fold-mirror": task.fold_mirror,
+    }
+    for flag, value in test_only.items():
+        if value:
+            return f"{flag} has no use with --images, which runs no test: leave it out"
     return None
+
+
+def no_picture(found: Found) -> str:
+    """Return why there is no picture to classify."""
+    if found.faults:
+        return found.faults[0]
+    return f"found no picture file; {found.passed_over:,} other files were passed over"
 
 
 def output_fault(task: Task) -> str | None:
     """Return what is wrong with the names of files to write, None if nothing is."""
     suffixes = {"--export": (".npz", ".onnx"), "--fold-mirror": (".npz",)}
     used = {os.path.realpath(path) for path in task.checkpoints}
+    if task.pictures and task.outputs:
+        used.update(os.path.realpath(path) for path in task.pictures.paths)
     for flag, path in task.outputs.items():
         if os.path.exists(path) and not path.is_file():
             continue  # a device or a pipe, which takes anything
@@ -434,7 +469,8 @@ def test(task: Task, checkpoints: list[Checkpoint], conversions: list[convert.Co
         written.append(f"figures in {task.json}")
     if task.predictions:
         # Of the ensemble, which is last, or else of the only checkpoint.
-        write_predictions(task.predictions, results[-1].log_ys[task.ways[-1]], split)
+        log_y = results[-1].log_ys[task.ways[-1]]
+        write_predictions(task.predictions, log_y, split.indices, split.labels, split.class_names)
         written.append(f"predictions in {task.predictions}")
     for conversion in conversions:
         conversion.write(split.data.class_names)
@@ -445,7 +481,7 @@ def test(task: Task, checkpoints: list[Checkpoint], conversions: list[convert.Co
 
 def load_split(task: Task, checkpoints: list[Checkpoint]) -> Split:
     """Return the images to test on. Raises UserError if the networks can't be tested on them."""
-    data = cifar10.load_for(task, trained_on(checkpoints[0].info))
+    data = load_data(task, trained_on(checkpoints[0].info))
     if task.validation:
         rows = validation_rows(checkpoints, data)
         split = Split(data, "validation", rows, data.train_images[rows], data.train_labels[rows])
@@ -462,6 +498,25 @@ def load_split(task: Task, checkpoints: list[Checkpoint]) -> Split:
             )
         cifar10.warn_of_other_data(each.path, trained_on(each.info), data)
     return split
+
+
+def load_data(task: Task, trained: dict) -> cifar10.Dataset:
+    """Return the data set. Raises UserError, with what works without it, if it can't be had."""
+    if task.dataset == "auto" and task.data_dir is None and "name" not in trained:
+        # For want of CIFAR-10 `auto` means drawn images, which this network has not seen.
+        task = replace(task, dataset="cifar10")
+    try:
+        return cifar10.load_for(task, trained)
+    except Unreachable:
+        if task.data_url:
+            raise
+        name = task.dataset if task.dataset != "auto" else trained["name"]
+        flag = "" if name == "cifar10" else f" --dataset {name}"
+        raise UserError(
+            f"{name} is missing and could not be fetched; once online run: "
+            f"python data/cifar10.py{flag}; without it try: python test.py --images YOUR.png, or "
+            "python train.py --dataset synthetic and python test.py with the file that it writes"
+        ) from None
 
 
 def validation_rows(checkpoints: list[Checkpoint], data: cifar10.Dataset) -> np.ndarray:
@@ -630,19 +685,6 @@ def comparison_table(results: list[Result]) -> str:
 # ---- Writing a test ------------------------------------------------------------------------------
 
 
-def write_predictions(path: Path, log_y: np.ndarray, split: Split) -> None:
-    """Write a CSV with a row per image: index, label, prediction, probability of each class."""
-    names = split.class_names
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "label", "prediction", *names])
-    for index, row, label in zip(split.indices, log_y, split.labels, strict=True):
-        probabilities = [f"{p:.6g}" for p in np.exp(row)]
-        writer.writerow([index, names[label], names[row.argmax()], *probabilities])
-    with files.write_whole(path) as file:
-        file.write(text.getvalue().encode())
-
-
 def write_json(path: Path, split: Split, results: list[Result], stride: int | None) -> None:
     """Write all figures, with the split and the --stride that they are of."""
     data = split.data
@@ -663,85 +705,177 @@ def write_json(path: Path, split: Split, results: list[Result], stride: int | No
             entry[way] = asdict(m)
         report["results"].append(entry)
     with files.write_whole(path) as file:
-        file.write(json.dumps(finite(report), indent=1, allow_nan=False).encode())
-
-
-def finite(value):
-    """Return the value with None for every number that JSON lacks: NaN and infinities."""
-    if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        file.write(json_text(report, indent=1).encode())
 
 
 # ---- Own pictures --------------------------------------------------------------------------------
 
 
 def classify(task: Task, checkpoints: list[Checkpoint]) -> int:
-    """Print the likeliest classes of each picture. Return the exit code: 2 if one was left out."""
-    networks = [each.network for each in checkpoints]
+    """Classify pictures, a batch at a time. Return the exit code: 2 if something was left out."""
+    networks, tta = [each.network for each in checkpoints], task.tta
     classes = sorted({network.classes for network in networks})
     if len(classes) > 1:
         raise UserError(
             f"--ensemble: these networks have {classes} classes; name those of one data set"
         )
-    tta = task.tta
     if task.explain and tta:  # the votes of the folded network are those of both images
-        networks = [convert.fold_mirror(networks[0], "--explain", "--tta")]
-        tta = False
+        networks, tta = [convert.fold_mirror(networks[0], "--explain", "--tta")], False
     names = cifar10.class_names(trained_on(checkpoints[0].info), classes[0])
 
-    shown = {path: clean(path, 120) for path in task.images}
-    width = max(len(text) for text in shown.values())
-    taken = {os.path.realpath(path) for path in task.images if os.path.lexists(path)}
-    code = 0
-    for path in task.images:
+    paths = task.pictures.paths
+    printer = PicturePrinter(task)
+    for fault in task.pictures.faults:
+        printer.leave_out(fault)
+    with contextlib.ExitStack() as stack:
+        writers = open_writers(task, names, stack)
+        bar = stack.enter_context(tqdm(total=len(paths), unit=" pictures", delay=2, disable=None))
+        for start in range(0, len(paths), PICTURES):
+            some = paths[start : start + PICTURES]
+            read, images = read_pictures(some, networks[0], printer)
+            y = probabilities(networks, images, tta)
+            for path, image, row in zip(read, images, y, strict=True):
+                printer.add(path, row, names)
+                for writer in writers:
+                    writer.add(path, row)
+                if task.explain:
+                    explain(task, networks[0], image, names, printer.figure_path(path))
+            bar.update(len(some))
+        for writer in writers:
+            writer.finish(printer.left_out, task.pictures.passed_over)
+    printer.finish()
+    return 2 if printer.left_out else 0
+
+
+def open_writers(task: Task, names: Sequence[str], stack: contextlib.ExitStack) -> list:
+    """Open the files asked for, which appear whole when the stack is closed."""
+    kinds = [
+        (task.predictions, PictureCsv),
+        (task.submission, Submission),
+        (task.json, PictureJson),
+    ]
+    writers = []
+    for path, kind in kinds:
+        if path:
+            file = stack.enter_context(files.write_whole(path))
+            writers.append(kind(file, names))
+    return writers
+
+
+def read_pictures(
+    paths: Sequence[Path], network: Network, printer: "PicturePrinter"
+) -> tuple[list[Path], np.ndarray]:
+    """Read pictures on the network's threads. Return the paths of those read, and images (m, 3072).
+
+    What is no picture is reported and left out.
+    """
+
+    def read(path: Path) -> np.ndarray | PictureError:
         try:
-            image = read_picture(path)
+            return read_picture(path)
         except PictureError as error:
-            print(clean(f"test.py: error: {error}; left out"), file=sys.stderr)
-            code = 2
-            continue
-        log_ys = [log_probabilities(network, image[None], tta) for network in networks]
-        y = np.exp(mean_probability(log_ys))[0]
-        likeliest = np.argsort(-y, kind="stable")[:LIKELIEST]
-        print(f"{shown[path]:<{width}}  {', '.join(f'{names[c]} {y[c]:.1%}' for c in likeliest)}")
+            return error
+
+    good, images = [], np.empty((len(paths), PIXELS), np.uint8)
+    for path, image in zip(paths, network.threads.each(read, paths), strict=True):
+        if isinstance(image, PictureError):
+            printer.leave_out(str(image))
+        else:
+            images[len(good)] = image
+            good.append(path)
+    return good, images[: len(good)]
+
+
+def probabilities(networks: list[Network], images: np.ndarray, tta: bool) -> np.ndarray:
+    """Return y^ (m, C), the mean of the networks' probabilities."""
+    log_ys = [log_probabilities(network, images, tta, progress=False) for network in networks]
+    return np.exp(mean_probability(log_ys))
+
+
+class PicturePrinter:
+    """Prints a line per picture, and a line on stderr per file that is left out."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.classified = 0
+        self.left_out: list[str] = []  # why, a line per file
+        names = [clean(path, 120) for path in task.pictures.paths]
+        self.width = max(len(name) for name in names)
+        # If the rows are in a file, a long list on the screen serves nobody.
+        self.in_file = bool(task.outputs)
+        self.taken: set[str] = set()  # files that no figure may replace
         if task.explain:
-            figure = figure_path(path, task.explain, taken)
-            explain(networks[0], image, names, likeliest, figure)
-    return code
+            self.taken.update(os.path.realpath(path) for path in task.pictures.paths)
+
+    def add(self, path: Path, y: np.ndarray, names: Sequence[str]) -> None:
+        """Print the likeliest classes of a picture. y: probabilities (C,)."""
+        self.classified += 1
+        if self.in_file and self.classified > LISTED:
+            return
+        likeliest = np.argsort(-y, kind="stable")[:LIKELIEST]
+        classes = ", ".join(f"{names[c]} {y[c]:.1%}" for c in likeliest)
+        self.show(f"{clean(path, 120):<{self.width}}  {classes}")
+
+    def leave_out(self, fault: str) -> None:
+        self.left_out.append(fault)
+        if len(self.left_out) <= LISTED:
+            line = clean(f"test.py: error: {fault}; left out")
+            tqdm.write(line, file=sys.stderr)
+
+    def show(self, line: str) -> None:
+        """Print a line above the bar."""
+        tqdm.write(line, file=sys.stdout)
+
+    def figure_path(self, picture: Path) -> Path:
+        """Return where a picture is explained: --explain's folder/NAME-votes.png.
+
+        It has a number if a picture, or another figure, is called so.
+        """
+        stem = clean(picture.stem).encode()[:200].decode(errors="ignore")
+        path = self.task.explain / f"{stem}-votes.png"
+        number = 1
+        while os.path.realpath(path) in self.taken:
+            number += 1
+            path = self.task.explain / f"{stem}-votes-{number}.png"
+        self.taken.add(os.path.realpath(path))
+        return path
+
+    def finish(self) -> None:
+        """Print what was not printed one by one, and the counts."""
+        if len(self.left_out) > LISTED:
+            more = len(self.left_out) - LISTED
+            print(f"test.py: error: {more:,} more files left out", file=sys.stderr)
+        if self.in_file and self.classified > LISTED:
+            print(f"... {self.classified - LISTED:,} more")
+        passed_over = self.task.pictures.passed_over
+        counts = [f"{self.classified:,} classified"]
+        if self.left_out:
+            counts.append(f"{len(self.left_out):,} left out")
+        if passed_over:
+            counts.append(f"{passed_over:,} passed over (hidden, or not named as pictures are)")
+        if self.classified != 1 or len(counts) > 1 or self.in_file:
+            print(f"pictures: {', '.join(counts)}{self.written()}")
+
+    def written(self) -> str:
+        if not self.task.outputs:
+            return ""
+        return f"; written: {', '.join(str(path) for path in self.task.outputs.values())}"
 
 
-def figure_path(picture: Path, folder: Path, taken: set[str]) -> Path:
-    """Return folder/NAME-evidence.png, with a number if that is in `taken`, and add it there."""
-    stem = clean(picture.stem).encode()[:200].decode(errors="ignore")
-    path = folder / f"{stem}-evidence.png"
-    number = 1
-    while os.path.realpath(path) in taken:
-        number += 1
-        path = folder / f"{stem}-evidence-{number}.png"
-    taken.add(os.path.realpath(path))
-    return path
-
-
-def explain(
-    network: Network, image: np.ndarray, names: list[str], classes: Sequence[int], path: Path
-) -> None:
-    """Print each class's logit as a sum of votes, and draw the votes into the file `path`."""
+def explain(task: Task, network: Network, image: np.ndarray, names: list[str], path: Path) -> None:
+    """Print logits as sums of votes, and draw the votes into the file `path`."""
     from support.figures.votes import draw_evidence
     from support.network.votes import equation, votes
 
     (maps,), (rest,) = votes(network, image[None])
-    width = max(len(names[c]) for c in classes)
     figure = draw_evidence(network, image, names)
     with files.write_whole(path) as file:
         figure.savefig(file, format="png")
+    classes = np.argsort(-network.predict_proba(image[None])[0], kind="stable")[:3]
+    width = max(len(names[c]) for c in classes)
     for c in classes:
-        print(f"  {names[c]:<{width}}  {equation(maps[c], rest[c])}")
-    print(f"  drawn in {shorter(path)}")
+        tqdm.write(f"  {names[c]:<{width}}  {equation(maps[c], rest[c])}", file=sys.stdout)
+    tqdm.write(f"  drawn in {shorter(path)}", file=sys.stdout)
 
 
 if __name__ == "__main__":

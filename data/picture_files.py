@@ -11,8 +11,9 @@ from support.cli import clean
 
 # Endings of the formats that Pillow reads, or that a person would take for a picture.
 SUFFIXES = frozenset(
-    ".apng .avif .bmp .dib .gif .heic .heif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jxl .pbm .pcx "
-    ".pgm .png .pnm .ppm .qoi .tga .tif .tiff .webp".split()
+    {".apng", ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif"}
+    | {".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".pbm", ".pcx", ".pgm", ".png", ".pnm"}
+    | {".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"}
 )
 PACKED_ON_A_MAC = "__MACOSX"  # a folder with a hidden copy of each file
 
@@ -54,8 +55,10 @@ def find_pictures(names: Sequence[str]) -> Found:
 
 def _matches(name: str) -> list[Path]:
     """Return what one name stands for: itself, unless it is a pattern and no file is called so."""
+    if not name or "\0" in name:  # no file can be called so
+        return []
     path = _expanded(name)
-    if os.path.lexists(path) or not glob.has_magic(name) or "\0" in name:
+    if os.path.lexists(path) or not glob.has_magic(name):
         return [path]
     return [Path(match) for match in glob.glob(str(path), recursive=True)]
 
@@ -77,11 +80,11 @@ def _files_below(folder: Path, faults: list[str]) -> Iterator[Path]:
     folders = [folder]
     while folders:  # not recursive: folders may be nested deeper than Python's stack
         folder = folders.pop()
-        identity = os.path.realpath(folder)
-        if identity in seen:
-            continue
-        seen.add(identity)
         try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
             entries = list(os.scandir(folder))
         except OSError as error:
             faults.append(f"{clean(folder, 120)}: cannot be read ({error.strerror})")

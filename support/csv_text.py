@@ -21,5 +21,7 @@ def safe(cell: object) -> object:
 def csv_row(cells: Iterable[object]) -> bytes:
     """Return one line of a CSV file, in UTF-8. What UTF-8 lacks is written as \\udc80 and so on."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([safe(cell) for cell in cells])
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    # This terminator makes the writer quote cells that hold \r or \n; the row itself ends in \n.
+    csv.writer(text, lineterminator="\r\n").writerow([safe(cell) for cell in cells])
+    row = text.getvalue().removesuffix("\r\n") + "\n"
+    return row.encode("utf-8", "backslashreplace")

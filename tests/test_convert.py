@@ -4,11 +4,11 @@ import os
 import re
 
 import model
+from checkpoints import call_test, save_networks
 from support.network.window import Window
 
 import numpy as np
 import pytest
-from networks import call_test, save_networks
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 import sys
 
 import model
+from checkpoints import call_test
 from data.synthetic import synthetic
 from support.network import onnx_export
 from support.network.window import Window
@@ -11,7 +12,6 @@ from support.threads import Threads
 
 import numpy as np
 import pytest
-from networks import call_test
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")

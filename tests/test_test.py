@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import model
 import test
+from checkpoints import call_test, describe, save_networks
 from data import synthetic
 from support import npz
 from support.checkpoints import default_checkpoint, unfinished
@@ -20,7 +21,6 @@ from support.network.window import Window
 import numpy as np
 import pytest
 from helpers import called
-from networks import call_test, describe, save_networks
 from sklearn import metrics
 
 
@@ -378,6 +378,19 @@ def test_other_images_than_those_of_training_are_reported(nets, tmp_path, capsys
     one_line(err, "bn.npz", "was trained on other images")
 
 
+@pytest.mark.parametrize("info", [{"data": {"name": "cifar10"}}, {}])
+def test_without_images_and_network_one_line_says_what_to_type(tmp_path, monkeypatch, info):
+    def unreachable(*_):
+        raise test.Unreachable("no network")
+
+    monkeypatch.setattr(test.cifar10, "HERE", tmp_path)
+    monkeypatch.setattr(test.cifar10, "download", unreachable)
+    model.Network(2).save("net.npz", info)
+    code, out, err = call_test("net.npz")
+    assert (code, out) == (2, "")
+    one_line(err, "cifar10 is missing", "python data/cifar10.py", "--images", "synthetic")
+
+
 # ---- The checkpoint ------------------------------------------------------------------------------
 
 
@@ -489,6 +502,7 @@ def test_odd_accuracies_in_the_history_are_no_obstacle(tmp_path):
         (["WINDOWS", "--stride", "0"], ["--stride"]),
         (["MIRRORED", "--stride", "24", "--fold-mirror", "f.npz"], ["--stride 24"]),
         (["BN", "--explain", "why"], ["--explain needs --images"]),
+        (["BN", "--submission", "s.csv"], ["--submission needs --images"]),
         (["BN", "--images", "a.png", "--explain", "text.npz"], ["text.npz", "no folder"]),
         (["BN", "--export", "e.txt"], ["--export e.txt", ".npz or .onnx"]),
         (["BN", "--fold-mirror", "e.onnx"], ["--fold-mirror e.onnx", ".npz"]),

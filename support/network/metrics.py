@@ -140,14 +140,17 @@ def confusions(matrix: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
 # ---- Log-probabilities ---------------------------------------------------------------------------
 
 
-def log_probabilities(network, images: np.ndarray, tta: bool = False) -> np.ndarray:
+def log_probabilities(
+    network, images: np.ndarray, tta: bool = False, progress: bool = True
+) -> np.ndarray:
     """Return log y^ (N, C), float64, of a `model.Network` in inference mode, images (N, 3072).
 
     tta: test-time augmentation, the log-probabilities of the mean of the logits of each image and
-    its mirror image. If it takes more than two seconds, a bar is drawn on a terminal's stderr.
+    its mirror image. progress: draw a bar on a terminal's stderr if it takes over two seconds.
     """
     z2 = np.empty((len(images), network.classes))
-    bar = tqdm(total=len(images), unit=" images", delay=2, leave=False, disable=None)
+    hidden = None if progress else True  # None: hidden unless stderr is a terminal
+    bar = tqdm(total=len(images), unit=" images", delay=2, leave=False, disable=hidden)
     with bar:
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
