@@ -1,12 +1,12 @@
 """Read a batch, a pickle with images and labels, and check all that is in it."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.layouts import CIFAR100, MAX_CLASSES, Layout
 from data.pickles import Call, array, read_pickle, text
+from support.cli import clean
 from support.files import Fault
 from support.image_shape import PIXELS
 
@@ -55,41 +55,51 @@ def _images(value: object) -> np.ndarray:
 
 
 def read_labels(value: object, classes: int) -> np.ndarray:
-    """Return labels (n,) int64 of a list or an array of integers.
+    """Return labels (n,) int64 of a list, a tuple or an array.
 
-    Raises Fault unless each of them is an integer from 0 to classes - 1.
+    Whole floats and columns (n, 1) are accepted: people save labels in these forms.
+    Raises Fault unless each label is a whole number from 0 to classes - 1.
     """
     if isinstance(value, Call):
-        labels = array(value)
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise Fault("has a label that is no integer in row 0")
-    elif isinstance(value, list):
-        labels = [_scalar(label) for label in value]
-        _check_integers(labels)
+        labels = _label_column(array(value)).tolist()
+    elif isinstance(value, list | tuple):
+        labels = [_plain(label) for label in value]
     else:
         raise Fault(f"has labels of type {type(value).__name__}, not a list or an array")
-    _check_range(labels, classes)
+    for row, label in enumerate(labels):
+        if type(label) not in (int, float):  # bool isn't a number here
+            raise Fault(f"has a label that is no integer in row {row}: {_shown(label)}")
+        if not 0 <= label < classes:  # nor is NaN
+            raise Fault(f"has label {_shown(label)} in row {row}, outside 0..{classes - 1}")
+        if label != int(label):
+            raise Fault(f"has a label that is no integer in row {row}: {_shown(label)}")
     return np.array(labels, np.int64)
 
 
-def _scalar(value: object) -> object:
-    """Return a NumPy integer as Python's, and anything else unchanged."""
-    if not isinstance(value, Call):
-        return value
-    number = array(value)
-    return number.item() if number.shape == () and number.dtype.kind in "iu" else number
+def _label_column(labels: np.ndarray) -> np.ndarray:
+    """Return labels (n,) of an array (n,), (n, 1) or (1, n)."""
+    if labels.ndim == 2 and 1 in labels.shape:
+        return labels.ravel()
+    if labels.ndim != 1:
+        hint = "; for one-hot labels save labels.argmax(1)" if labels.ndim == 2 else ""
+        raise Fault(f"has labels of shape {labels.shape}, not (rows,){hint}")
+    return labels
 
 
-def _check_integers(labels: list) -> None:
-    for row, label in enumerate(labels):
-        if type(label) is not int:  # bool is no number here
-            raise Fault(f"has a label that is no integer in row {row}")
+def _plain(label: object) -> object:
+    """Return a label as a number of Python if it is one of NumPy, or alone in a list."""
+    if isinstance(label, list | tuple) and len(label) == 1:
+        label = label[0]
+    if isinstance(label, Call):
+        number = array(label)
+        return number.item() if number.size == 1 else number
+    return label
 
 
-def _check_range(labels: Iterable, classes: int) -> None:
-    for row, label in enumerate(labels):
-        if not 0 <= label < classes:
-            raise Fault(f"has label {label} in row {row}, outside 0..{classes - 1}")
+def _shown(label: object) -> str:
+    if isinstance(label, int | float | str):
+        return clean(repr(label), 40)
+    return f"a {type(label).__name__}"  # printing nested values may take for ever
 
 
 # ---- A batch's own title -------------------------------------------------------------------------

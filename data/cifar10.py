@@ -1,11 +1,12 @@
 """CIFAR-10 as uint8 arrays, and other data sets in its form: CIFAR-100, own pictures, drawn images.
 
-  python data/cifar10.py                        fetch CIFAR-10 and check it
-  python data/cifar10.py --dataset cifar100     a hundred classes
-  python data/cifar10.py --dataset synthetic    draw images: needs no network
+  python data/cifar10.py                            fetch CIFAR-10 and check it
+  python data/cifar10.py --dataset cifar100         a hundred classes
+  python data/cifar10.py --dataset cifar100-coarse  the same images in 20 superclasses
+  python data/cifar10.py --dataset synthetic        draw images: needs no network
 
   from data import cifar10
-  data = cifar10.load()                         data.train_images: (50000, 3072) uint8
+  data = cifar10.load()                             data.train_images: (50000, 3072) uint8
 
 An image is 1024 red, 1024 green and 1024 blue pixels, each plane row by row from the top.
 No file is trusted: a pickle may hold plain values and arrays only, an archive has to have the
@@ -27,10 +28,11 @@ if __name__ == "__main__":
 
 from data.batches import Batch, read_batch, read_class_names
 from data.download import Unreachable, download
-from data.layouts import CIFAR10, CIFAR100, CLASSES, LAYOUTS, MAX_CLASSES, Layout  # noqa: F401
+from data.formats import folder_fault
+from data.layouts import CIFAR10, CIFAR100, CIFAR100_COARSE, CLASSES, LAYOUTS, MAX_CLASSES, Layout  # noqa: F401
 from data.pickles import DataError
 from data.synthetic import SHAPES, write_synthetic
-from support.cli import ROOT, ArgumentParser, UserError, clean, command, shorter, user_path
+from support.cli import ROOT, ArgumentParser, UserError, clean, command, script, shorter, user_path
 from support.files import Fault, error_context
 from support.image_shape import PIXELS
 
@@ -46,7 +48,7 @@ JPEG_COPY = "6b55dc94622b047b51744dc8d2c3a3f334468b58e024de2fa52bf78b786294ff"
 class Dataset:
     """Images and labels of both splits. The arrays are read-only, so the fingerprint stays true."""
 
-    name: str  # "cifar10", "cifar100", "synthetic" or "pictures"
+    name: str  # "pictures", or one of LAYOUTS: "cifar10", "cifar100", ...
     train_images: np.ndarray  # (N, 3072) uint8
     train_labels: np.ndarray  # (N,) int64, from 0 to the number of classes - 1
     test_images: np.ndarray  # (M, 3072) uint8
@@ -80,9 +82,10 @@ def load(
 ) -> Dataset:
     """Return the `Dataset`; fetch or draw it first if the default folder is missing.
 
-    dataset: "cifar10", "cifar100", "synthetic" or "auto". "auto" takes what is in `data_dir`.
-        Without `data_dir` it takes CIFAR-10, or drawn images if CIFAR-10 can't be fetched.
-    data_dir: the folder of batches or its parent; by default a folder in data/.
+    dataset: "cifar10", "cifar100", "cifar100-coarse", "synthetic" or "auto". "auto" takes what is
+        in `data_dir`. Without `data_dir` it takes CIFAR-10, or drawn images if CIFAR-10 can't be
+        fetched.
+    data_dir: the folder of batches or a folder above it; by default a folder in data/.
     url: the address or path of the archive; by default several addresses are tried in turn.
     md5: its MD5 sum, by default that of the official archive.
     make: fetch or draw the images into `data_dir` if that folder is missing.
@@ -152,15 +155,39 @@ def _warn_of_synthetic(error: Unreachable) -> None:
 
 
 def find_folder(dataset: str, data_dir: str | os.PathLike) -> Path:
-    """Return the folder of batches: `data_dir` or a folder in it. It need not exist."""
+    """Return the folder of batches: `data_dir`, or one up to two levels below. It need not exist.
+
+    Raises DataError if there are several, and neither their names nor `dataset` tell which.
+    """
     folder = _data_dir(data_dir)
-    if layout_in(folder) is not None:
+    if folder.is_file() and layout_in(folder.parent):
+        folder = folder.parent  # one of the batches was named
+    if layout_in(folder):
         return folder
-    for kind, layout in LAYOUTS.items():
-        inner = folder / layout.folder
-        if dataset in ("auto", kind) and inner.is_dir():
-            return inner
+    for pattern in ("*", "*/*"):
+        below = [path for path in sorted(folder.glob(pattern)) if layout_in(path)]
+        below = [path for path in below if path.suffix != ".partial"]  # being made
+        if below:
+            return _choose(dataset, folder, below)
     return folder
+
+
+def _choose(dataset: str, folder: Path, below: list[Path]) -> Path:
+    """Return the folder of batches that is meant, out of those `below` a folder."""
+    wanted = LAYOUTS.values() if dataset == "auto" else [LAYOUTS[dataset]]
+    for layout in wanted:
+        for path in below:
+            if path.name == layout.folder:
+                return path
+    metas = {layout.meta for layout in wanted}
+    fitting = [path for path in below if layout_in(path).meta in metas] or below
+    if len(fitting) > 1:
+        names = ", ".join(path.name for path in fitting)
+        raise DataError(
+            f"--data-dir {shorter(folder)}: holds several data sets ({clean(names, 90)}); "
+            "name one of them"
+        )
+    return fitting[0]
 
 
 def _data_dir(data_dir: str | os.PathLike) -> Path:
@@ -171,12 +198,15 @@ def _data_dir(data_dir: str | os.PathLike) -> Path:
         raise DataError(f"--data-dir {error}") from None
 
 
-def layout_in(folder: Path) -> Layout | None:
-    """Return the layout of the files in `folder`, or None if it holds none."""
-    if (folder / CIFAR10.meta).exists():
+def layout_in(folder: Path, dataset: str = "auto") -> Layout | None:
+    """Return the layout of the files in `folder`, or None if it holds none.
+
+    dataset: tells CIFAR-100's superclasses from its classes, as they are in the same files.
+    """
+    if any((folder / file).is_file() for file in (CIFAR10.meta, CIFAR10.train[0], CIFAR10.test)):
         return CIFAR10
-    if (folder / CIFAR100.meta).exists() and (folder / CIFAR100.train[0]).exists():
-        return CIFAR100
+    if all((folder / file).is_file() for file in (CIFAR100.meta, CIFAR100.train[0])):
+        return CIFAR100_COARSE if dataset == CIFAR100_COARSE.name else CIFAR100
     return None
 
 
@@ -195,19 +225,20 @@ def _check_exists(folder: Path, data_dir: str | os.PathLike, kind: str) -> None:
 def read(folder: str | os.PathLike, dataset: str = "cifar10") -> Dataset:
     """Return the `Dataset` in `folder`.
 
-    dataset: the expected data set, which decides only what files a damaged folder should have.
+    dataset: the expected data set. It only tells cifar100-coarse from cifar100, and what a
+        damaged folder should hold.
     Raises DataError, which names the file, if one is missing, damaged, swapped or not trusted.
     """
     folder = Path(folder)
-    layout = layout_in(folder) or LAYOUTS[dataset]
-    if not folder.is_dir() or not any((folder / file).exists() for file in layout.files):
-        shown = shlex.quote(clean(shorter(folder), 100))
+    layout = layout_in(folder, dataset)
+    if layout is None:
+        shown = shlex.quote(clean(shorter(folder), 90))
         raise DataError(
-            f"{shown}: is no folder of CIFAR-10 batches; give --data-dir the folder that holds "
-            f"{layout.train[0]}, or make one by: python data/cifar10.py --data-dir NEW"
+            f"{shown}: is no folder of CIFAR-10 batches, it {folder_fault(folder)}; "
+            "give another --data-dir, or fetch one by: python data/cifar10.py --data-dir NEW"
         )
-    if layout is CIFAR100:
-        dataset = "cifar100"
+    if LAYOUTS[dataset].meta != layout.meta:
+        dataset = layout.name
 
     remedy = _remedy(folder, dataset)
     with error_context(folder / layout.meta, remedy, DataError):
@@ -239,8 +270,9 @@ def read(folder: str | os.PathLike, dataset: str = "cifar10") -> Dataset:
     arrays = (images[:rows], np.concatenate(labels), test.images.copy(), test.labels)
     for array in arrays:
         array.flags.writeable = False
-    name = first.maker or ("cifar100" if layout is CIFAR100 else "cifar10")
-    return Dataset(name, *arrays, names, _fingerprint(arrays, len(names)), folder)
+    return Dataset(
+        first.maker or layout.name, *arrays, names, _fingerprint(arrays, len(names)), folder
+    )
 
 
 def _remedy(folder: Path, dataset: str) -> str:
@@ -386,10 +418,18 @@ def load_for(args: argparse.Namespace, trained: dict) -> Dataset:
             "this checkpoint was trained on pictures of your own; give their folder by --data-dir"
         )
     dataset = args.dataset
-    if dataset == "auto" and isinstance(name, str) and name in LAYOUTS:
-        inside = is_open or (_data_dir(args.data_dir) / LAYOUTS[name].folder).is_dir()
-        dataset = name if inside else "auto"
+    is_known = isinstance(name, str) and name in LAYOUTS
+    if dataset == "auto" and is_known and (is_open or _may_hold(args.data_dir, LAYOUTS[name])):
+        dataset = name
     return load(dataset, args.data_dir, url=args.data_url, md5=args.data_md5)
+
+
+def _may_hold(data_dir: str | os.PathLike, layout: Layout) -> bool:
+    """Return whether a folder holds the data set by the names of its folders and files."""
+    folder = _data_dir(data_dir)
+    if (folder / layout.folder).is_dir():
+        return True
+    return layout is CIFAR100_COARSE and layout_in(find_folder("auto", folder)) is CIFAR100
 
 
 def warn_of_other_data(path: str | os.PathLike, trained: dict, dataset: Dataset) -> None:
@@ -451,6 +491,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"training     {len(data.train_images):,} images")
     print(f"test         {len(data.test_images):,} images")
     print(f"fingerprint  {data.fingerprint}")
+    print(f"The images are in {clean(shorter(data.folder))}; next: {_next_command(data)}")
+
+
+def _next_command(data: Dataset) -> str:
+    """Return the command that trains on these images."""
+    words = script("train.py")
+    if data.name not in ("cifar10", "pictures"):
+        words += ["--dataset", data.name]
+    if data.folder.parent != HERE:
+        words += ["--data-dir", str(shorter(data.folder))]
+    return shlex.join(words)
 
 
 if __name__ == "__main__":

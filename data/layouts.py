@@ -1,6 +1,6 @@
 """The data sets: their files, the keys in these files, and the archives to fetch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from data.folders import META, TEST, TRAIN
 
@@ -23,6 +23,7 @@ class Archive:
 class Layout:
     """The files of a data set and the keys in them."""
 
+    name: str  # of the data set
     folder: str  # its usual name
     train: tuple[str, ...]
     test: str
@@ -37,6 +38,7 @@ class Layout:
 
 
 CIFAR10 = Layout(
+    name="cifar10",
     folder="cifar-10-batches-py",
     train=TRAIN,
     test=TEST,
@@ -65,6 +67,7 @@ CIFAR10 = Layout(
     ),
 )
 CIFAR100 = Layout(
+    name="cifar100",
     folder="cifar-100-python",
     train=("train",),
     test="test",
@@ -86,8 +89,16 @@ CIFAR100 = Layout(
         },
     ),
 )
+# The same images in 20 superclasses of five classes each.
+CIFAR100_COARSE = replace(
+    CIFAR100,
+    name="cifar100-coarse",
+    labels="coarse_labels",
+    names="coarse_label_names",
+)
 # Drawn images, in the layout of CIFAR-10. Each batch's label says that they are synthetic.
 SYNTHETIC = Layout(
+    name="synthetic",
     folder="synthetic-batches-py",
     train=TRAIN,
     test=TEST,
@@ -95,4 +106,4 @@ SYNTHETIC = Layout(
     labels="labels",
     names="label_names",
 )
-LAYOUTS = {"cifar10": CIFAR10, "cifar100": CIFAR100, "synthetic": SYNTHETIC}
+LAYOUTS = {layout.name: layout for layout in (CIFAR10, CIFAR100, CIFAR100_COARSE, SYNTHETIC)}

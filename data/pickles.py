@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Callable
 
+from data.formats import file_fault
 from support.cli import UserError, clean
 from support.files import Fault, read_file
 
@@ -367,15 +368,19 @@ def read_pickle(path: str | os.PathLike, *keys: str) -> dict[str, object]:
 
     Raises Fault or OSError if there is none, or one of `keys` is missing.
     """
-    value = _Machine(read_file(path, LIMIT)).run()
+    content = read_file(path, LIMIT)
+    try:
+        value = _Machine(content).run()
+    except Fault as fault:
+        raise Fault(file_fault(content) or fault) from None
     if type(value) is not dict:
         raise Fault(f"holds a {type(value).__name__}, not a dict")
-    content = {text(key): item for key, item in value.items() if type(key) is not int}
+    items = {text(key): item for key, item in value.items() if type(key) is not int}
     for key in keys:
-        if key not in content:
-            found = ", ".join(repr(clean(each, 30)) for each in list(content)[:5])
+        if key not in items:
+            found = ", ".join(repr(clean(each, 30)) for each in list(items)[:5])
             raise Fault(f"has no {key!r}, but {found or 'nothing'}")
-    return content
+    return items
 
 
 def text(value: object) -> str:

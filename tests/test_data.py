@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 from data import cifar10, folders, pickles, synthetic
 from data.layouts import CIFAR10, CLASSES, LAYOUTS
@@ -103,6 +104,27 @@ def test_cifar100_is_read(cifar100_folder, dataset, given):
     assert data.train_labels.max() == 99
 
 
+@pytest.mark.parametrize("given", ["folder", "parent"])
+def test_the_superclasses_of_cifar100_are_a_data_set(cifar100_folder, given):
+    data_dir = cifar100_folder if given == "folder" else cifar100_folder.parent
+    data = cifar10.load("cifar100-coarse", data_dir)
+    assert data.name == data.title == "cifar100-coarse"
+    assert data.class_names == tuple(f"group_{i}" for i in range(20))
+    assert data.train_labels.max() == data.test_labels.max() == 19
+
+
+def test_superclasses_have_the_same_images_and_another_fingerprint(cifar100_folder):
+    fine = cifar10.load("cifar100", cifar100_folder)
+    coarse = cifar10.load("cifar100-coarse", cifar100_folder)
+    assert np.array_equal(fine.train_images, coarse.train_images)
+    assert fine.fingerprint != coarse.fingerprint
+
+
+def test_superclasses_are_not_read_from_cifar10(folder):
+    text = message(cifar10.load, "cifar100-coarse", folder)
+    assert "holds cifar10 images, not cifar100-coarse" in text
+
+
 def test_cifar100_is_not_taken_for_cifar10(cifar100_folder):
     text = message(cifar10.load, "cifar10", cifar100_folder)
     assert "give --dataset cifar100" in text
@@ -164,9 +186,91 @@ def test_names_that_no_folder_has(name):
     assert message(cifar10.load, data_dir=name).startswith("--data-dir ")
 
 
-def test_a_folder_without_batches_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["data_batch_1.bin", "test_batch.bin", "batches.meta.txt"],
+        ["batches.meta.txt", "readme.html"],
+        ["train.bin", "test.bin", "fine_label_names.txt"],
+        ["data_batch_1.mat"],
+        ["meta.mat", "train.mat", "test.mat"],
+        ["train/1.png", "test/1.png", "trainLabels.csv"],
+        ["train.7z", "test.7z", "sampleSubmission.csv"],
+        ["train-00000-of-00001.parquet"],
+        ["cifar10.npz"],
+        ["cifar-10-python.tar.gz"],
+        ["archive.zip"],
+        ["data_batch_1.gz"],
+        ["data_batch_1.pkl"],
+        ["data_batch_1.txt", "notes"],
+        ["airplane/0001.png", "cat/0001.png"],
+        ["train/airplane/0001.JPG"],
+        ["0001.jpeg"],
+        ["notes.txt", "b", "c", "d"],
+    ],
+    ids=lambda files: files[0],
+)
+def test_the_error_says_what_a_folder_without_batches_holds(tmp_path, monkeypatch, files):
     monkeypatch.chdir(tmp_path)
-    assert message(cifar10.load, data_dir=tmp_path).startswith(".: ")
+    for file in files:
+        path = tmp_path / "mine" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    text = message(cifar10.load, data_dir="mine")
+    assert text.startswith("mine: is no folder of CIFAR-10 batches, it holds ")
+    assert any(file in text for file in files)
+
+
+def test_an_empty_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ".: is no folder of CIFAR-10 batches, it is empty; " in message(
+        cifar10.load, data_dir="."
+    )
+
+
+def test_an_archive_given_as_a_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b\x08")
+    text = message(cifar10.load, data_dir="cifar-10-python.tar.gz")
+    assert "compressed with gzip, which --data-url may take" in text
+
+
+@pytest.mark.parametrize(
+    "inner", ["mine", "cifar-10-batches-py", "cifar-10-python/cifar-10-batches-py", "a/b"]
+)
+def test_batches_are_found_up_to_two_folders_deeper(folder, inner):
+    outer = folder.parent / "outer"
+    (outer / inner).parent.mkdir(parents=True)
+    folder.rename(outer / inner)
+    assert cifar10.load(data_dir=outer).folder == outer / inner
+
+
+def test_batches_are_found_by_one_of_their_files(folder):
+    assert cifar10.load(data_dir=folder / "data_batch_3").folder == folder
+
+
+def test_folders_of_unknown_names_are_not_guessed(folder):
+    shutil.copytree(folder, folder.parent / "outer" / "one")
+    folder.rename(folder.parent / "outer" / "two")
+    text = message(cifar10.load, data_dir="outer")
+    assert text.startswith("--data-dir outer: holds several data sets (one, two); ")
+
+
+def test_a_folder_of_the_usual_name_is_preferred(folder):
+    shutil.copytree(folder, folder.parent / "another")
+    assert cifar10.load(data_dir=folder.parent).folder == folder
+
+
+def test_the_data_set_tells_which_folder_is_meant(folder):
+    folder.rename(folder.parent / "ten")
+    write_cifar100(folder.parent / "hundred")
+    assert cifar10.load("cifar10", folder.parent).name == "cifar10"
+    assert cifar10.load("cifar100", folder.parent).name == "cifar100"
+
+
+def test_a_folder_that_is_being_made_is_not_taken(folder):
+    folder.rename(folder.parent / "outer.partial")
+    assert "is no folder of" in message(cifar10.load, data_dir=folder.parent)
 
 
 def test_an_unknown_data_set_is_named():
@@ -367,6 +471,12 @@ def test_a_checkpoint_gets_the_images_that_it_was_trained_on(all_folders, name):
     assert cifar10.load_for(inside, {"name": name}).name == name
 
 
+def test_a_checkpoint_of_superclasses_gets_them_from_a_folder_that_is_named(cifar100_folder):
+    args = arguments("--data-dir", cifar100_folder)
+    assert cifar10.load_for(args, {"name": "cifar100-coarse"}).name == "cifar100-coarse"
+    assert cifar10.load_for(args, {"name": "cifar100"}).name == "cifar100"
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_flags_decide_against_the_checkpoint(all_folders, synthetic_dir, name):
     assert cifar10.load_for(arguments("--dataset", "cifar10"), {"name": name}).name == "cifar10"
@@ -520,6 +630,40 @@ def test_the_script_has_help(run):
     done = run("data/cifar10.py", "--help")
     assert done.returncode == 0
     assert "  python data/cifar10.py --dataset synthetic " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("dataset", "flags"),
+    [
+        ("synthetic", " --dataset synthetic --data-dir "),
+        ("cifar100-coarse", " --dataset cifar100-coarse --"),
+    ],
+)
+def test_the_last_line_is_the_next_command(run, synthetic_dir, tmp_path, dataset, flags):
+    write_cifar100(tmp_path / "hundred")
+    folder = synthetic_dir if dataset == "synthetic" else tmp_path / "hundred"
+    done = run("data/cifar10.py", "--dataset", dataset, "--data-dir", folder)
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("The images are in ")
+    assert "next: python " in last
+    assert f"train.py{flags}" in last
+
+
+def test_the_script_runs_with_a_safe_path_and_a_foreign_data_package(synthetic_dir, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "__init__.py").write_text("raise ImportError('the foreign package')")
+    command = [sys.executable, "-P", ROOT / "data" / "cifar10.py", "--data-dir", synthetic_dir]
+    if sys.version_info < (3, 11):
+        del command[1]
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def streams(stdout):

@@ -1,6 +1,9 @@
 """data/pickles.py and data/batches.py: pickles that load, pickles that are refused, and attacks."""
 
+import bz2
 import collections
+import gzip
+import lzma
 import os
 import pickle
 import re
@@ -109,6 +112,36 @@ def test_repickled_batches_load_alike(folder, change, protocol):
     assert data.class_names == plain.class_names
 
 
+LABELS = [3, 0, 9, 1]
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        tuple(LABELS),
+        [float(label) for label in LABELS],
+        [[label] for label in LABELS],
+        [(float(label),) for label in LABELS],
+        [np.int64(label) for label in LABELS],
+        [np.float32(label) for label in LABELS],
+        [np.array([label]) for label in LABELS],
+        np.array(LABELS),
+        np.array(LABELS, ">u2"),
+        np.array(LABELS, np.float64),
+        np.array(LABELS, np.float16)[:, None],
+        np.array(LABELS)[:, None],
+        np.array(LABELS)[None],
+    ],
+    ids=lambda labels: f"{type(labels).__name__} of {labels[0]!r}",
+)
+def test_labels_saved_again_in_another_form_are_read(folder, labels, protocol):
+    dump(folder / "test_batch", batch("test_batch", labels=labels), protocol)
+    read = cifar10.load(data_dir=folder).test_labels
+    assert read.tolist() == LABELS
+    assert read.dtype == np.int64
+
+
 def test_both_module_paths_of_numpy_load(folder):
     path = folder / "test_batch"
     old, new = b"cnumpy.core.multiarray\n", b"cnumpy._core.multiarray\n"
@@ -169,10 +202,18 @@ def test_values_equal_those_of_pickle(tmp_path):
         ({"labels": np.array([0, 1, 2, 99])}, "has label 99 in row 3, outside 0..9"),
         ({"labels": [0, 1, 2, 2**70]}, "in row 3, outside 0..9"),
         ({"labels": [0, 1, 2, 2**5000]}, "holds an integer of 626 bytes"),
-        ({"labels": [0, 1, 2.0, 3]}, "has a label that is no integer in row 2"),
+        ({"labels": [0, 1, 2.5, 3]}, "has a label that is no integer in row 2: 2.5"),
+        ({"labels": [0, 1, float("nan"), 3]}, "has label nan in row 2"),
+        ({"labels": np.array([0, 1, np.inf, 3])}, "has label inf in row 2"),
+        ({"labels": ["cat", "dog", "cat", "dog"]}, "no integer in row 0: 'cat'"),
+        ({"labels": [0, 1, [2, 3], 3]}, "no integer in row 2: a list"),
+        ({"labels": [0, 1, None, 3]}, "no integer in row 2: a NoneType"),
+        ({"labels": np.array([True, False, True, True])}, "no integer in row 0: True"),
+        ({"labels": {0: 1}}, "has labels of type dict"),
+        ({"labels": np.array(3)}, "has labels of shape ()"),
         ({"labels": [0, True, 2, 3]}, "has a label that is no integer in row 1"),
-        ({"labels": np.zeros((4, 10), int)}, "has a label that is no integer in row 0"),
-        ({"labels": np.zeros(4)}, "has a label that is no integer in row 0"),
+        ({"labels": np.zeros((4, 10), int)}, "has labels of shape (4, 10), not (rows,)"),
+        ({"labels": np.eye(10)[:4]}, "save labels.argmax(1)"),
         ({"labels": None}, "has labels of type NoneType"),
         ({"labels": [1, 2, 3]}, "has 4 images but 3 labels"),
         (
@@ -245,8 +286,8 @@ def test_missing_file_is_named(folder, file):
     assert refused(folder, file=file).startswith(f"cifar-10-batches-py/{file}: is missing; ")
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
-def test_truncated_file_is_named(folder, share):
+@pytest.mark.parametrize("share", [0.001, 0.5, 0.999])
+def test_a_truncated_file_is_named(folder, share):
     content = (folder / "data_batch_4").read_bytes()
     text = refused(folder, content[: int(share * len(content))], "data_batch_4")
     assert text.startswith("cifar-10-batches-py/data_batch_4: is truncated or empty; ")
@@ -257,6 +298,38 @@ def test_truncated_file_is_named(folder, share):
 )
 def test_garbage_is_named(folder, content):
     assert refused(folder, content, "test_batch").startswith("cifar-10-batches-py/test_batch: is ")
+
+
+ROWS = np.random.default_rng(0).integers(0, 10, (3, 3073), np.uint8)
+OTHER_FILES = [
+    (b"", "is empty"),
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 3\n", "git lfs pull"),
+    (b"/annex/objects/SHA256E-s31--ab\n", "git annex get"),
+    (b"<!DOCTYPE html><html><title>404", "is a web page"),
+    (b"\xef\xbb\xbf\r\n <HTML lang=en>", "is a web page"),
+    (b"<?xml version='1.0'?><Error><Code>AccessDenied", "is a web page"),
+    (gzip.compress(b"x"), "is compressed with gzip"),
+    (bz2.compress(b"x"), "is compressed with bzip2"),
+    (lzma.compress(b"x"), "is compressed with xz"),
+    (b"PK\x03\x04" + bytes(40), "is a zip archive"),
+    (b"7z\xbc\xaf\x27\x1c" + bytes(40), "is a 7z archive"),
+    (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", "is the version for MATLAB"),
+    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file"),
+    (b"\x93NUMPY\x01\0v\0{'descr'", "is a NumPy array"),
+    (b"PAR1\x15\x04\x15", "is a Parquet file"),
+    (b"\x89PNG\r\n\x1a\n", "is a PNG picture"),
+    (b"\xff\xd8\xff\xe0\0\x10JFIF", "is a JPEG picture"),
+    (b"data_batch_1".ljust(257, b"\0") + b"ustar\x0000", "is a tar archive"),
+    (bytes(5000), "is full of zeros"),
+    (ROWS.tobytes(), "is the binary version"),
+    (np.insert(ROWS, 0, 19, axis=1).tobytes(), "is the binary version"),
+]
+
+
+@pytest.mark.parametrize("file", ["data_batch_1", "test_batch", "batches.meta"])
+@pytest.mark.parametrize(("content", "fault"), OTHER_FILES, ids=[fault for _, fault in OTHER_FILES])
+def test_another_kind_of_file_is_named(folder, file, content, fault):
+    assert fault in refused(folder, content, file)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
