@@ -1,9 +1,11 @@
-"""Figures of a search's results.csv: accuracy over the settings, and against training time."""
+"""Figures of a search's results.csv: learning curves, effects of the settings, cost."""
 
 import csv
 import io
-import itertools
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from support.cli import UserError, clean, shorter
@@ -11,252 +13,568 @@ from support.figures.style import GREY, ORANGE, Figured, LeftOut, drawable, grid
 from support.files import error_context, read_file
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib import pyplot as plt
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.ticker import MaxNLocator
 
-MAX_BYTES = 64 << 20
-LARGEST = 1e30  # numbers beyond it can't be drawn, and mean nothing here
-PANELS = 6  # pairs of settings in a figure, at most
+MAX_BYTES = 64 << 20  # of results.csv
+MAX_CURVE = 16 << 20  # bytes of a trial's CSV
+LARGEST = 1e30  # greater numbers can't be drawn
+NEEDED = ("trial", "repeat", "status", "val_accuracy", "seconds")
+PANELS = 8  # settings in a figure, at most
+FEW = 6  # values of a setting that are drawn at equal distances
+ACCURACY = "validation accuracy (%)"
+# Viridis without its yellow, which is hard to see on white.
+COLOURS = LinearSegmentedColormap.from_list(
+    "accuracy", colormaps["viridis"](np.linspace(0, 0.85, 64))
+)
+
+# ---- Reading ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A row of results.csv."""
+
+    name: str
+    values: dict[str, str]  # of the settings that differ between trials
+    status: str
+    accuracy: float | None  # validation accuracy in percent; None without a network
+    seconds: float | None
+    curve: np.ndarray | None  # validation accuracy in percent after each epoch
 
 
 @dataclass(frozen=True)
 class Search:
-    """The rows of search.py's CSV: settings, those with more than one value; trials, dicts of text."""
+    """The trials of a search, and the names of the settings that differ between them."""
 
     settings: list[str]
-    trials: list[dict[str, str]]
+    trials: list[Trial]
 
-    def scored(self) -> list[dict[str, str]]:
-        """The trials with a validation accuracy, 0..1."""
-        return [trial for trial in self.trials if 0 <= number(trial["val_accuracy"], -1) <= 1]
+    @property
+    def scored(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.accuracy is not None]
 
-    def failed(self) -> list[dict[str, str]]:
-        """The trials without one."""
-        return [trial for trial in self.trials if not 0 <= number(trial["val_accuracy"], -1) <= 1]
+    @property
+    def failed(self) -> list[Trial]:
+        return [trial for trial in self.trials if trial.accuracy is None]
+
+    @property
+    def best(self) -> Trial:
+        return max(self.scored, key=lambda trial: trial.accuracy)
+
+    def values_of(self, name: str) -> list[str]:
+        """Return the different values of a setting, numbers by size."""
+        values = {trial.values[name] for trial in self.trials}
+        return sorted(values, key=lambda text: (number(text) is None, number(text) or 0, text))
 
 
-def number(text: str, otherwise: float | None = None) -> float | None:
-    """The finite number in a field of the CSV, or `otherwise`."""
+def number(text: str) -> float | None:
+    """Return the number in a cell; None if there is none that can be drawn."""
     try:
         value = float(text)
     except ValueError:
-        return otherwise
-    return value if abs(value) < LARGEST else otherwise
+        return None
+    return value if abs(value) < LARGEST else None
 
 
 def read_search(path: Path) -> Search:
-    """search.py's results. UserError if the file is something else."""
+    """Return the search of a results.csv. Raises UserError if the file is something else."""
     with error_context(path, "name the results.csv of search.py", UserError):
         text = read_file(path, MAX_BYTES).decode()
         reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-        trials = [{name: value for name, value in row.items() if name} for row in reader]
+        rows = list(reader)
         columns = list(reader.fieldnames or [])
     shown = clean(shorter(path), 120)
-    for name in ("trial", "repeat", "status", "val_accuracy", "seconds"):
+    for name in NEEDED:
         if name not in columns:
             raise UserError(f"{shown}: has no column '{name}'; name the results.csv of search.py")
     between = columns[columns.index("trial") + 1 : columns.index("repeat")]
-    settings = [name for name in between if name and len({trial[name] for trial in trials}) > 1]
-    search = Search(settings, trials)
-    if not search.scored():
+    settings = [name for name in between if name and len({row[name] for row in rows}) > 1]
+    search = Search(settings, [trial_of(row, settings, path.parent) for row in rows])
+    if not search.scored:
         raise UserError(
             f"{shown}: no trial in it has a validation accuracy yet; draw it when one has ended"
         )
     return search
 
 
-def ordered(values) -> list[str]:
-    """Different values of a setting, numbers by size."""
-    return sorted(set(values), key=lambda text: (number(text) is None, number(text, 0), text))
+def trial_of(row: dict[str, str], settings: list[str], folder: Path) -> Trial:
+    accuracy = number(row["val_accuracy"])
+    if accuracy is not None and not 0 <= accuracy <= 1:
+        accuracy = None
+    seconds = number(row["seconds"])
+    if seconds is not None and seconds < 0:
+        seconds = None
+    return Trial(
+        name=row["trial"],
+        values={name: row[name] for name in settings},
+        status=row["status"],
+        accuracy=None if accuracy is None else 100 * accuracy,
+        seconds=seconds,
+        curve=None if accuracy is None else read_curve(folder, row["trial"]),
+    )
+
+
+def read_curve(folder: Path, trial: str) -> np.ndarray | None:
+    """Return the validation accuracy in percent after each epoch, from TRIAL.csv.
+
+    None if the file is missing or isn't such a table.
+    """
+    if not re.fullmatch("[0-9a-f]{10}", trial):
+        return None
+    try:
+        text = read_file(folder / f"{trial}.csv", MAX_CURVE).decode()
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        curve = np.array([float(row["val_accuracy"]) for row in rows])
+    except (OSError, ValueError, TypeError, KeyError, csv.Error):
+        return None
+    if not len(curve) or not ((curve >= 0) & (curve <= 1)).all():
+        return None
+    return 100 * curve
+
+
+def best_trials(search: Search, limit: int = 20) -> list[list[str]]:
+    """Return the trials with the highest validation accuracy as a table, headings first."""
+    rows = [["trial", "accuracy", "seconds", *search.settings]]
+    for trial in sorted(search.scored, key=lambda trial: -trial.accuracy)[:limit]:
+        seconds = "" if trial.seconds is None else f"{trial.seconds:.6g}"
+        values = [clean(trial.values[name], 40) for name in search.settings]
+        rows.append([clean(trial.name, 40), f"{trial.accuracy:.2f}%", seconds, *values])
+    return rows
+
+
+# ---- Comparing trials -------------------------------------------------------------------------
+
+
+def comparable(search: Search) -> tuple[Search, str]:
+    """Return the search with accuracies that can be compared, and a sentence about them.
+
+    After successive halving the trials have different numbers of epochs. Their accuracy is then
+    the best of the first epochs, of as many as all have.
+    """
+    if all(trial.status != "stopped" for trial in search.scored):
+        return search, ""
+    if any(trial.curve is None for trial in search.scored):
+        return search, " Trials that successive halving stopped had fewer epochs."
+    epochs = min(len(trial.curve) for trial in search.scored)
+    trials = []
+    for trial in search.trials:
+        if trial.accuracy is not None:
+            trial = replace(trial, accuracy=float(trial.curve[:epochs].max()))
+        trials.append(trial)
+    sentence = (
+        f" Accuracies are the best within {plural(epochs, 'epoch')}, which all trials have had."
+    )
+    return Search(search.settings, trials), sentence
+
+
+def by_value(search: Search, name: str) -> dict[str, list[float]]:
+    """Return the accuracies of the trials with each value of a setting."""
+    found = {value: [] for value in search.values_of(name)}
+    for trial in search.scored:
+        found[trial.values[name]].append(trial.accuracy)
+    return {value: accuracies for value, accuracies in found.items() if accuracies}
+
+
+def effect(search: Search, name: str) -> float:
+    """Return how much the mean accuracy differs between values of a setting, in percent.
+
+    Many values are taken in groups of neighbours, as single ones differ by chance.
+    """
+    means = [group.mean for group in groups_of(search, name)]
+    return max(means) - min(means) if means else 0.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials with the same value of a setting, or with neighbouring values."""
+
+    position: float
+    mean: float
+    std: float
+
+
+def groups_of(search: Search, name: str, axis: "ValueAxis | None" = None) -> list[Group]:
+    """Return the groups of a setting's trials: one for each value, or five of equal size."""
+    axis = axis or ValueAxis(search.values_of(name))
+    points = sorted((axis.position(t.values[name]), t.accuracy) for t in search.scored)
+    positions, accuracies = np.array(points).T
+    if axis.few:
+        parts = [np.flatnonzero(positions == each) for each in np.unique(positions)]
+    else:
+        parts = np.array_split(np.arange(len(points)), min(5, len(points)))
+    groups = []
+    for part in parts:
+        own = accuracies[part]
+        groups.append(Group(float(np.median(positions[part])), own.mean(), own.std()))
+    return groups
+
+
+def strongest(search: Search, limit: int = PANELS) -> list[str]:
+    """Return the settings of the largest effects, in the order of the table."""
+    order = sorted(search.settings, key=lambda name: -effect(search, name))
+    return [name for name in search.settings if name in order[:limit]]
+
+
+def left_out(search: Search, shown: list[str]) -> str:
+    count = len(search.settings) - len(shown)
+    if not count:
+        return ""
+    return f" Left out: {plural(count, 'setting')} with a smaller effect."
+
+
+def failures(search: Search, mark: str = "") -> str:
+    if not search.failed:
+        return ""
+    return f" {len(search.failed)} of {len(search.trials)} trials left no network{mark}."
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+# ---- The values of a setting along an axis ----------------------------------------------------
+
+
+class ValueAxis:
+    """Positions of a setting's values: a few at equal distances, many numbers to scale."""
+
+    def __init__(self, values: list[str]):
+        self.values = values
+        numbers = [number(value) for value in values]
+        self.few = len(values) <= FEW or None in numbers
+        self.log = not self.few and min(numbers) > 0 and max(numbers) > 20 * min(numbers)
+
+    def position(self, value: str) -> float:
+        if self.few:
+            return self.values.index(value)
+        return math.log10(number(value)) if self.log else number(value)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The positions of the first and the last value."""
+        positions = [self.position(value) for value in self.values]
+        return min(positions), max(positions)
+
+    def ticks(self, count: int = 4) -> tuple[list[float], list[str]]:
+        """Return the positions of ticks, and their labels."""
+        low, high = self.limits
+        if self.few:
+            step = math.ceil(len(self.values) / 12)
+            shown = self.values[::step]
+            return [self.position(value) for value in shown], [label(value) for value in shown]
+        if self.log:
+            whole = range(math.ceil(low - 0.01), math.floor(high + 0.01) + 1)
+            if len(whole) >= 2:
+                step = math.ceil(len(whole) / count)
+                return list(whole)[::step], [f"$10^{{{each}}}$" for each in whole[::step]]
+            return [low, high], [f"{10**low:.2g}", f"{10**high:.2g}"]
+        ticks = MaxNLocator(count, steps=[1, 2, 5, 10]).tick_values(low, high)
+        inside = [tick for tick in ticks if low <= tick <= high] or [low, high]
+        return inside, [f"{tick:g}" for tick in inside]
 
 
 def label(value: str) -> str:
+    """Return a value as a tick's label."""
     return drawable(value, 12) or "empty"
 
 
-# ---- Accuracy over settings -----------------------------------------------------------------------------------------
+def words(name: str) -> str:
+    """Return a setting's name as an axis's label."""
+    return drawable(name.replace("_", " "), 24)
 
 
-def search_grid(s: Search) -> Figured:
-    if not s.settings:
-        raise LeftOut("no setting has more than one value")
-    means: dict[tuple[str, ...], list[float]] = {}
-    for trial in s.scored():
-        means.setdefault(tuple(trial[name] for name in s.settings), []).append(
-            100 * number(trial["val_accuracy"])
-        )
-    mean = {key: float(np.mean(each)) for key, each in means.items()}
-    few = sorted(sorted(range(len(s.settings)), key=lambda i: -effect(mean, i))[:4])
-    pairs = list(itertools.combinations(few, 2))[:PANELS] or [(0, 0)]
-    figure, axes = grid(len(pairs), 1, 1.7 * len(pairs) + 0.6)
-    low, high = min(mean.values()), max(mean.values())
-    high = high if high > low else low + 1
-    for ax, (i, j) in zip(axes.flat, pairs, strict=True):
-        best: dict[tuple[str, str], float] = {}
-        for key, value in mean.items():
-            best[key[i], key[j]] = max(value, best.get((key[i], key[j]), -1))
-        across, up = ordered(key[i] for key in mean), ordered(key[j] for key in mean)
-        ax.set(
-            xlabel=drawable(s.settings[i]),
-            ylabel=drawable(s.settings[j]) if i != j else "validation accuracy (%)",
-        )
-        draw = draw_dots if i == j or max(len(across), len(up)) > 6 else draw_table
-        image = draw(ax, best, across, up, (low, high), one=i == j)
-    figure.colorbar(
-        image, ax=axes, label="validation accuracy (%)", location="bottom", aspect=40, pad=0.02
-    )
-    left_out = len(s.settings) - len(few)
-    some = f" Left out are {left_out} settings of the smallest effect." if left_out else ""
+# ---- Learning curves --------------------------------------------------------------------------
+
+
+def search_curves(search: Search) -> Figured:
+    drawn = [trial for trial in search.scored if trial.curve is not None]
+    if not drawn:
+        raise LeftOut("no history of a trial (TRIAL.csv) is next to the table")
+    best = max(drawn, key=lambda trial: trial.accuracy)
+    alike = [trial for trial in drawn if trial.values == best.values and trial is not best]
+    figure, axes = grid(1, 1, 2.6)
+    ax = axes[0, 0]
+    for trial in drawn:
+        draw_curve(ax, trial.curve, GREY, 0.7, 0.6)
+        if trial.status == "stopped":
+            ax.plot(len(trial.curve), trial.curve[-1], "o", color=GREY, ms=2.5)
+    for trial in alike:
+        draw_curve(ax, trial.curve, ORANGE, 0.9, 0.6)
+    draw_curve(ax, best.curve, ORANGE, 1.8, 1)
+    epoch = int(best.curve.argmax())
+    ax.plot(epoch + 1, best.curve[epoch], "o", color=ORANGE, mec="black", ms=5, zorder=4)
+    ax.set(xlabel="epoch", ylabel=ACCURACY)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    if max(len(trial.curve) for trial in drawn) == 1:
+        ax.set_xlim(0, 2)
+    repeats = " (thin: its repeats with other seeds)" if alike else ""
+    stopped = ""
+    if any(trial.status == "stopped" for trial in drawn):
+        stopped = " A grey dot ends a trial that successive halving stopped."
     return figure, (
-        "Validation accuracy in per cent over each pair of the settings searched: the mean over repeats, and of all "
-        f"trials with these two values the best over the other settings.{some} Test images play no part in it."
+        f"Validation accuracy in per cent after each epoch of {plural(len(drawn), 'trial')}. "
+        f"Orange is the best trial, {clean(best.name, 20)}{repeats}; its dot is the epoch whose "
+        "weights were kept."
+        f"{stopped}{failures(search)}"
     )
 
 
-def effect(mean: dict[tuple[str, ...], float], i: int) -> float:
-    """By how much the best accuracy differs between the values of the i-th setting."""
-    best: dict[str, float] = {}
-    for key, value in mean.items():
-        best[key[i]] = max(value, best.get(key[i], -1))
-    return max(best.values()) - min(best.values())
+def draw_curve(ax, curve: np.ndarray, colour: str, width: float, alpha: float) -> None:
+    marker = "o" if len(curve) == 1 else None
+    epochs = np.arange(1, len(curve) + 1)
+    ax.plot(epochs, curve, color=colour, lw=width, alpha=alpha, marker=marker, ms=3)
 
 
-def place(text: str, values: list[str]) -> float:
-    """Where a setting's value stands on an axis: numbers at themselves, words in their order."""
-    return (
-        number(text) if all(number(value) is not None for value in values) else values.index(text)
+# ---- The effect of each setting ---------------------------------------------------------------
+
+
+def search_effects(search: Search) -> Figured:
+    if not search.settings:
+        raise LeftOut("no setting has more than one value")
+    search, sentence = comparable(search)
+    names = strongest(search)
+    columns = min(2, len(names))
+    rows = math.ceil(len(names) / columns)
+    figure, axes = grid(rows, columns, 1.75 * rows + 0.3, sharey=True)
+    for ax, name in zip(axes.flat, names, strict=False):
+        draw_effect(ax, search, name)
+    for ax in axes.flat[len(names) :]:
+        ax.set_visible(False)
+    figure.supylabel(ACCURACY, fontsize=8)
+    return figure, (
+        "The effect of each setting: a grey dot is a trial, orange the best one. Black: mean and "
+        "standard deviation of the trials with a value, over all other settings and repeats; of "
+        "many values, those of five groups of equal size."
+        f"{sentence}{left_out(search, names)}{failures(search, ' (crosses at the bottom)')}"
     )
 
 
-def draw_dots(
-    ax, best: dict, across: list[str], up: list[str], limits: tuple[float, float], one: bool
-):
-    """A dot for each pair of values, coloured by its accuracy; of one setting the accuracy is the height."""
-    x = [place(a, across) for a, _ in best]
-    y = list(best.values()) if one else [place(b, up) for _, b in best]
-    colours = {"c": list(best.values()), "vmin": limits[0], "vmax": limits[1], "cmap": "viridis"}
-    for axis, places, values in [(ax.xaxis, x, across)] + [(ax.yaxis, y, up)] * (not one):
-        if all(number(value) is not None for value in values):
-            if min(places) > 0 and max(places) > 20 * min(places):
-                (ax.set_xscale if axis is ax.xaxis else ax.set_yscale)("log")
-        else:
-            axis.set_ticks(
-                range(len(values))[:: -(-len(values) // 12)],
-                map(label, values[:: -(-len(values) // 12)]),
-            )
-            ax.tick_params(axis=axis.axis_name, rotation=45 if axis is ax.xaxis else 0)
-    return ax.scatter(x, y, s=36, edgecolor="black", lw=0.5, **colours)
-
-
-def draw_table(
-    ax, best: dict, across: list[str], up: list[str], limits: tuple[float, float], one: bool
-):
-    """A cell for each pair of values, with its accuracy."""
-    cells = np.array([[best.get((a, b), np.nan) for a in across] for b in up])
-    image = ax.imshow(
-        cells, vmin=limits[0], vmax=limits[1], cmap="viridis", aspect="auto", origin="lower"
+def draw_effect(ax, search: Search, name: str) -> None:
+    axis = ValueAxis(search.values_of(name))
+    x = [axis.position(trial.values[name]) for trial in search.scored]
+    y = [trial.accuracy for trial in search.scored]
+    ax.plot(x, y, "o", color=GREY, ms=3, alpha=0.5, mew=0)
+    best = search.best
+    ax.plot(axis.position(best.values[name]), best.accuracy, "o", color=ORANGE, ms=4, zorder=3)
+    groups = groups_of(search, name, axis)
+    ax.errorbar(
+        [group.position for group in groups],
+        [group.mean for group in groups],
+        [group.std for group in groups],
+        color="black",
+        lw=1,
+        capsize=3,
+        marker="_",
+        ms=8,
     )
-    ax.set_xticks(range(len(across)), map(label, across), rotation=0 if len(across) < 5 else 45)
-    ax.set_yticks(range(len(up)), map(label, up))
+    crosses = [axis.position(trial.values[name]) for trial in search.failed]
+    ax.plot(
+        crosses, [0.03] * len(crosses), "x", color=ORANGE, ms=4, transform=ax.get_xaxis_transform()
+    )
+    low, high = axis.limits
+    margin = 0.5 if axis.few or high == low else 0.06 * (high - low)
+    ax.set_xlim(low - margin, high + margin)
+    ticks, labels = axis.ticks()
+    crowded = sum(map(len, labels)) > 18
+    ax.set_xticks(ticks, labels, rotation=45 if crowded else 0)
+    ax.set_xlabel(words(name))
+
+
+# ---- Two settings -----------------------------------------------------------------------------
+
+
+def search_grid(search: Search) -> Figured:
+    if len(search.settings) < 2:
+        raise LeftOut("fewer than two settings have several values")
+    search, sentence = comparable(search)
+    first, second = strongest(search, 2)
+    across, up = (ValueAxis(search.values_of(name)) for name in (first, second))
+    cells: dict[tuple[str, str], list[float]] = {}
+    for trial in search.scored:
+        cells.setdefault((trial.values[first], trial.values[second]), []).append(trial.accuracy)
+    means = {pair: float(np.mean(accuracies)) for pair, accuracies in cells.items()}
+    limits = Normalize(min(means.values()), max(max(means.values()), min(means.values()) + 0.1))
+    figure, axes = grid(1, 1, 2.9)
+    ax = axes[0, 0]
+    table = across.few and up.few and max(len(across.values), len(up.values)) <= FEW
+    draw = draw_cells if table else draw_dots
+    image = draw(ax, means, across, up, limits)
+    ax.set(xlabel=words(first), ylabel=words(second))
+    figure.colorbar(image, ax=axes, label=ACCURACY, location="bottom", aspect=40, pad=0.02)
+    return figure, (
+        f"Mean validation accuracy in per cent of the trials with the same {clean(first, 40)} and "
+        f"{clean(second, 40)}, over all other settings and repeats.{sentence}"
+        f"{left_out(search, [first, second])}{failures(search)}"
+    )
+
+
+def draw_cells(ax, means: dict, across: ValueAxis, up: ValueAxis, limits: Normalize):
+    """Draw a cell for each pair of values, with its accuracy."""
+    cells = np.array([[means.get((a, b), np.nan) for a in across.values] for b in up.values])
+    image = ax.imshow(cells, norm=limits, cmap=COLOURS, aspect="auto", origin="lower")
+    label_axes(ax, across, up)
     for (row, column), value in np.ndenumerate(cells):
-        dark = not np.isnan(value) and value < sum(limits) / 2
-        text = "none" if np.isnan(value) else f"{value:.1f}"
-        ax.text(column, row, text, ha="center", va="center", color="white" if dark else "black")
+        text = "-" if np.isnan(value) else f"{value:.1f}"
+        colour = "black" if np.isnan(value) or limits(value) > 0.6 else "white"
+        ax.text(column, row, text, ha="center", va="center", color=colour)
     return image
 
 
-# ---- Accuracy against time ------------------------------------------------------------------------------------------
+def draw_dots(ax, means: dict, across: ValueAxis, up: ValueAxis, limits: Normalize):
+    """Draw a dot for each pair of values, coloured by its accuracy."""
+    x = [across.position(a) for a, _ in means]
+    y = [up.position(b) for _, b in means]
+    colours = list(means.values())
+    label_axes(ax, across, up)
+    return ax.scatter(x, y, c=colours, norm=limits, cmap=COLOURS, s=36, edgecolor="black", lw=0.5)
 
-MARKERS = "os^Dv<>Ph*"
+
+def label_axes(ax, across: ValueAxis, up: ValueAxis) -> None:
+    ticks, labels = across.ticks(6)
+    ax.set_xticks(ticks, labels, rotation=45 if sum(map(len, labels)) > 34 else 0)
+    ax.set_yticks(*up.ticks(6))
 
 
-def blank() -> plt.Line2D:
-    """A gap in a legend."""
-    return plt.Line2D([], [], ls="", label=" ")
+# ---- All settings at once ---------------------------------------------------------------------
 
 
-def search_cost(s: Search) -> Figured:
-    scored = s.scored()
-    timed = [trial for trial in scored if number(trial["seconds"], -1) >= 0]
+def search_parallel(search: Search) -> Figured:
+    if len(search.settings) < 3:
+        raise LeftOut("fewer than three settings have several values")
+    search, sentence = comparable(search)
+    names = strongest(search, 7)
+    accuracies = [trial.accuracy for trial in search.scored]
+    limits = Normalize(min(accuracies), max(max(accuracies), min(accuracies) + 0.1))
+    axes_of = {name: ValueAxis(search.values_of(name)) for name in names}
+    figure, axes = grid(1, 1, 3.2)
+    ax = axes[0, 0]
+    # The best last, so that their lines are on top.
+    for trial in sorted(search.scored, key=lambda trial: trial.accuracy):
+        heights = [height(axes_of[name], trial.values[name]) for name in names]
+        heights.append(limits(trial.accuracy))
+        best = trial is search.best
+        colour = ORANGE if best else COLOURS(limits(trial.accuracy))
+        ax.plot(heights, color=colour, lw=2 if best else 0.9, alpha=1 if best else 0.7)
+    for x, name in enumerate(names):
+        ticks, labels = axes_of[name].ticks(3)
+        scale = Normalize(*axes_of[name].limits)
+        draw_scale(ax, x, [float(scale(tick)) for tick in ticks], labels)
+    middle = [limits.vmin, (limits.vmin + limits.vmax) / 2, limits.vmax]
+    draw_scale(ax, len(names), [0, 0.5, 1], [f"{each:.1f}" for each in middle])
+    titles = [*map(words, names), "accuracy (%)"]
+    ax.set_xticks(range(len(titles)), titles, rotation=30, ha="right", rotation_mode="anchor")
+    ax.set(yticks=[], xlim=(-0.35, len(names) + 0.35), ylim=(-0.05, 1.05))
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    return figure, (
+        "Each trial is a line through its values of the settings, to its validation accuracy on "
+        "the right; light lines are better, orange is the best."
+        f"{sentence}{left_out(search, names)}{failures(search)}"
+    )
+
+
+def height(axis: ValueAxis, value: str) -> float:
+    """Return the position of a value between the axis's ends, 0..1."""
+    low, high = axis.limits
+    return (axis.position(value) - low) / (high - low) if high > low else 0.5
+
+
+def draw_scale(ax, x: float, heights: list[float], labels: list[str]) -> None:
+    """Draw a vertical axis with labels, on a ground that keeps them legible."""
+    ax.axvline(x, color="black", lw=0.8, zorder=3)
+    ground = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
+    for y, text in zip(heights, labels, strict=True):
+        ax.plot(x, y, "_", color="black", ms=5, zorder=3)
+        ax.annotate(
+            text, (x, y), (3, 0), textcoords="offset points", va="center", zorder=4, bbox=ground
+        )
+
+
+# ---- Accuracy against time --------------------------------------------------------------------
+
+MARKERS = "os^Dv<>P"
+
+
+def search_cost(search: Search) -> Figured:
+    timed = [trial for trial in search.scored if trial.seconds is not None]
     if not timed:
         raise LeftOut("no trial says how long it took")
-    kinds = [name for name in s.settings if 1 < len(ordered(trial[name] for trial in timed)) <= 8][
-        :2
-    ]
-    figure, axes = grid(
-        1, 1, 3 + 0.16 * max((len(ordered(t[name] for t in timed)) for name in kinds), default=0)
-    )
+    few = [name for name in strongest(search) if len(search.values_of(name)) <= len(MARKERS)]
+    looks = Looks(search, *few[:2])
+    figure, axes = grid(1, 1, 2.8)
     ax = axes[0, 0]
-    shown = {name: ordered(trial[name] for trial in timed) for name in kinds}
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, 8))
-    looks: dict[tuple[int, ...], list[dict]] = {}
     for trial in timed:
-        looks.setdefault(tuple(shown[name].index(trial[name]) for name in kinds), []).append(trial)
-    for where, some in looks.items():
-        x, y = [number(t["seconds"]) for t in some], [100 * number(t["val_accuracy"]) for t in some]
-        colour = colours[where[0] * 7 // (len(shown[kinds[0]]) - 1)] if where else GREY
-        marker = MARKERS[where[1]] if len(where) > 1 else "o"
-        ax.plot(x, y, marker, ls="", color=colour, mec="black", mew=0.5, ms=6)
-    lost = s.failed()
-    drawn = [seconds for trial in lost if (seconds := number(trial["seconds"], -1)) >= 0]
-    if drawn:
-        bottom = 100 * min(number(trial["val_accuracy"]) for trial in scored) - 1
-        ax.plot(drawn, [bottom] * len(drawn), "x", color=ORANGE, mew=1.5)
-    seconds = [number(trial["seconds"]) for trial in timed] + drawn
+        marker, colour = looks.of(trial)
+        ax.plot(trial.seconds, trial.accuracy, marker, color=colour, mec="black", mew=0.5, ms=5.5)
+    crosses = [trial.seconds for trial in search.failed if trial.seconds is not None]
+    bottom = [0.03] * len(crosses)
+    ax.plot(crosses, bottom, "x", color=ORANGE, transform=ax.get_xaxis_transform())
+    scale_seconds(ax, [trial.seconds for trial in timed] + crosses)
+    ax.set(xlabel="training time of the trial (s)", ylabel=ACCURACY)
+    handles = looks.legend()
+    if handles:
+        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0.1)
+    mark = " (crosses at the bottom)" if crosses else ""
+    return figure, (
+        "Validation accuracy in per cent of each trial against its training time in seconds: the "
+        f"cost of a better result.{failures(search, mark)}"
+    )
+
+
+class Looks:
+    """Markers of trials: one setting is shown by the colour, another one by the shape."""
+
+    def __init__(self, search: Search, by_colour: str | None = None, by_shape: str | None = None):
+        self.by_colour = by_colour
+        self.by_shape = by_shape
+        self.colours = {}
+        self.shapes = {}
+        if by_colour:
+            values = search.values_of(by_colour)
+            shades = COLOURS(np.linspace(0, 1, len(values)))
+            self.colours = dict(zip(values, shades, strict=True))
+        if by_shape:
+            self.shapes = dict(zip(search.values_of(by_shape), MARKERS, strict=False))
+
+    def of(self, trial: Trial) -> tuple:
+        """Return a trial's marker and colour."""
+        marker = self.shapes[trial.values[self.by_shape]] if self.by_shape else "o"
+        colour = self.colours[trial.values[self.by_colour]] if self.by_colour else GREY
+        return marker, colour
+
+    def legend(self) -> list[plt.Line2D]:
+        lines = []
+        if self.by_colour:
+            lines.append(plt.Line2D([], [], ls="", label=words(self.by_colour)))
+        for value, colour in self.colours.items():
+            lines.append(key("o", colour, value))
+        if self.by_shape:
+            lines.append(plt.Line2D([], [], ls="", label=words(self.by_shape)))
+        for value, marker in self.shapes.items():
+            lines.append(key(marker, "white", value))
+        return lines
+
+
+def scale_seconds(ax, seconds: Iterable[float]) -> None:
     if min(seconds) > 0 and max(seconds) > 20 * min(seconds):
         ax.set_xscale("log")
     else:
         ax.set_xlim(left=0)
-    ax.set(xlabel="training time of the trial (s)", ylabel="validation accuracy (%)")
-    parts = []  # of the legend, a column each: one setting is told by the colour, the other one by the shape
-    for i, name in enumerate(kinds):
-        part = [plt.Line2D([], [], ls="", label=drawable(name, 20))]
-        for k, value in enumerate(shown[name]):
-            colour = colours[k * 7 // (len(shown[name]) - 1)] if i == 0 else "white"
-            looks_like = {
-                "marker": "o" if i == 0 else MARKERS[k],
-                "mfc": colour,
-                "mec": "black",
-                "mew": 0.5,
-            }
-            part.append(plt.Line2D([], [], ls="", label=label(value), **looks_like))
-        parts.append(part)
-    if drawn:
-        parts.append([plt.Line2D([], [], ls="", marker="x", color=ORANGE, mew=1.5, label="failed")])
-    longest = max(map(len, parts), default=0)
-    handles = [each for part in parts for each in part + [blank()] * (longest - len(part))]
-    if handles:
-        figure.legend(
-            handles=handles, loc="outside lower center", ncols=len(parts), handletextpad=0.1
-        )
-    told = " and ".join(
-        f"{how} tells {name}" for how, name in zip(("colour", "shape"), kinds, strict=False)
-    )
-    failed = (
-        f" {len(lost)} of {len(s.trials)} trials have no accuracy: crosses, at no height."
-        * bool(lost)
-    )
-    return figure, (
-        "Each trial's validation accuracy in per cent against its training time in seconds: what a better result "
-        f"costs.{f' The {clean(told, 200)}.' * bool(told)}{failed}"
-    )
 
 
-SEARCH_FIGURES = {"search-grid": search_grid, "search-cost": search_cost}
+def key(marker: str, colour, value: str) -> plt.Line2D:
+    """Return the line of a legend that explains a marker."""
+    look = {"marker": marker, "mfc": colour, "mec": "black", "mew": 0.5}
+    return plt.Line2D([], [], ls="", label=label(value), **look)
 
 
-def best_trials(s: Search, limit: int = 20) -> list[list[str]]:
-    """The trials of the best validation accuracy as rows of a table, its head first."""
-    rows = [["trial", "accuracy", "seconds", *s.settings]]
-    for trial in sorted(s.scored(), key=lambda trial: -number(trial["val_accuracy"]))[:limit]:
-        seconds = number(trial["seconds"])
-        settings = [clean(trial[name], 40) for name in s.settings]
-        accuracy = f"{number(trial['val_accuracy']):.2%}"
-        rows.append(
-            [
-                clean(trial["trial"], 40),
-                accuracy,
-                "" if seconds is None else f"{seconds:.6g}",
-                *settings,
-            ]
-        )
-    return rows
+SEARCH_FIGURES = {
+    "search-curves": search_curves,
+    "search-effects": search_effects,
+    "search-grid": search_grid,
+    "search-parallel": search_parallel,
+    "search-cost": search_cost,
+}
