@@ -1,18 +1,16 @@
-"""Search for good hyperparameters: train a grid of train.py's settings, leave a ranked table and the best checkpoint.
+"""Search for good settings of train.py; leave a table and the best checkpoint.
 
-  python search.py                                the report's grid: 8 settings, its Table 1 among them
-  python search.py --report-test                  ... with the test accuracy of each beside it
+  python search.py                 the report's grid: 8 settings, its Table 1
+  python search.py --report-test   also test every trial at the end
   python search.py --hidden-size 256 512 --batchnorm true false --epochs 20
-  python search.py --random 30 --learning-rate 1e-3:1e-1 --lambda-reg 1e-5:1e-1 --halving
-  python search.py --repeats 5 --dropout 0.3 0.5  each setting with 5 seeds, ranked by the mean
-  python search.py --resume                       go on with a search that was stopped, with the same flags as before
+  python search.py --random 30 --learning-rate 1e-3:1e-1 --lambda-reg 1e-5:1e-1
+  python search.py --repeats 5 --dropout 0.3 0.5   5 seeds for each setting
+  python search.py --resume ...    continue a stopped search, with its flags
 
-A setting of train.py with several values is searched; one with a single value is the same in all trials. The best
-network is the one with the best validation accuracy; the test split is looked at once that choice is made.
-
-In the folder of results: results.csv with a row for each trial, as soon as it is done; results.md, the ranked table;
-TRIAL.npz and TRIAL.csv, the checkpoint of each trial and its epochs; best.npz, a copy of the best checkpoint;
-search.json, what --resume compares.
+A setting with several values is searched; all combinations are tried. Settings
+are ranked by validation accuracy. Only the best network is tested, after the
+choice is made. In the folder of results: results.csv, a row for each trial;
+TRIAL.npz and TRIAL.csv, its checkpoint and history; best.npz.
 """
 
 import argparse
@@ -27,16 +25,19 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent)
-)  # python -P leaves out the folder of the script
+# python -P leaves out the script's folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import model
 import train
 from data import cifar10
-from support import cli, files, locks, settings
+from support import cli, files, locks
+from support.image_shape import PIXELS
 from support.searching import tables, workers
 from support.searching.results import (
+    BEST,
+    DEFINITION,
+    TABLE,
     Results,
     SearchError,
     clear,
@@ -44,7 +45,18 @@ from support.searching.results import (
     open_results,
     share_images,
 )
-from support.settings import Range, SettingError, add_setting_arguments, fingerprint, format_value
+from support.searching.values import (
+    Values,
+    add_setting_arguments,
+    check_values,
+    count,
+    draw,
+    ends,
+    fingerprint,
+    is_searched,
+    typed_values,
+)
+from support.settings import SettingError, add_report_arguments, typed
 from support.threads import default_threads
 
 import numpy as np
@@ -56,15 +68,47 @@ REPORT_GRID = {
     "lambda_reg": [0.005, 0.01],
 }
 OPTIONS = {option.name: option for option in fields(train.Settings) if option.name != "seed"}
-MAX_TRIALS = 10_000  # as many as are planned, ranked and written within seconds
-PATIENCE = 1000  # draws that bring nothing new, or 20 for each setting found, before a random search gives up
+MAX_TRIALS = 10_000  # these are planned, ranked and written within seconds
 
-# ---- What is searched -----------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Task:
+    """The search that the command line asks for. Raises SettingError for an invalid value."""
+
+    values: Values  # of the settings that were given
+    load_images: Callable[[], cifar10.Dataset]
+    data_flags: str  # with which train.py takes the same images
+    recipe: str = "report"
+    random: int | None = None  # settings to draw; None: a grid
+    eta: int | None = None  # of successive halving; None: every trial is trained to its end
+    repeats: int = 1
+    seed: int = 0
+    report_test: bool = False
+    output_dir: Path | None = None
+    resume: bool = False
+    overwrite: bool = False
+    jobs: int = 1
+    dask: str | None = None  # the scheduler's address
+    threads: int | None = None
+
+    def __post_init__(self):
+        check_values(self.values, OPTIONS, ranges=self.random is not None)
+
+    def threads_of_each(self, trials: int) -> int:
+        """Return the threads of each of so many trials."""
+        if self.threads:
+            return self.threads
+        if self.dask:
+            return 1
+        return max(1, default_threads() // min(self.jobs, trials))
+
+
+# ---- The plan ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting, with its seed in it, and which repeat of the setting it is, from 1."""
+    """A run of train.py: its settings, with its seed, and the repeat of the settings, from 1."""
 
     settings: train.Settings
     repeat: int
@@ -72,573 +116,670 @@ class Trial:
 
     @classmethod
     def of(cls, settings: train.Settings, repeat: int, seed: int) -> "Trial":
-        """The trial of a search with this seed. Name and seed follow from the settings that differ from train.py's
-        defaults, so that they stay when train.py gets another setting."""
-        key = {name: getattr(settings, name) for name, option in OPTIONS.items()}
-        key = {name: value for name, value in key.items() if value != OPTIONS[name].default}
+        """Return the trial of a search with this seed.
+
+        Name and seed follow from the settings that differ from train.py's defaults, so they stay
+        the same when train.py gets another setting.
+        """
+        key = {}
+        for name, option in OPTIONS.items():
+            value = getattr(settings, name)
+            if value != option.default:
+                key[name] = value
         trial_seed = fingerprint("seed", seed, key, repeat) % 2**31
-        return cls(
-            replace(settings, seed=trial_seed),
-            repeat,
-            f"{fingerprint('trial', key, repeat):064x}"[:10],
-        )
+        name = f"{fingerprint('trial', key, repeat):064x}"[:10]
+        return cls(replace(settings, seed=trial_seed), repeat, name)
 
-    def command(self, recipe: str, data_flags: list[str]) -> str:
-        """The command line that trains the same network."""
-        start = asdict(train.resolve({}, recipe))
-        own = [
-            settings.typed(name, value)
-            for name, value in asdict(self.settings).items()
-            if value != start[name]
-        ]
-        return " ".join(["python train.py --recipe", recipe, *own, shlex.join(data_flags)]).strip()
+    def command(self, recipe: str, data_flags: str) -> str:
+        """Return the command line that trains the same network."""
+        usual = asdict(train.resolve({}, recipe))
+        words = ["python train.py --recipe", recipe]
+        for name, value in asdict(self.settings).items():
+            if value != usual[name]:
+                words.append(typed(name, value))
+        return " ".join([*words, data_flags])
 
 
-def plan(args: argparse.Namespace) -> tuple[list[str], dict, list[Trial]]:
-    """The names of the searched settings, the values of all others, and the trials. SearchError or SettingError if that
-    makes no search."""
-    # A boolean without a value is true, as in train.py.
-    given = {
-        name: list(dict.fromkeys(getattr(args, name) or [True]))
-        for name in OPTIONS
-        if hasattr(args, name)
-    }
-    if not getattr(args, "use_dropout", True):
-        if any(given.get("dropout", ())):
-            raise SettingError(
-                "dropout", shown(given["dropout"]), "contradicts --no-use-dropout: leave one out"
-            )
-        given["dropout"] = [0.0]
+@dataclass(frozen=True)
+class Plan:
+    """The trials of a search, and the names of the settings that differ between them."""
 
-    def searched():
-        return [
-            name
-            for name in OPTIONS
-            if len(given.get(name, ())) > 1 or isinstance(given.get(name, [0])[0], Range)
-        ]
+    searched: list[str]
+    trials: list[Trial]
 
-    if not searched() and args.recipe == "report":
-        given = REPORT_GRID | given
-    if args.halving and "epochs" in searched():
-        raise SettingError("epochs", shown(given["epochs"]), "must be one value with --halving")
-    tried = points(given, args)
-    trials = [
-        Trial.of(each, repeat, args.seed) for each in tried for repeat in range(1, args.repeats + 1)
-    ]
+
+def make_plan(task: Task) -> Plan:
+    """Return the plan of a task. Raises SettingError or SearchError if it is no search."""
+    searched = [name for name in OPTIONS if is_searched(task.values.get(name, [None]))]
+    if task.eta and "epochs" in searched:
+        problem = "must be one value with --halving"
+        raise SettingError("epochs", typed_values(task.values["epochs"]), problem)
+    tried = random_points(task) if task.random else grid_points(task)
+    check_effects(task.values, tried)
+    trials = []
+    for point in tried:
+        for repeat in range(1, task.repeats + 1):
+            trials.append(Trial.of(point, repeat, task.seed))
     if len(trials) < 2:
         raise SearchError(
-            "nothing to search: this is a single trial; give a setting several values, such as --learning-rate 0.005 "
-            "0.01, or give --repeats"
+            "nothing to search: this is a single trial; give a setting several values, "
+            "such as --learning-rate 0.005 0.01, or give --repeats"
         )
-    if args.halving and len(tried) < 2:
+    if task.eta and len(tried) < 2:
         raise SearchError(
             "--halving does nothing with a single setting: give several values, or leave it out"
         )
-    asked = asdict(train.resolve({}, args.recipe)) | {
-        name: values[0] for name, values in given.items()
-    }
-    effective = {name for trial in trials for name in train.effective(trial.settings)}
-    return (
-        searched(),
-        {name: asked[name] for name in OPTIONS if name in effective and name not in searched()},
-        trials,
-    )
+    return Plan(searched, trials)
 
 
-def points(given: dict[str, list], args: argparse.Namespace) -> list[train.Settings]:
-    """The settings to try: all combinations of the given values, or args.random draws from them; each once.
-
-    Where a value has no effect beside the others (--batchnorm false and --bn-lr-scale), the recipe's stands for it, so
-    that combinations fall together. SettingError for a value that isn't allowed, or has no effect in any combination;
-    SearchError where the draws can't be that many.
-    """
-    random, recipe = args.random, args.recipe
-    for name, values in given.items():
-        ranges = [value for value in values if isinstance(value, Range)]
-        for end in (end for each in ranges for end in (each.low, each.high)):
-            settings.allowed(OPTIONS[name], end)
-        if ranges and random is None:
-            raise SettingError(
-                name, shown(values), "is a range: give --random N, or several values"
-            )
-        if ranges and len(values) > 1:
-            raise SettingError(
-                name, shown(values), "mixes a range with more values: give one or the other"
-            )
-    possible = math.prod(map(count, given.values()))
-    if (trials := (random or possible) * args.repeats) > MAX_TRIALS:
-        what = f"{random or possible:,} settings with --repeats {args.repeats:,}"
-        raise SearchError(
-            f"{what}: {trials:,} trials, and {MAX_TRIALS:,} is the limit; ask for fewer"
-        )
-    if random and possible < random:
-        raise too_few(random, possible)
-    found: dict[train.Settings, None] = {}
-    seen, idle, waited = set(), dict.fromkeys(given, True), 0
-    for values in drawn(given, args.seed) if random else itertools.product(*given.values()):
-        if random and (
-            len(found) == random or (waited := waited + 1) > max(PATIENCE, 20 * len(found))
-        ):
-            break
-        if values in seen:
-            continue
-        seen.add(values)
-        point = dict(zip(given, values, strict=True))
-        effective = train.effective(train.resolve({}, train.RECIPES[recipe] | point))
-        idle = {name: alone and name not in effective for name, alone in idle.items()}
-        kept = {name: value for name, value in point.items() if name in effective}
-        tried = train.resolve(kept, recipe)
-        waited = waited if tried in found else 0
-        found[tried] = None
-    for name in (name for name, alone in idle.items() if alone):
-        for value in given[name]:
-            for each in (value.low, value.high) if isinstance(value, Range) else (value,):
-                train.resolve(
-                    {name: each}, train.RECIPES[recipe] | point
-                )  # refuses what isn't the default
-    if random and len(found) < random:
-        raise too_few(random, len(found))
+def grid_points(task: Task) -> list[train.Settings]:
+    """Return all combinations of the given values, each once."""
+    check_number(math.prod(map(count, task.values.values())), task.repeats)
+    found = {}  # a dict, as a set has no order
+    for values in itertools.product(*task.values.values()):
+        point = dict(zip(task.values, values, strict=True))
+        found[settings_of(point, task.recipe)] = None
     return list(found)
 
 
-def too_few(random: int, found: int) -> SearchError:
-    return SearchError(
-        f"--random {random}: the values given make only {found} different settings; ask for fewer, or give more "
-        "values or wider ranges"
-    )
+def random_points(task: Task) -> list[train.Settings]:
+    """Return different settings drawn from the given values and ranges, task.random of them."""
+    check_number(task.random, task.repeats)
+    possible = math.prod(map(count, task.values.values()))
+    if possible < task.random:
+        raise too_few_settings(task.random, possible)
+    found = {}  # a dict, as a set has no order
+    seen = set()
+    misses = 0
+    for number in itertools.count():
+        if len(found) == task.random:
+            return list(found)
+        # So many draws in a row without a new setting: there are most likely no others.
+        if misses > max(1000, 20 * len(found)):
+            raise too_few_settings(task.random, len(found))
+        misses += 1
+        point = {}
+        for name, values in task.values.items():
+            point[name] = draw(values, "random", task.seed, number, name)
+        values = tuple(point.values())
+        if values in seen:
+            continue
+        seen.add(values)
+        settings = settings_of(point, task.recipe)
+        if settings not in found:
+            found[settings] = None
+            misses = 0
 
 
-def drawn(given: dict[str, list], seed: int) -> Iterator[tuple]:
-    """Random combinations of the given values, without end."""
-    for draw in itertools.count():
-        yield tuple(
-            draw_value(values, "random", seed, draw, name) for name, values in given.items()
+def check_number(settings: int, repeats: int) -> None:
+    """Raise SearchError if these are too many trials."""
+    trials = settings * repeats
+    if trials > MAX_TRIALS:
+        raise SearchError(
+            f"{settings:,} settings with --repeats {repeats:,}: {trials:,} trials, "
+            f"and {MAX_TRIALS:,} is the limit; ask for fewer"
         )
 
 
-def draw_value(values: list, *key):
-    """The value that belongs to the key, on every machine the same."""
-    return (
-        values[0].draw(*key)
-        if isinstance(values[0], Range)
-        else values[fingerprint(*key) % len(values)]
+def too_few_settings(random: int, found: int) -> SearchError:
+    return SearchError(
+        f"--random {random}: the given values make only {found} different settings; "
+        "ask for fewer, or give more values or wider ranges"
     )
 
 
-def count(values: list) -> int:
-    """How many values these are; a range of fractions counts as more than can be tried."""
-    if not isinstance(values[0], Range):
-        return len(values)
-    return values[0].high - values[0].low + 1 if values[0].kind is int else 10**9
+def settings_of(point: dict, recipe: str) -> train.Settings:
+    """Return the settings of a combination of values.
 
-
-def shown(values: list) -> str:
-    """The values of a setting as they are typed."""
-    return " ".join(map(format_value, values))
-
-
-# ---- A trial, in the process of a worker ----------------------------------------------------------------------------
-
-
-def run_trial(task: dict) -> dict:
-    """Train what `task` says, from its saved state if there is one; return what a row needs. Plain values go in and
-    come out, as a Dask worker can't load this module before it knows where it is.
-
-    task: folder, trial, settings (train.Settings as a dict), recipe, command, threads, stop_after, and the data's name,
-    fingerprint and class_names. OSError or ValueError where the images can't be read; whatever stops the trial itself
-    is its status and reason.
+    A value that has no effect next to the others is replaced by the recipe's: with --batchnorm
+    false, all values of --bn-lr-scale train the same network, and are a single trial.
     """
-    folder = Path(task["folder"])
-    images, labels = mapped_images(folder, model.PIXELS)
-    about = tuple(task["class_names"]), task["fingerprint"]
-    data = cifar10.Dataset(task["name"], images, labels, images[:0], labels[:0], *about, folder)
-    options = {name: task[name] for name in ("recipe", "command", "threads", "stop_after")}
+    typed = train.resolve({}, train.RECIPES[recipe] | point)
+    effective = train.effective(typed)
+    used = {name: value for name, value in point.items() if name in effective}
+    settings = train.resolve(used, recipe)
+    # The recipe's value may have an effect that the given one has not (--patience).
+    return settings if train.effective(settings).keys() == effective.keys() else typed
+
+
+def check_effects(values: Values, tried: list[train.Settings]) -> None:
+    """Raise SettingError for a given setting that has no effect in any of the tried ones."""
+    effective = {name for each in tried for name in train.effective(each)}
+    for name in values:
+        if name not in effective:
+            for value in ends(values[name]):
+                # A default without an effect is allowed, as in train.py.
+                train.resolve({name: value}, asdict(tried[-1]))
+
+
+# ---- A trial, in a worker's process -----------------------------------------------------------
+
+
+def run_trial(job: dict) -> dict:
+    """Train a trial, from its saved state if there is one; return what its row needs.
+
+    job: folder, trial, settings (train.Settings as a dict), recipe, command, threads, stop_after,
+    and the data's name, fingerprint and class_names. These are plain values, as a Dask worker has
+    to read them before it knows the folder of this module. An error that stops the trial is its
+    status and reason. Raises OSError or ValueError if the images can't be read.
+    """
+    folder = Path(job["folder"])
+    images, labels = mapped_images(folder, PIXELS)
+    data = cifar10.Dataset(
+        name=job["name"],
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:0],
+        test_labels=labels[:0],
+        class_names=tuple(job["class_names"]),
+        fingerprint=job["fingerprint"],
+        folder=folder,
+    )
     try:
-        # A worker on another machine may still be busy with the trial for a search that was stopped: go on after it.
-        with locks.locked(folder / task["trial"], "a search's worker", wait=True):
-            output = folder / f"{task['trial']}.npz"
+        # After a stopped search a Dask worker may still be busy with this trial. Its state is
+        # complete when it ends.
+        with locks.locked(folder / job["trial"], "a search's worker", wait=True):
             run = train.train(
-                train.Settings(**task["settings"]),
+                train.Settings(**job["settings"]),
                 data,
-                output,
+                folder / f"{job['trial']}.npz",
                 resume=True,
                 overwrite=True,
-                **options,
+                threads=job["threads"],
+                stop_after=job["stop_after"],
+                recipe=job["recipe"],
+                command=job["command"],
             )
     except Exception as error:
-        reason = (
-            str(error) if isinstance(error, cli.UserError) else f"{type(error).__name__}: {error}"
-        )
-        reason = cli.clean(
-            reason.replace(f"{folder}{os.sep}", "")
-        )  # the table is the same in every folder
-        return {
-            "status": "diverged" if isinstance(error, train.Diverged) else "failed",
-            "reason": reason,
-        }
-    return {"status": "ok" if run.finished else "stopped", "reason": "", "history": run.history}
+        status = "diverged" if isinstance(error, train.Diverged) else "failed"
+        return {"status": status, "reason": reason_of(error, folder)}
+    status = "ok" if run.finished else "stopped"
+    return {"status": status, "reason": "", "history": run.history}
 
 
-# ---- Running trials -------------------------------------------------------------------------------------------------
+def reason_of(error: Exception, folder: Path) -> str:
+    """Return the error in one line, without the folder: the table is the same in every folder."""
+    if isinstance(error, cli.UserError):
+        text = error.command_line_text()
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return cli.clean(text.replace(f"{folder}{os.sep}", ""))
 
 
-class TrialRunner:
-    """Runs trials and records their results, with a bar over them."""
+# ---- All trials -------------------------------------------------------------------------------
+
+
+class Runner:
+    """Trains trials in workers and records their results, with a bar on a terminal."""
 
     def __init__(
         self,
+        task: Task,
         trials: list[Trial],
         results: Results,
-        task: Callable[[Trial], dict],
         submit: workers.Submit,
-        threads: Callable[[int], int],
+        common: dict,
     ):
-        """task: most of what run_trial takes. submit: hands it to a worker. threads: for each of so many trials."""
-        self.trials, self.results, self.task, self.submit, self.threads = (
-            trials,
-            results,
-            task,
-            submit,
-            threads,
-        )
-        done = sum(trial.name in results.rows for trial in trials)
-        self.histories: dict[
-            str, dict | None
-        ] = {}  # of trials by name; None where a trial has failed
+        """submit: hands a job to a worker. common: the part of run_trial's jobs that all share."""
+        self.task = task
+        self.trials = trials
+        self.results = results
+        self.submit = submit
+        self.common = common
+        self.repeated = any(trial.repeat > 1 for trial in trials)
+        # Histories of trials by name; None for a trial that failed.
+        self.histories: dict[str, dict | None] = {}
+        done = sum(self.is_done(trial) for trial in trials)
         self.bar = tqdm(
             total=len(trials), initial=done, desc="search", unit=" trials", disable=None
         )
         self.show_best()
 
+    def is_done(self, trial: Trial) -> bool:
+        return trial.name in self.results.rows
+
     def say(self, line: str) -> None:
-        self.bar.write(line, file=sys.stdout)
+        self.bar.write(tables.wrapped(line), file=sys.stdout)
         sys.stdout.flush()
 
     def show_best(self) -> None:
-        if not self.bar.disable and (best := self.results.best()):
+        best = None if self.bar.disable else self.results.best()
+        if best:
             self.bar.set_postfix_str(f"best validation {float(best['val_accuracy']):.2%}")
-
-    def finish(self, trial: Trial, result: dict) -> None:
-        """Make a row of the trial, and say so."""
-        row = self.results.add(trial.name, trial.repeat, asdict(trial.settings), result)
-        if row["status"] != "failed":  # which may be tried again, from its state
-            train.state_path(self.results.folder / f"{trial.name}.npz").unlink(missing_ok=True)
-        self.bar.update()
-        self.show_best()
-        what = ", ".join(f"{name.replace('_', ' ')} {row[name]}" for name in self.results.searched)
-        what += f", repeat {trial.repeat}" if any(each.repeat > 1 for each in self.trials) else ""
-        if row["val_accuracy"]:
-            found = f"validation {float(row['val_accuracy']):.2%} in epoch {row['best_epoch']} of {row['epochs']}"
-            found += f", {float(row['seconds']):.0f} s" + (
-                ", stopped" if row["status"] == "stopped" else ""
-            )
-        else:
-            found = f"{row['status']}: {row['reason']}"
-        done = sum(each.name in self.results.rows for each in self.trials)
-        self.say(f"[{done}/{len(self.trials)}] {what}: {found}")
 
     def train(
         self, trials: list[Trial], stop_after: int | None = None
     ) -> Iterator[tuple[Trial, dict]]:
-        """Train those of the trials that have no row, up to an epoch; yield each with its result as it ends."""
-        pending = [trial for trial in trials if trial.name not in self.results.rows]
-        how = {"stop_after": stop_after, "threads": self.threads(len(pending) or 1)}
-        return workers.finished(self.submit, {trial: self.task(trial) | how for trial in pending})
+        """Train the trials without a row, up to an epoch; yield each with its result as it ends."""
+        pending = [trial for trial in trials if not self.is_done(trial)]
+        threads = self.task.threads_of_each(len(pending) or 1)
+        jobs = {}
+        for trial in pending:
+            jobs[trial] = self.common | {
+                "trial": trial.name,
+                "settings": asdict(trial.settings),
+                "recipe": self.task.recipe,
+                "command": trial.command(self.task.recipe, self.task.data_flags),
+                "threads": threads,
+                "stop_after": stop_after,
+            }
+        return workers.finished(self.submit, jobs)
+
+    def finish(self, trial: Trial, result: dict) -> None:
+        """Record the result of a trial, and print a line."""
+        row = self.results.add(trial.name, trial.repeat, asdict(trial.settings), result)
+        # A trial that failed may be resumed from its state.
+        if row["status"] != "failed":
+            self.results.delete_state(trial.name)
+        self.bar.update()
+        self.show_best()
+        names = [f"{name.replace('_', ' ')} {row[name]}" for name in self.results.searched]
+        if self.repeated:
+            names.append(f"repeat {trial.repeat}")
+        done = sum(map(self.is_done, self.trials))
+        self.say(f"[{done}/{len(self.trials)}] {', '.join(names)}: {outcome(row)}")
 
     def run(self) -> None:
-        """Train every trial without a row."""
+        """Train every trial to its end."""
         for trial, result in self.train(self.trials):
             self.finish(trial, result)
 
-    def halve(self, eta: int) -> None:
-        """Successive halving (Jamieson & Talwalkar 2016): train all settings for a few epochs, keep the best 1/eta of
-        them, train those eta times as long, and so on. Survivors go on from their state.
+    # ---- Successive halving (Jamieson & Talwalkar 2016)
 
-        After a kill it runs again from the first rung on: what was trained has its epochs in a state or, with a row, in
-        a checkpoint, so that each rung makes the same choice from the same numbers without training anew.
+    def halve(self, eta: int) -> None:
+        """Train all settings for a few epochs, the best 1/eta of them eta times as long, and so on.
+
+        Each rung continues from the saved states. After a kill all rungs are repeated, and choose
+        alike: the epochs of each trial are in its state or checkpoint, so nothing is trained twice.
         """
-        groups: dict[train.Settings, list[Trial]] = {}
-        for trial in self.trials:
-            groups.setdefault(replace(trial.settings, seed=0), []).append(trial)
-        left = list(groups.values())
-        rungs = halving_rungs(len(left), self.trials[0].settings.epochs, eta)
-        if rungs[-1][1] > 1 and not self.results.rows:
-            enough = eta ** (len(halving_rungs(len(left), sys.maxsize, eta)) - 1)
-            self.say(
-                f"{rungs[-1][1]} of the {len(left)} settings will be trained to the end: {rungs[-1][0]} epochs have "
-                f"room for {len(rungs) - 1} choices; --epochs {enough} would leave one"
-            )
-        for rung, (epochs, _) in enumerate(rungs, 1):
-            if any(trial.name not in self.results.rows for group in left for trial in group):
+        groups = same_settings(self.trials)
+        rungs = halving_rungs(len(groups), self.trials[0].settings.epochs, eta)
+        self.say_if_few_epochs(rungs, eta)
+        left = groups
+        for i, (epochs, _) in enumerate(rungs):
+            if not all(self.is_done(trial) for group in left for trial in group):
                 self.say(
-                    f"rung {rung} of {len(rungs)}: {len(left)} of {len(groups)} settings, up to epoch {epochs}"
+                    f"rung {i + 1} of {len(rungs)}: {len(left)} of {len(groups)} settings, "
+                    f"up to epoch {epochs}"
                 )
-            for trial, result in self.train([trial for group in left for trial in group], epochs):
-                self.histories[trial.name] = result.get("history")
-                if result["status"] != "stopped":
-                    self.finish(trial, result)
-            if rung < len(rungs):
-                keep = rungs[rung][1]
-                left.sort(key=partial(self.score, epochs))
-                for trial in (trial for group in left[keep:] for trial in group):
-                    if trial.name not in self.results.rows:
-                        self.finish(
-                            trial,
-                            {
-                                "status": "stopped",
-                                "reason": "",
-                                "history": self.histories[trial.name],
-                            },
-                        )
+            self.train_rung(left, epochs)
+            if i + 1 < len(rungs):
+                _, keep = rungs[i + 1]
+                left = sorted(left, key=lambda group, epochs=epochs: self.score(group, epochs))
+                self.stop(left[keep:])
                 left = left[:keep]
 
-    def score(self, epochs: int, group: list[Trial]) -> tuple:
-        """The sort key of a setting as it was after that many epochs."""
-        scores: list[tuple[float, float] | None] = []
+    def say_if_few_epochs(self, rungs: list[tuple[int, int]], eta: int) -> None:
+        (_, settings), (epochs, survivors) = rungs[0], rungs[-1]
+        if survivors > 1 and not self.results.rows:
+            enough = eta ** (len(halving_rungs(settings, sys.maxsize, eta)) - 1)
+            self.say(
+                f"{survivors} of the {settings} settings will be trained to the end: "
+                f"{epochs} epochs are enough for {len(rungs) - 1} choices; "
+                f"--epochs {enough} would leave one"
+            )
+
+    def train_rung(self, groups: list[list[Trial]], epochs: int) -> None:
+        """Train the trials up to an epoch, and record those that ended."""
+        trials = [trial for group in groups for trial in group]
+        for trial, result in self.train(trials, stop_after=epochs):
+            self.histories[trial.name] = result.get("history")
+            if result["status"] != "stopped":
+                self.finish(trial, result)
+
+    def stop(self, groups: list[list[Trial]]) -> None:
+        """Record the trials as they are."""
+        for trial in [trial for group in groups for trial in group]:
+            if not self.is_done(trial):
+                history = self.histories[trial.name]
+                self.finish(trial, {"status": "stopped", "reason": "", "history": history})
+
+    def score(self, group: list[Trial], epochs: int) -> tuple:
+        """Return the sort key of a setting as it was after that many epochs."""
+        scores = []
         for trial in group:
             if trial.name not in self.histories:
                 self.histories[trial.name] = self.results.history(trial.name)
-            history = self.histories[trial.name]
-            rows = (
-                list(zip(history["val_accuracy"], history["val_loss"], strict=True))[:epochs]
-                if history
-                else []
-            )
-            scores.append(max(rows, key=lambda row: row[0], default=None))
+            scores.append(best_of(self.histories[trial.name], epochs))
         return tables.rank(scores), group[0].name
 
 
+def outcome(row: tables.Row) -> str:
+    """Return the result of a trial in words."""
+    if not row["val_accuracy"]:
+        return f"{row['status']}: {row['reason']}"
+    text = f"validation {float(row['val_accuracy']):.2%} in epoch {row['best_epoch']} "
+    text += f"of {row['epochs']}, {float(row['seconds']):.0f} s"
+    if row["status"] == "stopped":
+        text += ", stopped"
+    return text
+
+
+def same_settings(trials: list[Trial]) -> list[list[Trial]]:
+    """Return the trials in groups whose settings differ in the seed alone."""
+    groups: dict[train.Settings, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(replace(trial.settings, seed=0), []).append(trial)
+    return list(groups.values())
+
+
+def best_of(history: dict | None, epochs: int) -> tuple[float, float] | None:
+    """Return (accuracy, loss) of the best of the first epochs; None without any."""
+    if not history:
+        return None
+    rows = list(zip(history["val_accuracy"], history["val_loss"], strict=True))
+    return max(rows[:epochs], key=lambda row: row[0], default=None)
+
+
 def halving_rungs(count: int, epochs: int, eta: int) -> list[tuple[int, int]]:
-    """Successive halving's rungs of `count` settings: (the epoch up to which it trains, how many settings). The last
-    trains all epochs, those before a 1/eta of its successor's; so many that one setting is left, if there are epochs
-    enough for that."""
+    """Return the rungs of `count` settings: (the last epoch, how many settings) of each.
+
+    The last rung trains all epochs, each other rung 1/eta of the next. There are enough rungs
+    to leave one setting, or fewer if the first would have no epoch.
+    """
     counts = [count]
     while counts[-1] > 1 and epochs // eta ** len(counts) >= 1:
-        counts.append(-(-counts[-1] // eta))
-    return [(epochs // eta ** (len(counts) - 1 - rung), left) for rung, left in enumerate(counts)]
+        counts.append(math.ceil(counts[-1] / eta))
+    last = len(counts) - 1
+    return [(epochs // eta ** (last - i), left) for i, left in enumerate(counts)]
 
 
-# ---- The command line -----------------------------------------------------------------------------------------------
+# ---- The whole search -------------------------------------------------------------------------
+
+
+def definition_of(task: Task, plan: Plan, data: cifar10.Dataset) -> dict:
+    """Return the content of search.json; a search is resumed only with the same definition."""
+    usual = asdict(train.resolve({}, task.recipe))
+    values = {name: task.values.get(name, [usual[name]]) for name in OPTIONS}
+    return {
+        "settings": {name: typed_values(each) for name, each in values.items()},
+        "recipe": task.recipe,
+        "random": task.random,
+        "halving": f"--eta {task.eta}" if task.eta else None,
+        "repeats": task.repeats,
+        "seed": task.seed,
+        "trials": f"{fingerprint(sorted(trial.name for trial in plan.trials)):064x}",
+        "data": {"name": data.name, "fingerprint": data.fingerprint},
+    }
+
+
+def run_search(task: Task, plan: Plan, data: cifar10.Dataset, folder: Path) -> Results:
+    """Train the trials that the folder has no rows of, in workers; return all results."""
+    if task.dask:
+        pool = workers.dask_workers(run_trial, task.dask)
+    else:
+        pool = workers.local_workers(run_trial, task.jobs)
+    results = None
+    try:
+        # The workers come first: if they can't be started, the folder stays as it is.
+        with pool as submit:
+            results = open_results(
+                folder,
+                definition_of(task, plan, data),
+                {name: OPTIONS[name] for name in plan.searched},
+                {trial.name for trial in plan.trials},
+                task.resume,
+                task.overwrite,
+            )
+            # A search may have been killed just as it had written a row.
+            for name in results.rows:
+                results.delete_state(name)
+            if results.rows:
+                table = folder / TABLE
+                done = f"{len(results.rows)} of {len(plan.trials)} trials"
+                print(f"{done} are in {table} already", flush=True)
+            if len(results.rows) < len(plan.trials):
+                train_all(task, plan, data, results, submit)
+    finally:
+        # When the workers have ended, and if the folder turned out to be the search's.
+        if results is not None:
+            clear(folder)
+    return results
+
+
+def train_all(
+    task: Task, plan: Plan, data: cifar10.Dataset, results: Results, submit: workers.Submit
+) -> None:
+    """Train the trials without a row, and record them in the results."""
+    share_images(results.folder, data.train_images, data.train_labels)
+    common = {
+        "folder": str(results.folder.absolute()),
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "class_names": list(data.class_names),
+    }
+    runner = Runner(task, plan.trials, results, submit, common)
+    with runner.bar:
+        if task.eta:
+            runner.halve(task.eta)
+        else:
+            runner.run()
+
+
+# ---- The conclusion ---------------------------------------------------------------------------
+
+
+def conclude(results: Results, data: cifar10.Dataset, report_test: bool) -> None:
+    """Print the ranking, choose and test the best network, and copy it to best.npz.
+
+    report_test: also test all others, for the table. Raises SearchError if no trial left a network.
+    """
+    folder = results.folder
+    best = results.best()  # before any test, which can't have a say in it
+    if report_test:
+        test_all(results, data)
+    print(tables.ranking(results.ranked(), results.searched))
+    if best is None:
+        raise SearchError(
+            f"no trial has left a network; the column 'reason' of {folder / TABLE} says why"
+        )
+    checkpoint = folder / best["checkpoint"]
+    validation = float(best["val_accuracy"])
+    test = test_accuracy(checkpoint, data)
+    line = f"best trial {best['trial']}: validation accuracy {validation:.2%}, "
+    line += f"test accuracy {test:.2%} on {len(data.test_labels):,} images"
+    print(tables.wrapped(line))
+    with files.open_regular(checkpoint) as source, files.write_whole(folder / BEST) as target:
+        shutil.copyfileobj(source, target)
+    figures = shlex.join([*cli.script("visualize.py"), str(folder / TABLE)])
+    print(tables.wrapped(f"results in {folder}: {BEST}, {TABLE}; draw them with: {figures}"))
+
+
+def test_all(results: Results, data: cifar10.Dataset) -> None:
+    """Add the test accuracy to each row with a network."""
+    rows = results.rows.values()
+    for row in tqdm(rows, desc="test", unit=" trials", leave=False, disable=None):
+        if row["checkpoint"] and not row["test_accuracy"]:
+            row["test_accuracy"] = repr(test_accuracy(results.folder / row["checkpoint"], data))
+    results.write()
+
+
+def test_accuracy(checkpoint: Path, data: cifar10.Dataset) -> float:
+    network, _ = model.load(checkpoint, default_threads())
+    if network.classes != len(data.class_names):
+        raise SearchError(
+            f"{checkpoint}: has {network.classes} classes, the images {len(data.class_names)}; "
+            "restore the file"
+        )
+    _, accuracy = network.evaluate(data.test_images, data.test_labels)
+    return accuracy
+
+
+# ---- The command line -------------------------------------------------------------------------
 
 
 def make_parser() -> cli.ArgumentParser:
-    parser = cli.ArgumentParser(prog="search.py", description=__doc__)
+    parser = cli.ArgumentParser(
+        prog="search.py",
+        description=__doc__,
+        usage="python search.py [--SETTING VALUE ...] [options]",
+    )
     parser.add_argument(
         "--recipe", choices=tuple(train.RECIPES), default="report", help="settings to start from"
     )
-    grid = {name: f"; the report's grid: {shown(values)}" for name, values in REPORT_GRID.items()}
-    add_setting_arguments(parser, list(OPTIONS.values()), train.RECIPES, several=grid)
+    add_setting_arguments(parser, OPTIONS)
+    add_search_arguments(parser)
+    add_run_arguments(parser)
+    cifar10.add_arguments(parser)
+    add_report_arguments(parser, "grid_search", "train.py trains, test.py tests")
+    return parser
+
+
+def add_search_arguments(parser: cli.ArgumentParser) -> None:
+    grid = " ".join(
+        f"--{name.replace('_', '-')} {typed_values(values)}" for name, values in REPORT_GRID.items()
+    )
     amount = cli.integer(1, 10**18)
     group = parser.add_argument_group(
-        "search",
-        "If no setting has several values or a range, --recipe report searches the report's grid.",
+        "search", f"If no setting has several values, --recipe report means\n{grid}"
     )
-    drawn = "try N settings drawn from the values and ranges, not all combinations"
-    group.add_argument("--random", type=amount, metavar="N", help=drawn)
+    group.add_argument(
+        "--random",
+        type=amount,
+        metavar="N",
+        help="try N settings drawn from the values and ranges, not all combinations",
+    )
     group.add_argument(
         "--halving",
         action="store_true",
-        help="successive halving (Jamieson & Talwalkar 2016): train all settings for a few epochs, go on with the "
-        "better half for twice as many, and so on; one of N settings goes all the way, or more if --epochs is below N",
+        help="successive halving (Jamieson & Talwalkar 2016): train all settings for a few "
+        "epochs, continue the better half for twice as many, and so on",
     )
-    keep = "with --halving: keep one in N, for N times as many epochs (default: 2, as in the paper)"
-    group.add_argument("--eta", type=cli.integer(2, 1000), metavar="N", help=keep)
+    group.add_argument(
+        "--eta",
+        type=cli.integer(2, 1000),
+        metavar="N",
+        help="with --halving: keep one in N, for N times as many epochs (default: 2)",
+    )
     group.add_argument(
         "--repeats",
         type=amount,
         metavar="K",
         default=1,
-        help="train each setting with K seeds, and rank by the mean; each seed also has its own validation images",
+        help="train each setting with K seeds, and rank by the mean",
     )
     group.add_argument(
         "--seed",
         type=cli.integer(0, 2**63),
         metavar="N",
         default=0,
-        help="where the seeds of the trials and the random draws come from; the results are the same whatever --jobs, "
-        "--threads and --dask are",
+        help="seed of the trials' seeds and the random draws",
     )
-    every = "at the end, test every trial, not only the best one; not used for the choice"
-    group.add_argument("--report-test", action="store_true", help=every)
-    group = parser.add_argument_group("run")
-    place = "the folder of results (default: checkpoints/search-DATASET beside the scripts)"
-    group.add_argument("--output-dir", type=cli.output_folder, metavar="FOLDER", help=place)
+    group.add_argument(
+        "--report-test",
+        action="store_true",
+        help="at the end, test every trial; not used for the choice",
+    )
+
+
+def add_run_arguments(parser: cli.ArgumentParser) -> None:
+    group = parser.add_argument_group("run", "No flag of this group changes the results.")
+    group.add_argument(
+        "--output-dir",
+        type=cli.output_folder,
+        metavar="FOLDER",
+        help="of the results (default: a folder search-DATASET in checkpoints/)",
+    )
     exclusive = group.add_mutually_exclusive_group()
     exclusive.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the search in the folder: what is finished isn't repeated, what was going on goes on from its "
-        "last epoch, what has failed is tried again (not with --halving), and if the values were changed, what is new "
-        "is added",
+        help="continue the search in the folder; failed trials are trained again",
     )
     exclusive.add_argument(
-        "--overwrite", action="store_true", help="delete the search in the folder and start anew"
+        "--overwrite", action="store_true", help="delete the search in the folder first"
     )
     exclusive = group.add_mutually_exclusive_group()
     exclusive.add_argument(
         "--jobs",
+        # Windows waits for 61 processes at most.
         type=cli.integer(1, 61 if os.name == "nt" else 1000),
         metavar="N",
-        help=f"trials side by side, each in a process (default: as many as cores, here {default_threads()})",
+        help="train N trials at a time, each in a process (default: one per core)",
     )
     exclusive.add_argument(
         "--dask",
         metavar="ADDRESS",
-        help="train on the Dask cluster with this scheduler, such as tcp://10.0.0.1:8786; its workers must see these "
-        "scripts and the folder of results under the same paths",
+        help="train on a Dask cluster, such as tcp://10.0.0.1:8786; see docs/search.md",
     )
     group.add_argument(
         "--threads",
         type=cli.integer(1, cli.MAX_THREADS),
         metavar="N",
-        help="threads of each trial (default: the cores divided by the trials side by side; 1 with --dask)",
+        help="threads of each trial (default: cores / jobs; 1 with --dask)",
     )
-    cifar10.add_arguments(parser)
-    settings.add_report_arguments(parser, "grid_search", "train.py trains, test.py tests")
-    return parser
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The command line; what is wrong with it ends the process with one line."""
+def parse(argv: list[str] | None = None) -> Task:
+    """Return the task of a command line. An error in it ends the process with one line."""
     parser = make_parser()
     args = parser.parse_args(argv)
     if args.eta and not args.halving:
         parser.error(f"--eta {args.eta} does nothing without --halving: give both, or none")
-    args.eta = args.eta or 2
-    return args
+    return Task(
+        values=given_values(args),
+        load_images=partial(cifar10.load_from, args),
+        data_flags=data_flags(args),
+        recipe=args.recipe,
+        random=args.random,
+        eta=(args.eta or 2) if args.halving else None,
+        repeats=args.repeats,
+        seed=args.seed,
+        report_test=args.report_test,
+        output_dir=args.output_dir,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        jobs=args.jobs or default_threads(),
+        dask=args.dask,
+        threads=args.threads,
+    )
+
+
+def data_flags(args: argparse.Namespace) -> str:
+    """Return the flags with which train.py takes the same images."""
+    words = ["--dataset", args.dataset]
+    if args.data_dir:
+        words += ["--data-dir", args.data_dir]
+    return shlex.join(words)
+
+
+def given_values(args: argparse.Namespace) -> Values:
+    """Return the different values of each setting that was given, or of the report's grid."""
+    given = {}
+    for name in OPTIONS:
+        if hasattr(args, name):
+            # A boolean flag without a value means true, as in train.py.
+            values = getattr(args, name) or [True]
+            given[name] = list(dict.fromkeys(values))
+    if not getattr(args, "use_dropout", True):
+        if any(given.get("dropout", [])):
+            problem = "contradicts --no-use-dropout: leave one of them out"
+            raise SettingError("dropout", typed_values(given["dropout"]), problem)
+        given["dropout"] = [0.0]
+    if args.recipe == "report" and not any(map(is_searched, given.values())):
+        given = REPORT_GRID | given
+    return given
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse(argv)
-    searched, shared, trials = plan(args)
-    data = cifar10.load_from(args)
-    for share in dict.fromkeys(trial.settings.validation_share for trial in trials):
+    task = parse(argv)
+    plan = make_plan(task)
+    data = task.load_images()
+    # A share that is too small for these images is an error before anything is trained.
+    for share in {trial.settings.validation_share for trial in plan.trials}:
         cifar10.split(data.train_labels, share, np.random.default_rng(0))
-    folder = cli.shorter(args.output_dir or cli.ROOT / "checkpoints" / f"search-{data.title}")
-    names = sorted(trial.name for trial in trials)
-    definition = {
-        "searched": searched,
-        "settings": shared,
-        "seed": args.seed,
-        "data": {"name": data.name, "fingerprint": data.fingerprint},
-        "halving": {"eta": args.eta, "trials": f"{fingerprint(names):064x}"}
-        if args.halving
-        else None,
-    }
+    folder = task.output_dir or cli.ROOT / "checkpoints" / f"search-{data.title}"
+    folder = cli.shorter(folder)
     try:
         with locks.locked(folder, "a search"):
-            results = run_search(args, folder, definition, trials, data)
-            conclude(results, data, args.report_test)
+            results = run_search(task, plan, data, folder)
+            conclude(results, data, task.report_test)
     except KeyboardInterrupt:
-        again = cli.resumed("search.py", folder / "search.json", argv)
-        done = f"what is done is in {folder / 'results.csv'}"
-        raise KeyboardInterrupt(f"stopped; {done}; go on with: {again}") from None
+        again = cli.resumed("search.py", folder / DEFINITION, argv)
+        raise KeyboardInterrupt(
+            f"stopped; what is done is in {folder / TABLE}; continue with: {again}"
+        ) from None
     return 0
-
-
-def threads_of_each(args: argparse.Namespace, trials: int) -> int:
-    """The threads of each of so many trials."""
-    cores = default_threads()
-    return args.threads or (1 if args.dask else max(1, cores // min(args.jobs or cores, trials)))
-
-
-def run_search(
-    args: argparse.Namespace,
-    folder: Path,
-    definition: dict,
-    trials: list[Trial],
-    data: cifar10.Dataset,
-) -> Results:
-    """Train the trials that aren't in the folder yet, in workers."""
-    jobs = args.jobs or default_threads()
-    data_flags = [
-        "--dataset",
-        args.dataset,
-        *(["--data-dir", args.data_dir] if args.data_dir else []),
-    ]
-    common = {"folder": str(folder.absolute()), "recipe": args.recipe, "name": data.name}
-    common |= {"fingerprint": data.fingerprint, "class_names": list(data.class_names)}
-
-    def task(trial: Trial) -> dict:
-        command = trial.command(args.recipe, data_flags)
-        return common | {
-            "trial": trial.name,
-            "settings": asdict(trial.settings),
-            "command": command,
-        }
-
-    try:
-        with (
-            workers.dask_workers(run_trial, args.dask)
-            if args.dask
-            else workers.local_workers(run_trial, jobs) as to
-        ):
-            asked = {trial.name: trial.settings for trial in trials}
-            results = open_results(folder, definition, OPTIONS, asked, args.resume, args.overwrite)
-            for (
-                trial
-            ) in results.rows:  # a search may have been killed just as it had written the row
-                train.state_path(folder / f"{trial}.npz").unlink(missing_ok=True)
-            done = sum(trial.name in results.rows for trial in trials)
-            if done:
-                print(
-                    f"{done} of {len(trials)} trials are in {folder / 'results.csv'} already",
-                    flush=True,
-                )
-            if done < len(trials):
-                share_images(folder, data.train_images, data.train_labels)
-                runner = TrialRunner(trials, results, task, to, partial(threads_of_each, args))
-                with runner.bar:
-                    runner.halve(args.eta) if args.halving else runner.run()
-    finally:
-        if folder.is_dir():
-            clear(folder)
-    return results
-
-
-def conclude(results: Results, data: cifar10.Dataset, report_test: bool) -> None:
-    """Choose the best trial, test it, or all of them, and leave and print the tables. SearchError if none is left."""
-    folder, best = results.folder, results.best()
-
-    def test(row):
-        path = folder / row["checkpoint"]
-        network, _ = model.load(path, default_threads())
-        if network.classes != len(data.class_names):
-            raise SearchError(
-                f"{path}: has {network.classes} classes, the images {len(data.class_names)}; restore it"
-            )
-        return network.evaluate(data.test_images, data.test_labels)[1]
-
-    if report_test:
-        for row in tqdm(
-            results.rows.values(), desc="test", unit=" trials", leave=False, disable=None
-        ):
-            if row["checkpoint"] and not row["test_accuracy"]:
-                row["test_accuracy"] = repr(test(row))
-        results.write()
-    groups = results.ranked()
-    table, notes = tables.table(groups, results.searched), tables.notes(groups)
-    print(tables.as_text(table), *notes, sep="\n")
-    if best is None:
-        raise SearchError(
-            f"no trial has left a network; the column 'reason' of {folder / 'results.csv'} says why"
-        )
-    outcome = (
-        f"best trial {best['trial']}: validation accuracy {float(best['val_accuracy']):.2%}, "
-        f"test accuracy {test(best):.2%} on {len(data.test_labels):,} images"
-    )
-    print(outcome)
-    with files.write_whole(folder / "results.md") as file:
-        file.write("\n\n".join([tables.as_markdown(table), *notes, outcome]).encode() + b"\n")
-    with (
-        files.open_regular(folder / best["checkpoint"]) as source,
-        files.write_whole(folder / "best.npz") as file,
-    ):
-        shutil.copyfileobj(source, file)
-    draw = "draw them with: " + shlex.join(
-        [*cli.script("visualize.py"), str(folder / "results.csv")]
-    )
-    print(f"results in {folder}: best.npz, results.csv, results.md; {draw}")
 
 
 if __name__ == "__main__":

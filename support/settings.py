@@ -1,8 +1,6 @@
 """Settings: a dataclass whose fields say what is allowed, and the flags made of them."""
 
 import argparse
-import hashlib
-import json
 import math
 import re
 from collections.abc import Callable
@@ -141,67 +139,22 @@ def allowed(option: Field, value):
 # ---- Values on the command line ------------------------------------------------------------------
 
 
-class Range:
-    """LOW:HIGH on the command line: the numbers from low to high, log-uniform."""
-
-    def __init__(self, low: float, high: float, kind: type):
-        self.low = low
-        self.high = high
-        self.kind = kind
-
-    def draw(self, *key) -> int | float:
-        """Return the number that belongs to the key, an integer or to three digits."""
-        share = fingerprint(*key) / 2**256
-        value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
-        value = round(value) if self.kind is int else float(f"{value:.3g}")
-        return min(max(value, self.low), self.high)
-
-    def __str__(self):
-        return f"{self.low:g}:{self.high:g}"
-
-
-def fingerprint(*parts) -> int:
-    """Return the SHA-256 of values that JSON can write, as a number: the same on every machine."""
-    return int(hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), 16)
-
-
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 METAVARS = {bool: "true|false", int: "N", float: "X", str: "TEXT"}
 
 
-def parse_value(kind: type, text: str, ranges: bool = False):
-    """Return the value of a setting that a text stands for, or with `ranges` a Range.
+def parse_value(kind: type, text: str):
+    """Return the value of a setting that a text stands for.
 
-    Raises argparse.ArgumentTypeError if it stands for neither.
+    Raises argparse.ArgumentTypeError if it stands for none.
     """
-    ranges = ranges and kind in (int, float)
-    if ranges and ":" in text:
-        return _parse_range(kind, text)
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
         return kind(text)
     except (ValueError, KeyError):
-        raise _invalid(kind, text, ranges) from None
-
-
-def _parse_range(kind: type, text: str) -> Range:
-    low, _, high = text.partition(":")
-    try:
-        low, high = kind(low), kind(high)
-    except ValueError:
-        raise _invalid(kind, text, ranges=True) from None
-    if not 0 < low < high < 1e300:
         shown = clean(text, 60)
-        raise argparse.ArgumentTypeError(
-            f"{shown}: a range is LOW:HIGH with 0 < LOW < HIGH, such as 1e-4:1e-1"
-        )
-    return Range(low, high, kind)
-
-
-def _invalid(kind: type, text: str, ranges: bool) -> argparse.ArgumentTypeError:
-    also = " or LOW:HIGH" if ranges else ""
-    return argparse.ArgumentTypeError(f"{clean(text, 60)!r} is not {KINDS[kind]}{also}")
+        raise argparse.ArgumentTypeError(f"{shown!r} is not {KINDS[kind]}") from None
 
 
 def format_value(value) -> str:
@@ -212,38 +165,29 @@ def format_value(value) -> str:
 # ---- Flags ---------------------------------------------------------------------------------------
 
 
-SEVERAL = "One value or several: all combinations are tried. A range is LOW:HIGH."
-
-
 def add_setting_arguments(
     parser: argparse.ArgumentParser,
     options: list[Field],
     recipes: dict[str, dict],
-    several: dict | None = None,
     rare: bool = True,
 ) -> dict:
     """Add a flag for every setting, grouped by subject. Return the groups by title.
 
-    A flag that isn't given isn't in the namespace, so that a recipe can fill it. several: for a
-    search, whose flags take several values or a range; by name, what --help adds. rare: whether
+    A flag that isn't given isn't in the namespace, so that a recipe can fill it. rare: whether
     --help shows the rare flags.
     """
     groups = {}
     for option in options:
         title = option.metadata["group"]
         if title not in groups:
-            first = several is not None and not groups
-            groups[title] = parser.add_argument_group(title, SEVERAL if first else None)
+            groups[title] = parser.add_argument_group(title)
         words = {"dest": option.name, "default": argparse.SUPPRESS}
         words["help"] = argparse.SUPPRESS
         if rare or not option.metadata["rare"]:
-            words["help"] = _help(option, recipes) + (several or {}).get(option.name, "")
+            words["help"] = _help(option, recipes)
         names = (option.name, *option.metadata["aliases"])
         for name in names:
-            if several is None:
-                _add_flag(groups[title], name, option, words)
-            else:
-                _add_search_flag(groups[title], name, option, words)
+            _add_flag(groups[title], name, option, words)
             words = words | {"help": argparse.SUPPRESS}  # --help shows no aliases
     return groups
 
@@ -274,17 +218,6 @@ def _add_flag(group, name: str, option: Field, words: dict) -> None:
     choices = option.metadata["choices"]
     parse = partial(parse_value, kind)
     group.add_argument(flag(name), type=parse, choices=choices, metavar=_metavar(option), **words)
-
-
-def _add_search_flag(group, name: str, option: Field, words: dict) -> None:
-    """Add a flag that takes several values or a range; of a boolean also none, and --no-NAME."""
-    kind = type(option.default)
-    parse = partial(parse_value, kind, ranges=True)
-    count = "*" if kind is bool else "+"
-    group.add_argument(flag(name), nargs=count, type=parse, metavar=_metavar(option), **words)
-    if kind is bool:
-        off = words | {"action": "store_const", "const": [False], "help": argparse.SUPPRESS}
-        group.add_argument(flag(f"no_{name}"), **off)
 
 
 def add_report_arguments(

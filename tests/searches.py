@@ -1,14 +1,17 @@
-"""What the tests of search.py share: its command line, its table, and searches that a test stops."""
+"""Helpers of search.py's tests: its command line, its table, and searches that a test stops."""
 
 import contextlib
 import csv
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 
-from conftest import ROOT
+from helpers import ROOT
 
 GRID = ("--hidden-size", 16, 24, "--learning-rate", 0.01, 0.05, "--epochs", 4, "--threads", 1)
+TINY = ("--hidden-size", 4, 8, "--epochs", 1, "--threads", 1)
+LONG = (*GRID, "--epochs", 300, "--patience", 0, "--jobs", 2)
 HALVING = (
     "--hidden-size",
     16,
@@ -22,8 +25,7 @@ HALVING = (
     0,
     "--halving",
 )
-TINY = ("--hidden-size", 4, 8, "--epochs", 1, "--threads", 1)
-LONG = (*GRID, "--epochs", 300, "--patience", 0, "--jobs", 2)
+TIMEOUT = 120  # seconds after which a test counts as hanging
 
 
 def command(folder, *flags, data):
@@ -32,12 +34,12 @@ def command(folder, *flags, data):
 
 
 def rows(folder):
-    """results.csv without the seconds, which differ from run to run."""
+    """Return results.csv without the seconds, which differ from run to run."""
     with open(folder / "results.csv", newline="") as file:
-        return [
-            {name: value for name, value in row.items() if name != "seconds"}
-            for row in csv.DictReader(file)
-        ]
+        found = list(csv.DictReader(file))
+    for row in found:
+        del row["seconds"]
+    return found
 
 
 def trial_files(table):
@@ -45,32 +47,57 @@ def trial_files(table):
 
 
 def left_in(folder):
-    """The names of the files that a search which has ended may leave in its folder, but those of its trials."""
-    return {file.name for file in folder.iterdir()} - {
-        "results.csv",
-        "results.md",
-        "search.json",
-        "best.npz",
-    }
+    """Return the names of the files in a search's folder, without those that are always there."""
+    return {file.name for file in folder.iterdir()} - {"results.csv", "search.json", "best.npz"}
+
+
+def only_line(error):
+    """Return the only line of a failed search's stderr."""
+    (line,) = error.strip().splitlines()
+    assert len(line) < 2000
+    assert "Traceback" not in line
+    return line
+
+
+@contextlib.contextmanager
+def no_workers(function, jobs):
+    """Replace workers.local_workers: a test fails if a trial is trained."""
+
+    def submit(job):
+        raise AssertionError("training has begun")
+
+    yield submit
+
+
+@contextlib.contextmanager
+def workers_in_this_process(function, jobs):
+    """Replace workers.local_workers: jobs run at once, in the test's own process."""
+
+    def submit(job):
+        future = Future()
+        future.set_result(function(job))
+        return future
+
+    yield submit
 
 
 def start(folder, *flags, data, **options):
-    """The search as a process of a group of its own, as a terminal would start it."""
-    options = {
+    """Start the search as a process group of its own, as a terminal would."""
+    defaults = {
         "start_new_session": True,
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
         "text": True,
-    } | options
-    return subprocess.Popen(command(folder, *flags, data=data), **options)
+    }
+    return subprocess.Popen(command(folder, *flags, data=data), **(defaults | options))
 
 
 def wait_until_training(folder, process):
-    """Wait until a worker has written something after the start, or all is done."""
+    """Wait until a worker has written a state or checkpoint, or until the search has ended."""
     began = time.time()
     while process.poll() is None:
-        with contextlib.suppress(FileNotFoundError):  # a state goes when its trial is done
+        with contextlib.suppress(FileNotFoundError):  # a state is deleted when its trial ends
             if any(path.stat().st_mtime > began for path in folder.glob("[0-9a-f]*.npz")):
                 return
-        assert time.time() < began + 60
+        assert time.time() < began + TIMEOUT
         time.sleep(0.01)

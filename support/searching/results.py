@@ -1,215 +1,285 @@
-# ruff: noqa: E501
-"""The folder of a search: its table, what --resume compares, and what a search that was stopped leaves half-done."""
+"""The folder of a search: its table, its definition for --resume, and the images for workers."""
 
 import contextlib
 import itertools
 import json
-import os
 import re
+import stat
+import zipfile
+from collections.abc import Iterable
 from dataclasses import Field
 from pathlib import Path
 
 from support import cli, files, locks, npz, runs
 from support.searching import tables
-from support.settings import SettingError, format_value
+from support.settings import format_value
 
 import numpy as np
 
+TABLE, DEFINITION, BEST = "results.csv", "search.json", "best.npz"
 TRIAL_FILE = re.compile(rf"{tables.TRIAL}(\.npz|\.state\.npz|\.csv)")
+TRIAL_LOCK = re.compile(rf"{tables.TRIAL}(\.npz)?\.lock")
 REMEDY = "give --overwrite or another --output-dir"
+MAX_DEFINITION = 1 << 20  # bytes
 
-# The images are written once into the folder of results, and all workers map these files: the operating system keeps
-# the pages of a mapped file in memory once for all processes of a machine. Unlike shared memory that outlives a search
-# killed by force, they lie where the next --resume finds and replaces them; and other machines see them too.
+# The images are written once into the folder and mapped by all workers. The operating system then
+# holds them in memory once per machine. Unlike shared memory, the files don't outlive a killed
+# search unnoticed: the next --resume finds and replaces them. Dask workers on other machines read
+# them through the shared file system.
 IMAGES, LABELS = ".images.bin", ".labels.bin"
 
 
 class SearchError(cli.UserError):
-    """A search that can't start or go on: one line with the cause and the remedy."""
+    """A search that can't start or continue: one line with the cause and the remedy."""
 
 
 class Results:
-    """The rows of a search, and its folder. results.csv is written again, whole, with every new row."""
+    """The rows of a search and its folder. Each new row rewrites results.csv as a whole."""
 
-    def __init__(self, folder: Path, searched: list[str], rows: list[tables.Row]):
-        self.folder, self.searched = folder, searched
+    def __init__(self, folder: Path, searched: Iterable[str], rows: list[tables.Row]):
+        self.folder = folder
+        self.searched = list(searched)
         self.rows = {row["trial"]: row for row in rows}
 
     def __repr__(self):
         return f"<Results: {len(self.rows)} trials in {self.folder}>"
 
     def add(self, trial: str, repeat: int, settings: dict, result: dict) -> tables.Row:
-        """Add the row of a trial that is done. result: its status and reason, and the history if there is one."""
-        row = {"trial": trial, **{name: format_value(settings[name]) for name in self.searched}}
-        row |= dict.fromkeys(tables.COLUMNS, "") | {
-            "repeat": str(repeat),
-            "seed": str(settings["seed"]),
-        }
-        row |= {"status": result["status"], "reason": result["reason"]}
-        if history := result.get("history"):
-            best = history["val_accuracy"].index(max(history["val_accuracy"]))
-            row |= {name: repr(history[name][best]) for name in ("val_accuracy", "val_loss")}
-            row |= {"best_epoch": str(best + 1), "epochs": str(len(history["val_accuracy"]))}
-            row |= {"seconds": f"{sum(history['seconds']):.1f}", "checkpoint": f"{trial}.npz"}
+        """Add and return the row of a trial that ended.
+
+        result: its status and reason, and its history if it left a network.
+        """
+        row = dict.fromkeys(["trial", *self.searched, *tables.COLUMNS], "")
+        row["trial"] = trial
+        for name in self.searched:
+            row[name] = format_value(settings[name])
+        row["repeat"] = str(repeat)
+        row["seed"] = str(settings["seed"])
+        row["status"] = result["status"]
+        row["reason"] = result["reason"]
+        if result.get("history"):
+            row |= self._cells(trial, result["history"])
         self.rows[trial] = row
         self.write()
         return row
 
+    def _cells(self, trial: str, history: dict[str, list]) -> tables.Row:
+        best = runs.best_epoch(history)
+        return {
+            "val_accuracy": repr(history["val_accuracy"][best - 1]),
+            "val_loss": repr(history["val_loss"][best - 1]),
+            "best_epoch": str(best),
+            "epochs": str(runs.epochs_done(history)),
+            "seconds": f"{sum(history['seconds']):.1f}",
+            "checkpoint": f"{trial}.npz",
+        }
+
     def ranked(self) -> list[list[tables.Row]]:
-        """The rows of each setting, the best setting first."""
+        """Return the rows of each setting, the best setting first."""
         return tables.ranked(self.rows.values(), self.searched)
 
     def best(self) -> tables.Row | None:
-        """The row of the best trial of the best setting; None if there is none that ended well."""
-        rows = [row for row in next(iter(self.ranked()), []) if row["val_accuracy"]]
+        """Return the row of the best trial of the best setting, None if no trial left a network."""
+        groups = self.ranked()
+        rows = [row for row in groups[0] if row["val_accuracy"]] if groups else []
         return max(rows, key=lambda row: float(row["val_accuracy"]), default=None)
+
+    def delete_state(self, trial: str) -> None:
+        """Delete the state from which the trial would be resumed."""
+        runs.state_path(self.folder / f"{trial}.npz").unlink(missing_ok=True)
 
     def write(self) -> None:
         rows = itertools.chain.from_iterable(self.ranked())
-        tables.write_rows(self.folder / "results.csv", self.searched, rows)
+        tables.write_rows(self.folder / TABLE, self.searched, rows)
 
     def history(self, trial: str) -> dict[str, list[float]] | None:
-        """The validation accuracy and loss of each epoch, from the trial's checkpoint; None where it has none."""
+        """Return the validation accuracy and loss of each epoch from the trial's checkpoint.
+
+        None if the trial left no network. Raises FileError if the checkpoint is damaged.
+        """
         if not self.rows[trial]["checkpoint"]:
             return None
         path = self.folder / self.rows[trial]["checkpoint"]
         _, info = npz.read_npz(path)
-        with files.error_context(
-            path, "delete its row in results.csv, and --resume trains it again"
-        ):
+        remedy = f"delete its row in {TABLE}, and --resume trains it again"
+        with files.error_context(path, remedy):
             return runs.checked_history(info, ("val_accuracy", "val_loss"))
+
+
+# ---- Opening a folder -------------------------------------------------------------------------
 
 
 def open_results(
     folder: Path,
     definition: dict,
-    options: dict[str, Field],
-    asked: dict,
+    searched: dict[str, Field],
+    trials: set[str],
     resume: bool,
     overwrite: bool,
 ) -> Results:
-    """The folder of a search with the rows that are there already: none, unless it goes on with the search there.
+    """Return the results in a folder: those of the same search on resume, otherwise none.
 
-    definition: what search.json holds: settings (those of one value, wherever they have an effect), searched (the
-    names of the others), seed, data, halving. options: all settings, by name. asked: the settings (train.Settings) of
-    each trial that the search now wants, by the trial's name. SearchError or SettingError where the folder holds a
-    search and it isn't this one.
+    definition: the content of search.json. searched: the searched settings by name. trials: the
+    names of all trials. Raises SearchError if the folder holds a search that may not be touched,
+    or on resume another one.
     """
-    path, table = folder / "search.json", folder / "results.csv"
-    present = [
-        file
-        for file in (table, path, folder / "results.md", folder / "best.npz")
-        if os.path.lexists(file)
-    ]
-    if present and not (resume or overwrite):
-        raise SearchError(
-            f"{present[0]}: there is a search already; go on with it by --resume, replace it by --overwrite, "
-            "or choose another --output-dir"
-        )
+    check_files(folder)
+    paths = [folder / name for name in (TABLE, DEFINITION, BEST)]
+    present = [path for path in paths if path.exists()]
     rows: list[tables.Row] = []
     if present and resume:
-        with files.error_context(path, REMEDY, SearchError):
-            old = files.parse_object(files.read_file(path, 1 << 20).decode())
-            if unknown := [
-                name for name in (*old["searched"], *old["settings"]) if name not in options
-            ]:
-                raise files.Fault(
-                    f"has {cli.clean(unknown[0], 40)}, which is no setting of train.py"
-                )
-        if os.path.lexists(table):
-            with files.error_context(table, REMEDY, SearchError):
-                columns, rows = tables.read_rows(table, options)
-                if not set(columns) >= set(old["searched"]):
-                    raise files.Fault("has other columns than search.json says")
-                old["searched"] = (
-                    columns  # more, if the search was killed just as it grew by a setting
-                )
-        with files.error_context(path, REMEDY, SearchError):
-            definition, added = merge(old, definition, options, folder)
-        # A trial that failed may do better in other circumstances. Halving has chosen without it, and that stands.
-        rows = [row | added for row in rows if row["status"] != "failed" or definition["halving"]]
-        for row in rows:  # a setting that is new to the search and has no effect in this trial has a value of its own
-            if settings := asked.get(row["trial"]):
-                row |= {
-                    name: format_value(getattr(settings, name)) for name in definition["searched"]
-                }
+        compare_definition(folder, definition)
+        rows = read_table(folder / TABLE, searched, trials)
+        # A trial that failed may end well in other circumstances. Successive halving has already
+        # chosen without it.
+        if not definition["halving"]:
+            rows = [row for row in rows if row["status"] != "failed"]
+    elif present and overwrite:
+        delete_search(folder)
     elif present:
-        trials = [file for file in folder.iterdir() if TRIAL_FILE.fullmatch(file.name)]
-        for file in (*present, *trials):
-            file.unlink()
+        raise SearchError(
+            f"{present[0]}: there is a search already; continue it by --resume, "
+            "replace it by --overwrite, or choose another --output-dir"
+        )
     clear(folder)
-    results = Results(folder, definition["searched"], rows)
-    if rows:
-        results.write()
-    with files.write_whole(path) as file:
+    with files.write_whole(folder / DEFINITION) as file:
         file.write(json.dumps(definition, indent=2).encode())
-    return results
+    return Results(folder, searched, rows)
 
 
-def merge(
-    old: dict, new: dict, options: dict[str, Field], folder: Path
-) -> tuple[dict, dict[str, str]]:
-    """The definition of a search that goes on with a changed grid, and what its old rows have to say of the settings
-    that weren't searched before. SearchError or SettingError if it is another search."""
-    if old["data"]["fingerprint"] != new["data"]["fingerprint"]:
-        name = cli.clean(old["data"]["name"], 40)
+def compare_definition(folder: Path, definition: dict) -> None:
+    """Check that search.json has the definition. Raises SearchError, with the flag that differs."""
+    path = folder / DEFINITION
+    with files.error_context(path, REMEDY, SearchError):
+        old = files.parse_object(files.read_file(path, MAX_DEFINITION).decode())
+        same = old.keys() == definition.keys()
+        if not same or old["settings"].keys() != definition["settings"].keys():
+            raise files.Fault("was written by another version of search.py")
+        other_images = old["data"]["fingerprint"] != definition["data"]["fingerprint"]
+        old_images = cli.clean(old["data"]["name"], 40)
+    if other_images:
         raise SearchError(
-            f"{folder}: a search on other images ({name}); give their --data-dir or another --output-dir"
+            f"{folder}: a search on other images ({old_images}); "
+            "give their --data-dir, or another --output-dir"
         )
-    if old["seed"] != new["seed"]:
-        seed = cli.clean(old["seed"], 40)
+    for name in definition["settings"]:
+        compare_flag(name, old["settings"][name], definition["settings"][name], folder)
+    for name in ("recipe", "random", "halving", "repeats", "seed"):
+        compare_flag(name, old[name], definition[name], folder)
+    if old["trials"] != definition["trials"]:
+        raise SearchError(f"{path}: was written by another version of train.py; {REMEDY}")
+
+
+def compare_flag(name: str, old, new, folder: Path) -> None:
+    """Raise SearchError if a flag differs from that of the search in the folder."""
+    if old != new:
+        flag = f"--{name.replace('_', '-')}"
+        now = "none" if new is None else cli.clean(new, 40)
+        before = "none" if old is None else cli.clean(old, 40)
         raise SearchError(
-            f"--seed {new['seed']} differs from the search in {folder}, which has {seed}; {REMEDY}"
+            f"{flag} {now} differs from the search in {folder}, which has {before}; {REMEDY}"
         )
-    if old["halving"] != new["halving"]:
-        raise SearchError(
-            f"--halving: what is stopped depends on all the trials, and the search in {folder} has others, or another "
-            f"--eta, or none; give the flags that it was started with, --overwrite or another --output-dir"
-        )
-    searched = [name for name in options if name in old["searched"] or name in new["searched"]]
-    shared = {name: option.default for name, option in options.items()} | old["settings"]
-    for name, value in new["settings"].items():
-        if name not in searched and old["settings"].get(name, value) != value:
-            has = cli.clean(format_value(shared[name]), 40)
-            raise SettingError(
-                name, value, f"differs from the search in {folder}, which has {has}; {REMEDY}"
+
+
+def read_table(path: Path, searched: dict[str, Field], trials: set[str]) -> list[tables.Row]:
+    """Return the rows of results.csv; [] if the search was stopped before its first row.
+
+    Raises SearchError if the file is damaged.
+    """
+    if not path.exists():
+        return []
+    with files.error_context(path, REMEDY, SearchError):
+        rows = tables.read_rows(path, searched)
+        for row in rows:
+            if row["trial"] not in trials:
+                raise files.Fault(f"has a trial {row['trial']}, which isn't of this search")
+    return rows
+
+
+# ---- The files in it --------------------------------------------------------------------------
+
+
+def our_files(folder: Path) -> list[Path]:
+    """Return the entries of the folder that have the name of a search's file."""
+    if not folder.is_dir():
+        return []
+    ours = (TABLE, DEFINITION, BEST, IMAGES, LABELS)
+    return [
+        path for path in folder.iterdir() if path.name in ours or TRIAL_FILE.fullmatch(path.name)
+    ]
+
+
+def check_files(folder: Path) -> None:
+    """Check that the search's files are regular files.
+
+    Links could lead to the user's own files, and a FIFO would block. Raises SearchError.
+    """
+    for path in our_files(folder):
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode):
+            kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO"}
+            kind = kinds.get(stat.S_IFMT(mode), "a device")
+            raise SearchError(
+                f"{path}: is {kind}, not a file of a search; "
+                "move it away, or choose another --output-dir"
             )
-    added = {name: format_value(shared[name]) for name in searched if name not in old["searched"]}
-    settings = {
-        name: value
-        for name, value in (old["settings"] | new["settings"]).items()
-        if name not in searched
-    }
-    return new | {"searched": searched, "settings": settings}, added
+
+
+def delete_search(folder: Path) -> None:
+    """Delete the files of the search in the folder.
+
+    Raises SearchError before anything is deleted if one of them isn't a search's.
+    """
+    paths = our_files(folder)
+    for path in paths:
+        if not begins_as_ours(path):
+            raise SearchError(
+                f"{path}: isn't a search's file; move it away, or choose another --output-dir"
+            )
+    for path in paths:
+        path.unlink()
+
+
+def begins_as_ours(path: Path) -> bool:
+    """Whether the content of a regular file begins as that of a search's file with its name."""
+    if path.name in (IMAGES, LABELS):
+        return True
+    if path.suffix == ".npz":
+        with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            return "meta.npy" in archive.namelist()
+        return False
+    start = {TABLE: b"trial,", DEFINITION: b"{"}.get(path.name, b"epoch,")
+    with open(path, "rb") as file:
+        return file.read(len(start)) == start
 
 
 def clear(folder: Path) -> None:
-    """Delete the images, and what workers that were killed have left half-done."""
+    """Delete the images, and temporary files and locks of killed workers."""
     files.remove_leftovers(folder)
     for name in (IMAGES, LABELS):
         (folder / name).unlink(missing_ok=True)
     for lock in folder.glob("*.lock"):
-        if re.match(tables.TRIAL, lock.name):
+        if TRIAL_LOCK.fullmatch(lock.name):
+            # A lock that nobody holds is deleted when it is released.
             with (
-                contextlib.suppress(files.FileError),
+                contextlib.suppress(files.FileError, OSError),
                 locks.locked(lock.with_suffix(""), "a search"),
             ):
-                pass  # which deletes it, if nobody holds it
+                pass
 
 
-# ---- The images -----------------------------------------------------------------------------------------------------
+# ---- The images -------------------------------------------------------------------------------
 
 
 def share_images(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write images (N, 3072) uint8 and labels (N,) int64 into the folder, where workers map them, until `clear`."""
+    """Write images (N, 3072) uint8 and labels (N,) int64 into the folder for workers to map."""
     for name, array in ((IMAGES, images), (LABELS, labels)):
         with files.write_whole(folder / name) as file:
             file.write(np.ascontiguousarray(array))
 
 
 def mapped_images(folder: Path, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """The images (N, pixels) and labels (N,) that `share_images` has left in the folder."""
-    images, labels = (
-        np.memmap(folder / n, t, "r").view(np.ndarray) for n, t in ((IMAGES, "u1"), (LABELS, "i8"))
-    )
+    """Return the images (N, pixels) uint8 and labels (N,) int64 that `share_images` has written."""
+    images = np.memmap(folder / IMAGES, np.uint8, "r").view(np.ndarray)
+    labels = np.memmap(folder / LABELS, np.int64, "r").view(np.ndarray)
     return images.reshape(-1, pixels), labels

@@ -1,19 +1,23 @@
-"""The table of a search: results.csv, of which nothing is believed before it is checked, and the ranking for people."""
+"""The table of a search: results.csv, whose content is checked, and the ranking in the terminal."""
 
 import csv
 import io
+import itertools
 import os
 import re
+import shutil
 import statistics
+import textwrap
 from argparse import ArgumentTypeError
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import Field
 
 from support.cli import clean
+from support.csv_text import safe
 from support.files import Fault, read_file, write_whole
 from support.settings import SettingError, allowed, parse_value
 
-# A row holds text, as it is in the file. The searched settings stand after the trial.
+# A row is text, as in the file. The searched settings are between `trial` and these columns.
 COLUMNS = (
     "repeat",
     "seed",
@@ -29,6 +33,12 @@ COLUMNS = (
 )
 TRIAL = "[0-9a-f]{10}"
 STATUSES = ("ok", "stopped", "diverged", "failed")
+PATTERNS = {
+    "trial": TRIAL,
+    "repeat": "[1-9][0-9]{0,5}",
+    "seed": "[0-9]{1,10}",
+    "status": "|".join(STATUSES),
+}
 LIMITS = {
     "val_accuracy": 1,
     "val_loss": 1e100,
@@ -37,174 +47,250 @@ LIMITS = {
     "seconds": 1e12,
     "test_accuracy": 1,
 }
+# A trial that left a network has all of these, any other trial none.
+OF_A_NETWORK = ("val_accuracy", "val_loss", "best_epoch", "epochs", "seconds", "checkpoint")
 MAX_BYTES = 16 << 20
+MAX_REASON = 300  # characters
+MAX_LINES = 40  # settings in the printed ranking
+# Columns that a narrow terminal does without, in this order.
+DISPENSABLE = ("seconds", "best epoch", "epochs", "runs", "test")
 
 Row = dict[str, str]
 
-# ---- The file -------------------------------------------------------------------------------------------------------
+# ---- The file ---------------------------------------------------------------------------------
 
 
 def write_rows(path: str | os.PathLike, searched: list[str], rows: Iterable[Row]) -> None:
-    """Write the rows as a results.csv, whole."""
+    """Write the rows as a results.csv, whole or not at all."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, ["trial", *searched, *COLUMNS])
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        # A reason may begin like a spreadsheet's formula.
+        writer.writerow({name: safe(cell) for name, cell in row.items()})
     with write_whole(path) as file:
         file.write(text.getvalue().encode())
 
 
-def read_rows(path: str | os.PathLike, options: dict[str, Field]) -> tuple[list[str], list[Row]]:
-    """The names of the searched settings, which are among `options`, and the rows of a results.csv.
+def read_rows(path: str | os.PathLike, searched: dict[str, Field]) -> list[Row]:
+    """Return the rows of a results.csv; searched: the settings that it has columns for.
 
-    Fault, OSError or another ValueError for anything else. A checkpoint is the one in the folder with the trial's name,
-    and is there.
+    The checkpoints named in it have been found. Raises Fault, OSError or another ValueError if
+    the file is anything else.
     """
     text = read_file(path, MAX_BYTES).decode()
     try:
         head, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     except (ValueError, csv.Error) as error:
         raise Fault(f"is no table ({clean(error, 60)})") from None
-    searched = head[1 : -len(COLUMNS)]
-    if head != ["trial", *searched, *COLUMNS] or len(set(searched)) < len(searched):
-        raise Fault("has other columns than a search's table")
-    if unknown := [name for name in searched if name not in options]:
-        raise Fault(f"has a column {clean(unknown[0], 40)}, which is no setting of train.py")
+    if head != ["trial", *searched, *COLUMNS]:
+        raise Fault("has other columns than search.json says")
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines, 1):
         if len(line) != len(head):
             raise Fault(f"has {len(line)} columns in row {number}, not {len(head)}")
         row = dict(zip(head, line, strict=True))
         try:
-            check_row(row, {name: options[name] for name in searched}, os.path.dirname(path))
+            check_row(row, searched, os.path.dirname(path))
         except (ValueError, SettingError, ArgumentTypeError) as error:
-            raise Fault(f"has a broken row {number} ({clean(error, 80)})") from None
+            raise Fault(f"has a damaged row {number} ({clean(error, 80)})") from None
         if row["trial"] in rows:
             raise Fault(f"has trial {row['trial']} twice")
         rows[row["trial"]] = row
-    return searched, list(rows.values())
+    return list(rows.values())
 
 
-def check_row(row: Row, options: dict[str, Field], folder: str | os.PathLike) -> None:
-    """ValueError, SettingError or ArgumentTypeError unless a search may have left this row in the folder."""
-    if not re.fullmatch(TRIAL, row["trial"]):
-        raise Fault(f"trial {clean(row['trial'], 40)!r}")
-    for name, option in options.items():
-        allowed(option, parse_value(type(option.default), row[name]))
-    for name, pattern in {
-        "repeat": "[1-9][0-9]{0,5}",
-        "seed": "[0-9]{1,10}",
-        "status": "|".join(STATUSES),
-    }.items():
+def check_row(row: Row, searched: dict[str, Field], folder: str) -> None:
+    """Check that a search could have left this row in the folder.
+
+    Raises ValueError, SettingError or ArgumentTypeError if not.
+    """
+    for name, pattern in PATTERNS.items():
         if not re.fullmatch(pattern, row[name]):
             raise Fault(f"{name} {clean(row[name], 40)!r}")
+    for name, option in searched.items():
+        allowed(option, parse_value(type(option.default), row[name]))
     for name, high in LIMITS.items():
         if row[name] and not 0 <= float(row[name]) <= high:
             raise Fault(f"{name} {clean(row[name], 40)}")
-    if row["checkpoint"] not in ("", f"{row['trial']}.npz"):
-        raise Fault(f"checkpoint {clean(row['checkpoint'], 40)!r}, which isn't the trial's")
-    there = {
-        bool(row[name])
-        for name in ("val_accuracy", "val_loss", "best_epoch", "epochs", "seconds", "checkpoint")
-    }
-    if len(there) > 1 or (row["test_accuracy"] and not row["checkpoint"]):
-        raise Fault("gaps")
-    if row["checkpoint"] and not os.path.isfile(os.path.join(folder, row["checkpoint"])):
-        raise Fault(
-            f"{row['checkpoint']} is missing or no file; without the row, it is trained again"
-        )
-    if not row["reason"].isprintable() or len(row["reason"]) > 300:
+    if not row["reason"].isprintable() or len(row["reason"]) > MAX_REASON:
         raise Fault("its reason")
+    filled = [bool(row[name]) for name in OF_A_NETWORK]
+    if any(filled) and not all(filled):
+        raise Fault("an empty cell")
+    if row["test_accuracy"] and not row["checkpoint"]:
+        raise Fault("a test without a checkpoint")
+    if row["checkpoint"]:
+        check_checkpoint(row, folder)
 
 
-# ---- The ranking ----------------------------------------------------------------------------------------------------
+def check_checkpoint(row: Row, folder: str) -> None:
+    name = row["checkpoint"]
+    if name != f"{row['trial']}.npz":
+        raise Fault(f"checkpoint {clean(name, 40)!r}, which isn't the trial's")
+    if not os.path.isfile(os.path.join(folder, name)):
+        raise Fault(f"{name} is missing or no file; delete the row to train it again")
+
+
+# ---- The ranking ------------------------------------------------------------------------------
 
 
 def rank(scores: list[tuple[float, float] | None]) -> tuple[bool, float, float]:
-    """The sort key of a setting from its trials' (accuracy, loss), None for one without: complete first, then the
-    highest mean accuracy, then the lowest mean loss."""
+    """Return the sort key of a setting from the (accuracy, loss) of its trials, best first.
+
+    A score is None if the trial left no network. Settings with such a trial come last, then the
+    highest mean accuracy is first, then the lowest mean loss.
+    """
     good = [score for score in scores if score is not None]
-    accuracy, loss = (
-        (statistics.fmean(values) for values in zip(*good, strict=True)) if good else (0.0, 0.0)
-    )
-    return len(good) < len(scores), -accuracy, loss
+    incomplete = len(good) < len(scores)
+    if not good:
+        return incomplete, 0.0, 0.0
+    accuracy = statistics.fmean(score[0] for score in good)
+    loss = statistics.fmean(score[1] for score in good)
+    return incomplete, -accuracy, loss
+
+
+def score_of(row: Row) -> tuple[float, float] | None:
+    """Return a row's validation (accuracy, loss), None if the trial left no network."""
+    if not row["val_accuracy"]:
+        return None
+    return float(row["val_accuracy"]), float(row["val_loss"])
 
 
 def ranked(rows: Iterable[Row], searched: list[str]) -> list[list[Row]]:
-    """The rows of each setting, the best setting first, see `rank`."""
-    settings: dict[tuple, list[Row]] = {}
+    """Return the rows of each setting, the best setting first."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in sorted(rows, key=lambda row: (int(row["repeat"]), row["trial"])):
-        settings.setdefault(tuple(row[name] for name in searched), []).append(row)
+        setting = tuple(row[name] for name in searched)
+        groups.setdefault(setting, []).append(row)
 
     def key(setting):
-        scored = [(row["val_accuracy"], row["val_loss"]) for row in settings[setting]]
-        return rank(
-            [(float(accuracy), float(loss)) if accuracy else None for accuracy, loss in scored]
-        ), setting
+        # Equal scores are ordered by the values, so that the table is always the same.
+        return rank([score_of(row) for row in groups[setting]]), setting
 
-    return [settings[setting] for setting in sorted(settings, key=key)]
+    return [groups[setting] for setting in sorted(groups, key=key)]
 
 
 def mean(rows: list[Row], name: str) -> str:
-    """The rounded mean of a number."""
+    """Return the rounded mean of a column."""
     values = [float(row[name]) for row in rows if row[name]]
-    return f"{statistics.fmean(values):.0f}" if values else "-"
+    if not values:
+        return "-"
+    return f"{statistics.fmean(values):.0f}"
 
 
 def mean_percent(rows: list[Row], name: str) -> str:
-    """The mean of an accuracy in percent, ± the sample standard deviation of several."""
+    """Return the mean of an accuracy in percent, with the sample standard deviation if repeated."""
     values = [100 * float(row[name]) for row in rows if row[name]]
-    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{spread}%" if values else "-"
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:.2f}%"
+    return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}%"
 
 
-def table(groups: list[list[Row]], searched: list[str]) -> list[list[str]]:
-    """The table for people, a line for each setting, headings first. groups: what `ranked` gives."""
+# ---- The ranking in the terminal --------------------------------------------------------------
+
+
+def ranking(groups: list[list[Row]], searched: list[str]) -> str:
+    """Return the ranked settings as a table with notes, as wide as the terminal at most.
+
+    groups: the result of `ranked`. If the settings don't fit next to their results, each has
+    lines of its own below them.
+    """
+    shown = groups[:MAX_LINES]
+    ranks = [["rank"], *([str(i)] for i in range(1, len(shown) + 1))]
+    settings = [[name.replace("_", " ") for name in searched]]
+    settings += [[group[0][name] for name in searched] for group in shown]
+    lines = aligned(ranks, settings, result_cells(shown))
+    if len(lines[0]) > terminal_width():
+        head, *lines = narrow(ranks, shown)
+        names, *values = settings
+        lines = [head, *with_settings_below(lines, names, values)]
+    return "\n".join([*lines, *map(wrapped, notes(groups))])
+
+
+def narrow(ranks: list[list[str]], groups: list[list[Row]]) -> list[str]:
+    """Return the lines without settings, and with as many of the results as fit."""
+    for count in range(len(DISPENSABLE) + 1):
+        lines = aligned(ranks, result_cells(groups, DISPENSABLE[:count]))
+        if len(lines[0]) <= terminal_width():
+            break
+    return lines
+
+
+def with_settings_below(
+    lines: list[str], names: list[str], values: list[list[str]]
+) -> Iterator[str]:
+    """Yield each line, then the values of its settings."""
+    for line, own in zip(lines, values, strict=True):
+        yield line
+        pairs = [f"{name} {value}" for name, value in zip(names, own, strict=True)]
+        yield wrapped(", ".join(pairs), indent="      ")
+
+
+def result_cells(groups: list[list[Row]], without: tuple[str, ...] = ()) -> list[list[str]]:
+    """Return the cells of each setting's results, headings first, without some columns."""
     repeated = any(len(group) > 1 for group in groups)
     tested = any(row["test_accuracy"] for group in groups for row in group)
-    head = ["rank", *(name.replace("_", " ") for name in searched), "validation"]
-    head += ["runs"] if repeated else []
-    head += ["best epoch", "epochs", "seconds", *(["test (not used)"] if tested else []), "status"]
-    lines = [head]
-    for place, group in enumerate(groups, 1):
-        line = [
-            str(place),
-            *(group[0][name] for name in searched),
-            mean_percent(group, "val_accuracy"),
-        ]
-        line += [str(len(group))] if repeated else []
-        line += [mean(group, name) for name in ("best_epoch", "epochs", "seconds")]
-        line += [mean_percent(group, "test_accuracy")] if tested else []
-        line += [", ".join(dict.fromkeys(row["status"] for row in group))]
-        lines.append(line)
+    columns = {"validation": lambda group: mean_percent(group, "val_accuracy")}
+    if repeated:
+        columns["runs"] = lambda group: str(len(group))
+    columns["best epoch"] = lambda group: mean(group, "best_epoch")
+    columns["epochs"] = lambda group: mean(group, "epochs")
+    columns["seconds"] = lambda group: mean(group, "seconds")
+    if tested:
+        columns["test"] = lambda group: mean_percent(group, "test_accuracy")
+    columns["status"] = statuses
+    for name in without:
+        columns.pop(name, None)
+    lines = [[column(group) for column in columns.values()] for group in groups]
+    return [list(columns), *lines]
+
+
+def statuses(group: list[Row]) -> str:
+    return ", ".join(dict.fromkeys(row["status"] for row in group))
+
+
+def aligned(*parts: list[list[str]]) -> list[str]:
+    """Return the cells of all parts, next to each other, as lines of right-aligned columns."""
+    rows = [list(itertools.chain(*cells)) for cells in zip(*parts, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(cells))
     return lines
+
+
+def terminal_width() -> int:
+    """Return the characters in a line of the terminal; many if standard output is no terminal."""
+    return shutil.get_terminal_size((1000, 24)).columns
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Return the text in lines of the terminal's width, broken between words."""
+    return textwrap.fill(
+        text,
+        max(terminal_width(), 20),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def notes(groups: list[list[Row]]) -> list[str]:
-    """What a reader of the table has to know."""
-    rows, lines = [row for group in groups for row in group], []
+    """Return what a reader of the ranking has to know."""
+    rows = [row for group in groups for row in group]
+    lines = []
+    if len(groups) > MAX_LINES:
+        rest = len(groups) - MAX_LINES
+        lines.append(f"{rest} settings more are in results.csv.")
     if any(len(group) > 1 for group in groups):
-        lines.append("The mean over the runs of a setting, ± the standard deviation between them.")
+        lines.append("Mean over the runs of a setting ± standard deviation between them.")
     if any(row["status"] == "stopped" for row in rows):
         lines.append("stopped: successive halving ended the trial early.")
     if any(row["test_accuracy"] for row in rows):
-        lines.append(
-            "Test accuracy: not used for the choice, which is by validation accuracy alone."
-        )
+        lines.append("test: not used for the choice, which is by validation accuracy alone.")
     return lines
-
-
-def as_text(lines: list[list[str]]) -> str:
-    """A table in columns for the terminal, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
-    )
-
-
-def as_markdown(lines: list[list[str]]) -> str:
-    """A table in Markdown."""
-    return "\n".join(
-        f"| {' | '.join(line)} |" for line in [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    )

@@ -1,7 +1,7 @@
-"""Who does the tasks of a long job: processes of this machine, or the workers of a Dask cluster.
+"""Run jobs in local processes or on a Dask cluster.
 
-Both are context managers that yield `submit`, which hands a task to a worker: a dict of plain values, and what comes
-back is what the function makes of it.
+Both are context managers that yield `submit`, which hands a job to a worker. A job is a dict of
+plain values; its result is what the workers' function returns for it.
 """
 
 import contextlib
@@ -27,47 +27,50 @@ Submit = Callable[[dict], Future]
 
 
 class WorkerError(UserError):
-    """Workers that can't be had, or that die: one line with the cause and the remedy."""
+    """Workers that can't be started, or that die: one line with the cause and the remedy."""
 
 
-def finished(submit: Submit, tasks: dict[Hashable, dict]) -> Iterator[tuple[Hashable, dict]]:
-    """Have all tasks done; yield each one's key with its result as it ends. WorkerError if a worker dies."""
-    kept = "what is finished is kept: go on with --resume"
+def finished(submit: Submit, jobs: dict[Hashable, dict]) -> Iterator[tuple[Hashable, dict]]:
+    """Run all jobs; yield the key of each with its result as it ends.
+
+    Raises WorkerError if a worker dies.
+    """
+    kept = "what is finished is kept; continue with --resume"
     try:
-        futures = {submit(task): key for key, task in tasks.items()}
+        futures = {submit(job): key for key, job in jobs.items()}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool:
-        time.sleep(
-            0.2
-        )  # a signal to the whole process group may reach a worker first: it has the say
+        # Ctrl-C for the whole process group may reach a worker first: let it interrupt us instead.
+        time.sleep(0.2)
         raise WorkerError(
-            f"a worker process was killed, perhaps for lack of memory; {kept}, --jobs lower"
+            f"a worker process was killed, perhaps for lack of memory; {kept} and lower --jobs"
         ) from None
     except (UserError, GeneratorExit):
         raise
     except Exception as error:
-        raise WorkerError(
-            f"a worker can't do its work ({type(error).__name__}: {error}); {kept}"
-        ) from None
+        raise WorkerError(f"a worker failed ({type(error).__name__}: {error}); {kept}") from None
 
 
-# ---- Processes of this machine --------------------------------------------------------------------------------------
+# ---- Processes of this machine ----------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def local_workers(function: Callable[[dict], dict], jobs: int) -> Iterator[Submit]:
-    """Up to `jobs` processes. All have ended when the block is left, in the midst of a task if it is left by an error.
-    WorkerError where one can't be started."""
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=start_worker)
-    resource_tracker.ensure_running()  # which multiprocessing would do later, and let Ctrl-C through by it
+    """Start up to `jobs` processes, which have ended when the block is left.
 
-    def submit(task):
-        # The pool starts a process here, which inherits that Ctrl-C is held back: it would end Python's start, and the
-        # import of numpy, with a traceback for each process.
+    A block left by an error kills them. Raises WorkerError if a process can't be started.
+    """
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=start_worker)
+    # multiprocessing would start it later, and would then let Ctrl-C through.
+    resource_tracker.ensure_running()
+
+    def submit(job):
+        # The pool starts a process here, which inherits the blocked Ctrl-C. Otherwise Ctrl-C would
+        # interrupt the start of Python or the import of numpy, with a traceback per process.
         try:
             with interrupts_held_back():
-                return pool.submit(function, task)
+                return pool.submit(function, job)
         except OSError as error:
             raise WorkerError(
                 f"a worker process can't be started ({error.strerror}); lower --jobs"
@@ -100,16 +103,14 @@ def interrupts_held_back() -> Iterator[None]:
 
 
 def start_worker() -> None:
-    """Prepare a process of the pool: the main process alone answers Ctrl-C, and when it dies, so does this one."""
+    """Prepare a process of the pool: it ignores Ctrl-C, and ends when the main process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    warnings.simplefilter(
-        "ignore", RuntimeWarning
-    )  # a run that diverges is a result, not a dozen warnings
-    tqdm.set_lock(
-        threading.RLock()
-    )  # its own one is shared with other processes, and left behind by one that is ended
+    # A run that diverges is a result, not a dozen warnings.
+    warnings.simplefilter("ignore", RuntimeWarning)
+    # tqdm's own lock is shared between processes, and a killed process would leave it behind.
+    tqdm.set_lock(threading.RLock())
 
     def follow_parent():
         multiprocessing.parent_process().join()
@@ -118,13 +119,15 @@ def start_worker() -> None:
     threading.Thread(target=follow_parent, daemon=True).start()
 
 
-# ---- Dask -----------------------------------------------------------------------------------------------------------
+# ---- Dask -------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def dask_workers(function: Callable[[dict], dict], address: str) -> Iterator[Submit]:
-    """The workers of a Dask cluster; they must see the function's file under the same path. WorkerError where there is
-    no Dask, or no scheduler."""
+    """Use the workers of a Dask cluster, which must see the function's file under the same path.
+
+    Raises WorkerError if Dask isn't installed, or if no scheduler answers.
+    """
     try:
         from distributed import Client
     except ImportError:
@@ -135,25 +138,26 @@ def dask_workers(function: Callable[[dict], dict], address: str) -> Iterator[Sub
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:
         raise WorkerError(
-            f"--dask {address}: no scheduler answers there ({error}); start one with 'dask scheduler', and workers "
-            "with 'dask worker ADDRESS'"
+            f"--dask {address}: no scheduler answers there ({error}); "
+            "start one with 'dask scheduler', and workers with 'dask worker ADDRESS'"
         ) from None
     script, name = Path(inspect.getfile(function)).resolve(), function.__name__
     folder, module = str(script.parent), script.stem
 
-    def call(task):
-        # Dask sends a nested function itself, not its name: a worker needs nothing of ours on its path to load it.
+    def call(job):
+        # Dask sends the code of a nested function instead of its name, so that a worker can load
+        # it before our folder is on its path.
         import importlib
         import sys
 
         if folder not in sys.path:
             sys.path.insert(0, folder)
-        return getattr(importlib.import_module(module), name)(task)
+        return getattr(importlib.import_module(module), name)(job)
 
     executor = client.get_executor()
     try:
         if not client.scheduler_info()["workers"]:
             print(f"waiting for workers; start one with: dask worker {address}", file=sys.stderr)
-        yield lambda task: executor.submit(call, task)
+        yield lambda job: executor.submit(call, job)
     finally:
-        client.close()  # which also takes back what no worker has begun
+        client.close()  # this also cancels jobs that no worker has begun
