@@ -404,6 +404,12 @@ def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Gene
     network.weights["b1"][...] = rng.uniform(-2, 0, H)
     network.weights["W2"][...] = 0
     network.precondition(images[:1024])
+    # A low cap, or images that are all alike: no gradient would reach the filters.
+    deviations = network.preconditioner[1]
+    if not deviations.any():
+        problem = "gives every image the same activations"
+        remedy = "give {preprocess} whiten, a higher {cap} or other images"
+        raise SettingError("init", "patches", problem, remedy)
 
 
 def first_network(
@@ -664,6 +670,7 @@ class Run:
 # ---- The loop ------------------------------------------------------------------------------------
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows becomes a loss that isn't finite
 def train(
     settings: Settings,
     data: cifar10.Dataset,

@@ -359,6 +359,29 @@ def test_a_run_that_diverges_ends_in_one_line(flags, go, tmp_path, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize("name", ["W1", "W2", "b2", "gamma1", "running_var1"])
+def test_huge_weights_in_a_state_end_in_one_line(name, go, tmp_path, recwarn):
+    assert go(*SMALL, "--epochs", 1)[0] == 0
+    arrays, info = npz.read_npz(tmp_path / "net.state.npz")
+    arrays[f"weights.{name}"][...] = 3e38
+    npz.write_npz(tmp_path / "net.state.npz", arrays, info)
+    code, _, err = go(*SMALL, "--resume")
+    assert not recwarn.list
+    if code:
+        fails((code, "", err), "loss not finite in epoch 2")
+
+
+@pytest.mark.parametrize("rate", [2.0**64, 1e308])
+def test_a_huge_rate_of_a_checkpoint_ends_in_one_line(rate, go, tmp_path, recwarn):
+    assert go(*SMALL)[0] == 0
+    network, info = model.load(tmp_path / "net.npz")
+    for batchnorm in (True, False):
+        changed = {"learning_rate": rate, "batchnorm": batchnorm}
+        network.save(tmp_path / "odd.npz", info | {"settings": info["settings"] | changed})
+        fails(go("--like", "odd.npz"), "loss not finite in epoch 1", "--learning-rate")
+        assert not recwarn.list
+
+
 def test_a_run_that_diverges_later_keeps_its_best_weights(go, tmp_path):
     flags = (*SMALL, "--no-batchnorm", "--learning-rate", 0.001)
     assert go(*flags, "--epochs", 1)[0] == 0

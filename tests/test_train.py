@@ -749,6 +749,20 @@ def test_patches_start_with_random_thresholds_and_no_output_weights(data):
     assert (network.preconditioner[1] > 0).all()
 
 
+@pytest.mark.parametrize("flags", ["", "--cap 0.001", "--window 31 --stride 1 --cap 0.5"])
+def test_patches_whose_units_are_all_at_their_cap_are_refused(flags, go, recwarn):
+    flags = f"--init patches --no-batchnorm --cap 1 {flags}".split()
+    fails(go(*SMALL, *flags), "--init patches", "--cap", "--preprocess whiten")
+    assert not recwarn.list
+
+
+def test_patches_of_images_that_are_all_alike_are_refused(data, recwarn):
+    alike = replace(data, train_images=np.full_like(data.train_images, 7))
+    with pytest.raises(SettingError, match="init='patches'"):
+        train.Run(train.resolve({"hidden_size": 4}, "quick"), alike)
+    assert not recwarn.list
+
+
 def test_a_window_without_whitening_needs_no_images():
     none = np.empty((0, PIXELS), np.uint8)
     window = train.fit_window(none, Settings(window=8, stride=2, regions=3))
