@@ -120,8 +120,19 @@ class Task:
         return {flag: path for flag, path in paths.items() if path is not None}
 
 
-# The report's own commands also have these; a checkpoint answers them, so they have no effect.
-REPORT_VALUES = ("--hidden-size", "--dropout-rate", "--batch-size", "--output-dir")
+# Flags of the report's own commands. The checkpoint says what they say, so they have no effect.
+REPORT_VALUES = (
+    "--hidden-size",
+    "--dropout-rate",
+    "--batch-size",
+    "--epochs",
+    "--learning-rate",
+    "--lr-decay",
+    "--lambda-reg",
+    "--momentum",
+    "--early-stopping",
+    "--output-dir",
+)
 REPORT_SWITCHES = ("--use-batchnorm", "--use-dropout")
 
 
@@ -251,30 +262,47 @@ def parse(argv: Sequence[str] | None) -> Task:
 
 def combination_fault(task: Task) -> str | None:
     """Return what is wrong with flags that don't go together, None if nothing is."""
+    fault = checkpoints_fault(task)
+    if fault:
+        return fault
+    return without_pictures_fault(task) if task.pictures is None else pictures_fault(task)
+
+
+def checkpoints_fault(task: Task) -> str | None:
+    """Return what is wrong with the number of checkpoints."""
     several = len(task.checkpoints) > 1
     if len({os.path.realpath(path) for path in task.checkpoints}) < len(task.checkpoints):
         return "a checkpoint is named twice; name each once"
     if task.ensemble and not several:
         return "--ensemble needs at least two checkpoints; name another one"
-    if several and not task.ensemble:
+    if not several:
+        return None
+
+    one_only = {
+        "--export": task.export,
+        "--fold-mirror": task.fold_mirror,
+        "--explain": task.explain,
+    }
+    for flag, value in one_only.items():
+        if value:
+            return f"{flag} is for one checkpoint; name only one"
+    if not task.ensemble:
         for flag, value in (("--predictions", task.predictions), ("--images", task.pictures)):
             if value:
                 return f"{flag} is for one checkpoint, or for several with --ensemble"
-    if several:
-        one_only = {
-            "--export": task.export,
-            "--fold-mirror": task.fold_mirror,
-            "--explain": task.explain,
-        }
-        for flag, value in one_only.items():
-            if value:
-                return f"{flag} is for one checkpoint; name only one"
+    return None
 
-    if task.pictures is None:
-        for flag, value in (("--explain", task.explain), ("--submission", task.submission)):
-            if value:
-                return f"{flag} needs --images, the pictures"
-        return None
+
+def without_pictures_fault(task: Task) -> str | None:
+    """Return which flag needs --images."""
+    for flag, value in (("--explain", task.explain), ("--submission", task.submission)):
+        if value:
+            return f"{flag} needs --images, the pictures"
+    return None
+
+
+def pictures_fault(task: Task) -> str | None:
+    """Return what is wrong with --images and the flags given with it."""
     if not task.pictures.paths:
         return f"--images {no_picture(task.pictures)}"
     test_only = {
@@ -321,9 +349,12 @@ def note_report_flags(args: argparse.Namespace) -> None:
     """Note the flags of the report's commands that have no effect here."""
     if args.save_results:
         note("--save-results has no effect here; --json FILE writes all figures")
+    given = []
     for flag in REPORT_VALUES + REPORT_SWITCHES:
-        if getattr(args, flag[2:].replace("-", "_")):
-            note(f"{flag} has no effect here; the checkpoint says what the network is")
+        if getattr(args, flag.removeprefix("--").replace("-", "_")):
+            given.append(flag)
+    if given:
+        note(f"no effect here, as the checkpoint says what the network is: {', '.join(given)}")
 
 
 def note_data_flags(task: Task) -> None:
