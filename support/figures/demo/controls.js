@@ -60,7 +60,8 @@ function take({ pixels, title, label }) {
   state.image = pixels.slice();
   state.on.cells.fill(1);
   state.history = [];
-  state.chosen = state.against = state.hovered = state.pinned = null;
+  state.chosen = state.against = null;
+  state.pinned = state.hovered = null;
   problem("");
   changed();
 }
@@ -182,7 +183,10 @@ function pointIn(canvas, event) {
 function listenToPointer(canvas) {
   canvas.addEventListener("pointerdown", pressed);
   canvas.addEventListener("pointermove", moved);
-  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (last = null));
+  for (const end of ["pointerup", "pointercancel"])
+    canvas.addEventListener(end, () => {
+      last = null;
+    });
   canvas.addEventListener("pointerleave", () => {
     state.hovered = null;
     refresh();
@@ -254,7 +258,9 @@ function listenToKeys(canvas) {
 }
 
 function letGo() {
-  Object.assign(state, { chosen: null, against: null, pinned: null, hovered: null, filter: null, brush: null });
+  state.chosen = state.against = null;
+  state.pinned = state.hovered = null;
+  state.filter = state.brush = null;
   refresh();
 }
 

@@ -44,7 +44,10 @@ function decoded({ type, base64 }) {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   if (type === "uint8") return bytes;
   if (type === "float32") return new Float32Array(bytes.buffer);
-  if (type === "float16") return Float32Array.from(new Uint16Array(bytes.buffer), (bits) => HALF[bits]);
+  if (type === "float16") {
+    const halves = new Uint16Array(bytes.buffer);
+    return Float32Array.from(halves, (bits) => HALF[bits]);
+  }
   return unpacked(bytes, Number(type.slice("bits".length)));
 }
 
@@ -90,7 +93,8 @@ function regionsOfRows() {
 }
 
 const regionOfRow = regionsOfRows();
-const rowsOfRegion = Array.from({ length: q }, (_, r) => regionOfRow.filter((each) => each === r).length);
+const rowsOfRegion = new Uint32Array(q);
+for (const r of regionOfRow) rowsOfRegion[r]++;
 const share = regionOfRow.map((r) => 1 / rowsOfRegion[r]); // of a row in its region's mean
 
 // What a visitor points at and switches off: positions of the window; of a network that sees the
@@ -110,7 +114,8 @@ function layerInput(image) {
     const top = stride * Math.floor(position / side), left = stride * (position % side);
     for (let channel = 0; channel < 3; channel++)
       for (let y = top; y < top + size; y++)
-        for (let x = left; x < left + size; x++) patches[at++] = image[AREA * channel + SIDE * y + x] / 255;
+        for (let x = left; x < left + size; x++)
+          patches[at++] = image[AREA * channel + SIDE * y + x] / 255;
   }
   if (!P) return patches;
   for (let i = 0; i < patches.length; i++) patches[i] -= mean[i % inputs];
@@ -228,11 +233,15 @@ const isActive = ({ a1, on }, h) => a1[h] > 0 && a1[h] < cap && on.filters[h] ==
 function pixelVotes(result, classes) {
   const slopes = new Float32Array(classes.length * H); // dz2[c] / d(X W1)[h]
   classes.forEach((c, i) => {
-    for (let h = 0; h < H; h++) if (isActive(result, h)) slopes[i * H + h] = scale[h] * W2[h * C + c];
+    for (let h = 0; h < H; h++)
+      if (isActive(result, h)) slopes[i * H + h] = scale[h] * W2[h * C + c];
   });
   let gradients = product(slopes, classes.length, backThroughW1);
   if (P) gradients = product(gradients, classes.length, backThroughP);
-  return classes.map((_, i) => timesImage(gradients.subarray(i * PIXELS, (i + 1) * PIXELS), result.image));
+  return classes.map((_, i) => {
+    const gradient = gradients.subarray(i * PIXELS, (i + 1) * PIXELS);
+    return timesImage(gradient, result.image);
+  });
 }
 
 // Weights of pixels (3072,) times the image, summed over the three channels: (1024,).

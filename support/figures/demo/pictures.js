@@ -78,7 +78,9 @@ async function imageOf(file) {
   const name = file.name || "the picture";
   let picture;
   try {
-    picture = await createImageBitmap(file, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+    // The numbers in the file, as Python reads them.
+    const asStored = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+    picture = await createImageBitmap(file, asStored);
   } catch {
     throw new Error(`${name}: this browser can't read it as a picture; choose another file`);
   }

@@ -56,7 +56,8 @@ const section = (id, items) => {
 // The body of the function product(A, W, out, rowPanels, length, columnPanels, panelOfA, panelOfW,
 // rowOfOut). Addresses and the last three, which are distances, are in bytes.
 function productBody() {
-  const [A, W, out, rowPanels, length, columnPanels, panelOfA, panelOfW, rowOfOut] = Array(9).keys();
+  const [A, W, out, rowPanels, length] = [0, 1, 2, 3, 4];
+  const [columnPanels, panelOfA, panelOfW, rowOfOut] = [5, 6, 7, 8];
   const [a, w, o, p, rowsLeft, nextA, nextOut] = [9, 10, 11, 12, 13, 14, 15];
   const left = 16, right = 17, number = 18; // four numbers each
   const rows = [0, 1, 2, 3];
@@ -82,7 +83,9 @@ function productBody() {
     ...move(a, constant(16)), ...move(w, constant(32)),
   ];
   const fourRows = [
-    ...rows.flatMap((row) => [...FOUR_ZEROS, ...set(sumLeft(row)), ...FOUR_ZEROS, ...set(sumRight(row))]),
+    ...rows.flatMap((row) => [
+      ...FOUR_ZEROS, ...set(sumLeft(row)), ...FOUR_ZEROS, ...set(sumRight(row)),
+    ]),
     ...copy(nextA, a), ...copy(W, w), ...copy(length, p), ...copy(nextOut, o),
     ...repeat(p, addProducts),
     ...rows.flatMap((row) => [
@@ -119,7 +122,8 @@ function fastProduct() {
   try {
     const memory = new WebAssembly.Memory({ initial: 1 });
     const module = new WebAssembly.Module(productModule());
-    return { run: new WebAssembly.Instance(module, { m: { m: memory } }).exports.m, memory, used: 0 };
+    const instance = new WebAssembly.Instance(module, { m: { m: memory } });
+    return { run: instance.exports.m, memory, used: 0 };
   } catch {
     return null;
   }
@@ -139,7 +143,8 @@ function reserve(count) {
 // Write a matrix into the memory in panels of `width` rows, (rows / width, inner, width); missing
 // rows of the last panel are 0. element(i, p) is the matrix's element.
 function writePanels(address, element, rows, inner, width) {
-  const panels = new Float32Array(fast.memory.buffer, address, Math.ceil(rows / width) * inner * width);
+  const size = Math.ceil(rows / width) * width * inner;
+  const panels = new Float32Array(fast.memory.buffer, address, size);
   for (let at = 0, first = 0; first < rows; first += width)
     for (let p = 0; p < inner; p++)
       for (let i = first; i < first + width; i++) panels[at++] = i < rows ? element(i, p) : 0;
@@ -164,7 +169,8 @@ function product(A, rows, matrix) {
   const { W, inner, columns, addressOfA, addressOfW, addressOfOut } = matrix;
   if (!fast) return plainProduct(A, rows, W, inner, columns);
   writePanels(addressOfA, (i, p) => A[i * inner + p], rows, inner, ROWS_AT_A_TIME);
-  const columnPanels = Math.ceil(columns / COLUMNS_AT_A_TIME), width = columnPanels * COLUMNS_AT_A_TIME;
+  const columnPanels = Math.ceil(columns / COLUMNS_AT_A_TIME);
+  const width = columnPanels * COLUMNS_AT_A_TIME;
   fast.run(
     addressOfA, addressOfW, addressOfOut, Math.ceil(rows / ROWS_AT_A_TIME), inner, columnPanels,
     4 * inner * ROWS_AT_A_TIME, 4 * inner * COLUMNS_AT_A_TIME, 4 * width,

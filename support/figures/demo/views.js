@@ -77,15 +77,16 @@ const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 // Rounding each by itself may leave a difference; the parts that lose least by it take it.
 function roundedSum(total, parts, digits = 2) {
   const unit = 10 ** digits;
-  const whole = Math.round(total * unit), rounded = parts.map((part) => Math.round(part * unit));
-  let difference = whole - rounded.reduce((a, b) => a + b, 0);
+  const sum = Math.round(total * unit);
+  const rounded = parts.map((part) => Math.round(part * unit));
+  let difference = sum - rounded.reduce((a, b) => a + b, 0);
   while (difference !== 0 && Math.abs(difference) <= parts.length) {
     const step = Math.sign(difference);
     const losses = parts.map((part, i) => step * (rounded[i] - part * unit));
     rounded[losses.indexOf(Math.min(...losses))] += step;
     difference -= step;
   }
-  return [whole, ...rounded].map((each) => each / unit);
+  return [sum, ...rounded].map((each) => each / unit);
 }
 
 // The middle of a cell in pixels, counted from 1, as "row 3, column 5".
@@ -106,8 +107,9 @@ function windowOf(i) {
 
 // The cells of the region of a cell: those that are pooled together, or a block of pixels.
 function regionOfCell(i) {
-  const block = (each) => Math.floor(each / columns / BLOCK) * columns + Math.floor((each % columns) / BLOCK);
-  const key = whole ? block : (each) => regionOfRow[each];
+  const blockRow = (each) => Math.floor(each / columns / BLOCK);
+  const blockColumn = (each) => Math.floor((each % columns) / BLOCK);
+  const key = (each) => (whole ? blockRow(each) * columns + blockColumn(each) : regionOfRow[each]);
   return Array.from({ length: cells }, (_, each) => each).filter((each) => key(each) === key(i));
 }
 
@@ -116,8 +118,12 @@ function regionOfCell(i) {
 const dark = matchMedia("(prefers-color-scheme: dark)");
 // Blue against red: a pair that colour-blind readers tell apart. The picture below a map is
 // between `base` and `base` + `contrast`, so that colours stand out.
-const LIGHT = { for: [178, 24, 43], against: [33, 102, 172], fires: [213, 94, 0], base: 190, contrast: 0.25 };
-const DARK = { for: [255, 107, 94], against: [90, 169, 255], fires: [240, 150, 50], base: 25, contrast: 0.3 };
+const LIGHT = {
+  for: [178, 24, 43], against: [33, 102, 172], fires: [213, 94, 0], base: 190, contrast: 0.25,
+};
+const DARK = {
+  for: [255, 107, 94], against: [90, 169, 255], fires: [240, 150, 50], base: 25, contrast: 0.3,
+};
 const palette = () => (dark.matches ? DARK : LIGHT);
 
 const peak = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
@@ -165,7 +171,8 @@ function drawOver(canvas, values, limit, positive) {
   const pen = draw(canvas, faint, SIDE);
   values.forEach((value, i) => {
     const [left, top, width] = squareOf(i);
-    pen.fillStyle = `rgba(${value > 0 ? positive : against}, ${Math.min(1, Math.abs(value) / limit)})`;
+    const opacity = Math.min(1, Math.abs(value) / limit);
+    pen.fillStyle = `rgba(${value > 0 ? positive : against}, ${opacity})`;
     pen.fillRect(left, top, width, width);
   });
   crossOut(pen);
@@ -210,7 +217,8 @@ function patchOf(image, { left, top, width }) {
   const patch = new Uint8Array(3 * width * width);
   for (let at = 0, channel = 0; channel < 3; channel++)
     for (let y = top; y < top + width; y++)
-      for (let x = left; x < left + width; x++) patch[at++] = image[AREA * channel + SIDE * y + x];
+      for (let x = left; x < left + width; x++)
+        patch[at++] = image[AREA * channel + SIDE * y + x];
   return patch;
 }
 
@@ -219,8 +227,8 @@ function patchOf(image, { left, top, width }) {
 function showAll() {
   showPicture();
   showTools();
-  showMap();
   showSum();
+  showMap();
   showClasses();
   showPosition();
   showFilters();
@@ -230,7 +238,8 @@ function showAll() {
 
 function brushSquare([row, column]) {
   const { width } = state;
-  return { left: Math.round(column + 0.5 - width / 2), top: Math.round(row + 0.5 - width / 2), width };
+  const first = (middle) => Math.round(middle + 0.5 - width / 2);
+  return { left: first(column), top: first(row), width };
 }
 
 function showPicture() {
@@ -239,9 +248,11 @@ function showPicture() {
   if (state.brush) frame(pen, brushSquare(state.brush));
   else if (cell() !== null) frame(pen, windowOf(cell()));
   const { title, label } = state.taken;
-  const truth = label === null || title.includes(names[label]) ? "" : `, label: ${names[label]}`;
+  const isNamed = label === null || title.includes(names[label]);
+  const truth = isNamed ? "" : `, label: ${names[label]}`;
   $("title").textContent = $("title").title = `${title}${truth}`;
-  $("picture").setAttribute("aria-label", `${title}${truth}, 32 by 32 pixels, to point at and draw on`);
+  const use = "32 by 32 pixels, to point at and draw on";
+  $("picture").setAttribute("aria-label", `${title}${truth}, ${use}`);
 }
 
 function showTools() {
@@ -345,8 +356,9 @@ function showPosition() {
   $("patch").setAttribute("aria-label", `rows ${end(top)}, columns ${end(left)} of the picture`);
   const what = whole ? "" : `Its window: rows ${end(top)}, columns ${end(left)}. `;
   const vote = shownMap()[at], other = againstClass();
-  const whom = other === null ? names[chosenClass()] : `${names[chosenClass()]} against ${names[other]}`;
-  $("position-text").textContent = `${what}Its votes for ${whom}: ${signed(vote, 3)}.`;
+  const against = other === null ? "" : ` against ${names[other]}`;
+  $("position-text").textContent =
+    `${what}Its votes for ${names[chosenClass()]}${against}: ${signed(vote, 3)}.`;
   const area = regionOfCell(at);
   $("cell-off").textContent = `Switch this ${word} ${state.on.cells[at] ? "off" : "on"}`;
   const regionOn = area.some((each) => state.on.cells[each]);
@@ -370,10 +382,12 @@ function filtersInSight() {
 function showFilters() {
   const other = againstClass(), name = names[chosenClass()], at = cell();
   const what = other === null ? `for ${name}` : `for ${name} and not ${names[other]}`;
-  const word = whole ? "pixel" : "position";
-  $("filters-title").textContent = `Filters with most votes ${what}${at === null ? "" : `, at this ${word}`}`;
+  const here = at === null ? "" : `, at this ${whole ? "pixel" : "position"}`;
+  $("filters-title").textContent = `Filters with most votes ${what}${here}`;
   const filters = filtersInSight();
-  const rightHalf = whole ? "what each pixel adds to it" : "where it fires, framed where it fits best";
+  const rightHalf = whole
+    ? "what each pixel adds to it"
+    : "where it fires, framed where it fits best";
   $("filters-text").textContent = filters.length
     ? `Left the filter's weights, grey is 0; right ${rightHalf}. Press one for its top patches.`
     : "No filter has votes for it.";
@@ -399,9 +413,11 @@ function showCard(card, { filter, adds }) {
   pair.setAttribute("aria-pressed", filter === state.filter);
   drawFilter(picture, filter, match.flipped);
   drawFires(map, filter, match);
-  const flipped = match.flipped ? ", flipped" : "";
-  const fits = whole || match.response === 0 ? "" : `, fits best at ${whereIs(match.position)}${flipped}`;
-  caption.textContent = `Filter ${filter}: ${on ? signed(adds, 3) : "off"}${fits}`;
+  caption.textContent = `Filter ${filter}: ${on ? signed(adds, 3) : "off"}`;
+  if (!whole && match.response > 0) {
+    const flipped = match.flipped ? ", flipped" : "";
+    caption.textContent += `, fits best at ${whereIs(match.position)}${flipped}`;
+  }
   button.textContent = on ? "Switch off" : "Switch on";
   button.setAttribute("aria-label", `${button.textContent} filter ${filter}`);
 }
@@ -446,24 +462,31 @@ function showFilter() {
   drawFilter($("filter"), filter, match.flipped);
   drawFires($("fires"), filter, match);
   const matches = topPatches(inputsAtHand(), filter, MOST_PATCHES);
-  const firing = whole ? 0 : activationsOf(filter).filter((a) => a > 0).length;
-  const here = whole ? "" : `It fires at ${firing} of the ${n} positions of this picture. `;
-  const patches = matches.length ? "The pictures of this page in which it fires most, each with the patch that fits best:"
-    : "It fires in no picture of this page.";
-  $("filter-text").textContent = `${here}${patches}`;
+  $("filter-text").textContent = firing(filter) + (matches.length
+    ? "The pictures of this page in which it fires most, each with the patch that fits best:"
+    : "It fires in no picture of this page.");
   $("filter-off").textContent = state.on.filters[filter] ? "Switch it off" : "Switch it on";
   $("matches").replaceChildren();
   for (const each of matches) addMatch($("matches"), each);
 }
 
+function firing(filter) {
+  if (whole) return "";
+  const count = activationsOf(filter).filter((a) => a > 0).length;
+  return `It fires at ${count} of the ${n} positions of this picture. `;
+}
+
 function addMatch(parent, { picture, position, flipped, response }) {
   const square = whole ? { left: 0, top: 0, width: SIDE } : windowOf(position);
-  const { title } = offered(picture);
-  const button = add(parent, "button", { title: `${title}, ${flipped ? "flipped, " : ""}${number(response)}` });
+  const { title } = offered(picture), strength = number(response);
+  const button = add(parent, "button", {
+    title: `${title}, ${flipped ? "flipped, " : ""}response ${strength}`,
+  });
   Object.assign(button.dataset, { picture, position });
-  draw(add(button, "canvas", { width: 64, height: 64 }), patchOf(pictureAt(picture), square), square.width);
+  const canvas = add(button, "canvas", { width: 64, height: 64 });
+  draw(canvas, patchOf(pictureAt(picture), square), square.width);
   add(button, "span", { textContent: title });
-  add(button, "span", { className: "number", textContent: number(response) });
+  add(button, "span", { className: "number", textContent: strength });
 }
 
 // A picture of the page as `take` takes it.
@@ -476,6 +499,12 @@ function offered(i) {
 // ---- Texts that come up once or late ------------------------------------------------------------
 
 function showAbout() {
+  const cellWord = whole ? "pixel" : "position";
+  $("intro").textContent =
+    `Each ${cellWord} of a picture votes for and against each class. ` +
+    "All votes and a bias sum to the logit, exactly. " +
+    `Point at a ${cellWord}, press a class or a filter, draw on the picture, ` +
+    "or switch parts off.";
   for (const [term, text] of Object.entries(data.about)) {
     const line = add($("about"), "div");
     add(line, "dt", { textContent: term });
@@ -490,7 +519,8 @@ function showAbout() {
 const times = []; // of forward passes, in milliseconds
 function showTime() {
   const last = times.slice(-15).sort((a, b) => a - b), median = last[last.length >> 1];
-  $("time").textContent = `A forward pass takes ${median.toFixed(1)} ms here (median of the last ${last.length}).`;
+  $("time").textContent =
+    `A forward pass takes ${median.toFixed(1)} ms here (median of the last ${last.length}).`;
 }
 
 // To a screen reader, when the changes pause.
@@ -499,7 +529,8 @@ function announce() {
   clearTimeout(pause);
   pause = setTimeout(() => {
     const first = order().slice(0, 3).map((c) => `${names[c]} ${percent(result.y[c])}`);
-    const at = cell() === null ? "" : `${$("position-title").textContent}. ${$("position-text").textContent} `;
+    const here = [$("position-title"), $("position-text")].map((each) => each.textContent);
+    const at = cell() === null ? "" : `${here.join(". ")} `;
     $("said").textContent = `${first.join(", ")}. ${at}${$("sum").textContent}`;
   }, 700);
 }
