@@ -384,7 +384,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data-dir",
         metavar="FOLDER",
-        help="the folder of batches or its parent (default: a folder in data/, made if missing)",
+        help="the folder of batches or one above it (default: a folder in data/, made if missing)",
     )
     group.add_argument(
         "--data-url",
@@ -483,7 +483,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Fetch or draw the images if they are missing, check them, and print a summary."""
     parser = ArgumentParser(description=__doc__)
     add_arguments(parser)
-    data = load_from(parser.parse_args(argv), make=True)
+    args = parser.parse_args(argv)
+    if args.dataset == "auto" and args.data_dir is None:
+        args.dataset = "cifar10"  # no drawn images instead for those who only want to fetch
+    data = load_from(args, make=True)
     names = clean(" ".join(data.class_names), 200)
     print(f"name         {data.name}")
     print(f"folder       {clean(data.folder)}")

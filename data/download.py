@@ -191,10 +191,10 @@ def _use_found(path: Path, archive: Archive, new: Path, files: Collection[str]) 
                 return True
         for file in new.iterdir():
             file.unlink()
-    fault = f"has MD5 {found}, not {archive.md5}"
+    fault = f"has another MD5 sum; passed over without --data-md5 {found}"
     if archive.size and size < archive.size:
-        fault = f"is incomplete, {size:,} of {archive.size:,} bytes"
-    _say(f"{shorter(path)}: {fault}; passed over")
+        fault = f"is incomplete, {size:,} of {archive.size:,} bytes; passed over"
+    _say(f"{shorter(path)}: {fault}")
     return False
 
 
@@ -262,7 +262,7 @@ def _give_up(archive: Archive, failure: Failed, fault: str, have: int) -> NoRetu
     again = f"run the command again, which resumes after {have:,} bytes, or " if have else ""
     raise Unreachable(
         f"{what}: cannot be fetched ({clean(fault, 90)}); {again}check the network, "
-        f"put {archive.name}.tar.gz into data/, or give --dataset synthetic"
+        "put the file into data/, or give --dataset synthetic"
     )
 
 

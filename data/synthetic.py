@@ -112,7 +112,10 @@ def write_synthetic(
     with whole_folder(folder) as new:
         if new is None:
             return
-        print(f"drawing {train + test:,} synthetic images into {shorter(folder)}", file=sys.stderr)
+        print(
+            f"drawing {train + test:,} images of ten kinds of shapes into {shorter(folder)}",
+            file=sys.stderr,
+        )
         rng = np.random.default_rng(seed)
         rows = [len(part) for part in np.array_split(np.arange(train), len(TRAIN))]
         titles = [f"training batch {i} of {len(TRAIN)}" for i in range(1, len(TRAIN) + 1)]

@@ -43,10 +43,10 @@ def write_cifar10(folder):
     dump(folder / "batches.meta", {b"label_names": NAMES, b"num_cases_per_batch": 10**9})
 
 
-def write_cifar100(folder):
-    """Write a sound folder of 6 training and 4 test images in the layout of CIFAR-100."""
+def write_cifar100(folder, train=6):
+    """Write a sound folder of 6 training images, or more, and 4 test images in the layout of CIFAR-100."""
     folder.mkdir()
-    _write_cifar100_batch(folder / "train", b"training batch 1 of 1", 6)
+    _write_cifar100_batch(folder / "train", b"training batch 1 of 1", train)
     _write_cifar100_batch(folder / "test", b"testing batch 1 of 1", 4)
     content = {
         b"fine_label_names": [f"class_{i}".encode() for i in range(100)],

@@ -477,6 +477,17 @@ def test_a_checkpoint_of_superclasses_gets_them_from_a_folder_that_is_named(cifa
     assert cifar10.load_for(args, {"name": "cifar100"}).name == "cifar100"
 
 
+def test_the_scripts_train_and_test_on_superclasses(run, tmp_path):
+    write_cifar100(tmp_path / "cifar-100-python", train=100)
+    flags = ["--data-dir", "cifar-100-python", "--threads", "1"]
+    small = ["--epochs", "1", "--hidden-size", "4", "--output", "net.npz"]
+    trained = run("train.py", "--dataset", "cifar100-coarse", *flags, *small)
+    assert trained.returncode == 0, trained.stderr
+    tested = run("test.py", "net.npz", *flags)
+    assert tested.returncode == 0, tested.stderr
+    assert "cifar100-coarse" in tested.stdout
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_flags_decide_against_the_checkpoint(all_folders, synthetic_dir, name):
     assert cifar10.load_for(arguments("--dataset", "cifar10"), {"name": name}).name == "cifar10"
@@ -647,6 +658,14 @@ def test_the_last_line_is_the_next_command(run, synthetic_dir, tmp_path, dataset
     assert last.startswith("The images are in ")
     assert "next: python " in last
     assert f"train.py{flags}" in last
+
+
+def test_the_script_alone_never_draws_instead_of_fetching(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cifar10, "load", lambda dataset, *args, **options: seen.append(dataset))
+    with pytest.raises(AttributeError):  # no data set to print
+        cifar10.main([])
+    assert seen == ["cifar10"]
 
 
 def test_the_script_runs_with_a_safe_path_and_a_foreign_data_package(synthetic_dir, tmp_path):

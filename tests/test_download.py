@@ -484,7 +484,11 @@ def test_an_archive_fetched_by_hand_is_used(mirrors, body, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"), [(b"x", "is incomplete, 1 of"), (b"x" * 10**5, "has MD5")]
+    ("content", "fault"),
+    [
+        (b"x", "is incomplete, 1 of"),
+        (b"x" * 10**5, "has another MD5 sum; passed over without --data-md5 "),
+    ],
 )
 def test_a_wrong_archive_by_hand_is_passed_over(mirrors, serve, body, capsys, content, fault):
     path = Path("cifar-10-python.tar.gz")
