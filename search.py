@@ -69,6 +69,8 @@ REPORT_GRID = {
 }
 OPTIONS = {option.name: option for option in fields(train.Settings) if option.name != "seed"}
 MAX_TRIALS = 10_000  # these are planned, ranked and written within seconds
+# The smallest allowed numbers of a Task.
+LOWEST = {"random": 1, "eta": 2, "repeats": 1, "seed": 0, "jobs": 1, "threads": 1}
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ class Task:
     threads: int | None = None
 
     def __post_init__(self):
+        for name, low in LOWEST.items():
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < low):
+                raise SettingError(name, value, f"must be a whole number from {low}")
         check_values(self.values, OPTIONS, ranges=self.random is not None)
 
     def threads_of_each(self, trials: int) -> int:
@@ -146,6 +152,7 @@ class Plan:
 
     searched: list[str]
     trials: list[Trial]
+    ignored: list[str]  # settings that were given, but have no effect in any trial
 
 
 def make_plan(task: Task) -> Plan:
@@ -155,7 +162,7 @@ def make_plan(task: Task) -> Plan:
         problem = "must be one value with --halving"
         raise SettingError("epochs", typed_values(task.values["epochs"]), problem)
     tried = random_points(task) if task.random else grid_points(task)
-    check_effects(task.values, tried)
+    ignored = ignored_settings(task, tried)
     trials = []
     for point in tried:
         for repeat in range(1, task.repeats + 1):
@@ -169,12 +176,12 @@ def make_plan(task: Task) -> Plan:
         raise SearchError(
             "--halving does nothing with a single setting: give several values, or leave it out"
         )
-    return Plan(searched, trials)
+    return Plan(searched, trials, ignored)
 
 
 def grid_points(task: Task) -> list[train.Settings]:
     """Return all combinations of the given values, each once."""
-    check_number(math.prod(map(count, task.values.values())), task.repeats)
+    check_number(math.prod(map(count, task.values.values())), task)
     found = {}  # a dict, as a set has no order
     for values in itertools.product(*task.values.values()):
         point = dict(zip(task.values, values, strict=True))
@@ -184,7 +191,7 @@ def grid_points(task: Task) -> list[train.Settings]:
 
 def random_points(task: Task) -> list[train.Settings]:
     """Return different settings drawn from the given values and ranges, task.random of them."""
-    check_number(task.random, task.repeats)
+    check_number(task.random, task)
     possible = math.prod(map(count, task.values.values()))
     if possible < task.random:
         raise too_few_settings(task.random, possible)
@@ -211,21 +218,22 @@ def random_points(task: Task) -> list[train.Settings]:
             misses = 0
 
 
-def check_number(settings: int, repeats: int) -> None:
-    """Raise SearchError if these are too many trials."""
-    trials = settings * repeats
+def check_number(settings: int, task: Task) -> None:
+    """Raise SettingError if these are too many trials."""
+    trials = settings * task.repeats
     if trials > MAX_TRIALS:
-        raise SearchError(
-            f"{settings:,} settings with --repeats {repeats:,}: {trials:,} trials, "
-            f"and {MAX_TRIALS:,} is the limit; ask for fewer"
+        problem = (
+            f"makes {trials:,} trials of {settings:,} settings, and {MAX_TRIALS:,} is the limit"
         )
+        if task.random:
+            raise SettingError("random", task.random, problem, "ask for fewer")
+        raise SettingError("repeats", task.repeats, problem, "ask for fewer, or give fewer values")
 
 
-def too_few_settings(random: int, found: int) -> SearchError:
-    return SearchError(
-        f"--random {random}: the given values make only {found} different settings; "
-        "ask for fewer, or give more values or wider ranges"
-    )
+def too_few_settings(random: int, found: int) -> SettingError:
+    problem = f"is too many: the given values make only {found} different settings"
+    remedy = "ask for fewer, or give more values or wider ranges"
+    return SettingError("random", random, problem, remedy)
 
 
 def settings_of(point: dict, recipe: str) -> train.Settings:
@@ -234,22 +242,27 @@ def settings_of(point: dict, recipe: str) -> train.Settings:
     A value that has no effect next to the others is replaced by the recipe's: with --batchnorm
     false, all values of --bn-lr-scale train the same network, and are a single trial.
     """
-    typed = train.resolve({}, train.RECIPES[recipe] | point)
-    effective = train.effective(typed)
+    whole = train.resolve({}, train.RECIPES[recipe] | point)
+    effective = train.effective(whole)
     used = {name: value for name, value in point.items() if name in effective}
     settings = train.resolve(used, recipe)
     # The recipe's value may have an effect that the given one has not (--patience).
-    return settings if train.effective(settings).keys() == effective.keys() else typed
+    return settings if train.effective(settings).keys() == effective.keys() else whole
 
 
-def check_effects(values: Values, tried: list[train.Settings]) -> None:
-    """Raise SettingError for a given setting that has no effect in any of the tried ones."""
+def ignored_settings(task: Task, tried: list[train.Settings]) -> list[str]:
+    """Return the given settings that have no effect in any of the tried ones.
+
+    Raises SettingError for one that isn't the default. The patience is an exception: the report's
+    own commands give it with fewer epochs.
+    """
     effective = {name for each in tried for name in train.effective(each)}
-    for name in values:
-        if name not in effective:
-            for value in ends(values[name]):
-                # A default without an effect is allowed, as in train.py.
+    ignored = [name for name in task.values if name not in effective]
+    for name in ignored:
+        if name != "patience":
+            for value in ends(task.values[name]):
                 train.resolve({name: value}, asdict(tried[-1]))
+    return ignored
 
 
 # ---- A trial, in a worker's process -----------------------------------------------------------
@@ -622,6 +635,7 @@ def make_parser() -> cli.ArgumentParser:
     add_run_arguments(parser)
     cifar10.add_arguments(parser)
     add_report_arguments(parser, "grid_search", "train.py trains, test.py tests")
+    parser.add_argument("--model-path", help=argparse.SUPPRESS)
     return parser
 
 
@@ -716,6 +730,7 @@ def parse(argv: list[str] | None = None) -> Task:
     args = parser.parse_args(argv)
     if args.eta and not args.halving:
         parser.error(f"--eta {args.eta} does nothing without --halving: give both, or none")
+    note_report_flags(args)
     return Task(
         values=given_values(args),
         load_images=partial(cifar10.load_from, args),
@@ -733,6 +748,22 @@ def parse(argv: list[str] | None = None) -> Task:
         dask=args.dask,
         threads=args.threads,
     )
+
+
+def note_report_flags(args: argparse.Namespace) -> None:
+    """Print a line on stderr for each flag of the report's commands that has no effect here."""
+    notes = {
+        "--save-results": args.save_results and "the results are always saved",
+        "--model-path": args.model_path and "a search trains networks of its own",
+    }
+    for flag, reason in notes.items():
+        if reason:
+            note(f"{flag} has no effect here: {reason}")
+
+
+def note(text: str) -> None:
+    """Print a line on stderr that asks for no action."""
+    print(f"note: {text}", file=sys.stderr)
 
 
 def data_flags(args: argparse.Namespace) -> str:
@@ -764,6 +795,8 @@ def given_values(args: argparse.Namespace) -> Values:
 def main(argv: list[str] | None = None) -> int:
     task = parse(argv)
     plan = make_plan(task)
+    if "patience" in plan.ignored:
+        note("--patience has no effect here: there are too few epochs")
     data = task.load_images()
     # A share that is too small for these images is an error before anything is trained.
     for share in {trial.settings.validation_share for trial in plan.trials}:

@@ -15,6 +15,7 @@ import train
 from data import cifar10
 from support import npz, runs
 from support.searching import tables, values, workers
+from support.settings import SettingError
 
 import numpy as np
 import pytest
@@ -536,7 +537,7 @@ def test_no_dask_scheduler(refused):
         ("--batchnorm false --bn-lr-scale 1 2", "--bn-lr-scale 1.0", "no effect"),
         ("--random 2 --hidden-size 16 32 --whiten-dims 10 20", "--whiten-dims 10", "no effect"),
         ("--random 2 --hidden-size 16 32 --whiten-dims 10:20", "--whiten-dims 10", "no effect"),
-        ("--epochs 3 4 --patience 5", "--patience 5", "no effect"),
+        ("--schedule cosine --lr-decay 0.5 0.6", "--lr-decay 0.5", "no effect"),
         ("--schedule cosine linear", "--schedule linear", "one of report, cosine, constant"),
         ("--learning-rate 0.1:0.01 --random 3", "--learning-rate", "LOW:HIGH"),
         ("--learning-rate 0:1 --random 3", "--learning-rate", "LOW:HIGH"),
@@ -552,7 +553,7 @@ def test_no_dask_scheduler(refused):
         ("--dropout 0.1:0.10001 --random 9000", "--random 9000", "only 1 different settings"),
         ("--random 0", "--random", "'0'"),
         ("--random 100000", "100,000 trials", "10,000 is the limit"),
-        ("--repeats 100000000", "--repeats 100,000,000", "10,000 is the limit"),
+        ("--repeats 100000000", "--repeats 100000000", "10,000 is the limit"),
         ("--repeats 0", "--repeats", "'0'"),
         ("--jobs 0", "--jobs", "'0'"),
         ("--jobs 9223372036854775808", "--jobs", "'9223372036854775808'"),
@@ -584,10 +585,75 @@ def test_an_invalid_command_line_is_refused_before_training(flags, flag, fault, 
     assert not (tmp_path / "out").exists()
 
 
-def test_the_reports_own_command_works():
-    flags = "--mode grid_search --epochs 5 --use_batchnorm --no-use_dropout --activation relu"
-    found = tried(flags + " --save_results", "batchnorm", "dropout", "epochs")
-    assert found == [(True, 0.0, 5)] * 8
+REPORTS_OWN = (
+    "--mode grid_search --save_results --use_batchnorm --no-use_dropout --activation relu "
+    "--epochs 5 --batch_size 64 --lr_decay 0.9 --momentum 0.9 --early_stopping 3"
+)
+
+
+def test_the_reports_own_command_is_planned():
+    found = tried(REPORTS_OWN, "batchnorm", "dropout", "epochs", "batch_size", "patience")
+    assert found == [(True, 0.0, 5, 64, 3)] * 8
+
+
+def test_the_reports_own_command_runs_with_a_note(search_py, tmp_path):
+    flags = REPORTS_OWN + " --hidden_size 8 --learning_rate 0.01 --model_path x.npz"
+    done = search_py(tmp_path, *flags.split())
+    assert len(rows(tmp_path)) == 2
+    notes = done.stderr.splitlines()
+    assert len(notes) == 2
+    assert "note: --save-results has no effect" in notes[0]
+    assert "note: --model-path has no effect" in notes[1]
+
+
+def test_a_patience_beyond_the_epochs_is_noted(in_process, tmp_path):
+    code, _, error = in_process(tmp_path, *TINY, "--early_stopping", 3)
+    assert code == 0, error
+    assert error.startswith("note: --patience has no effect")
+
+
+# ---- From Python ------------------------------------------------------------------------------
+
+
+def task(**fields):
+    return search.Task(**({"values": {}, "load_images": None, "data_flags": ""} | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameter"),
+    [
+        ({"values": {"hidden_size": [8, 0]}}, "hidden_size=0 must"),
+        ({"values": {"schedule": ["linear"]}}, "schedule='linear' must"),
+        ({"random": 0}, "random=0 must"),
+        ({"random": 2.0}, "random=2.0 must"),
+        ({"eta": 1}, "eta=1 must"),
+        ({"repeats": True}, "repeats=True must"),
+        ({"seed": -1}, "seed=-1 must"),
+        ({"jobs": 0}, "jobs=0 must"),
+        ({"threads": "4"}, "threads='4' must"),
+    ],
+)
+def test_from_python_an_error_names_the_parameter(fields, parameter):
+    with pytest.raises(SettingError) as caught:
+        task(**fields)
+    assert parameter in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "parameter"),
+    [
+        ({"random": 9, "values": {"cap": [1.0, 2.0]}}, "random=9 is too many"),
+        ({"repeats": 10**6, "values": {"cap": [1.0, 2.0]}}, "repeats=1000000 makes"),
+        ({"values": {"whiten_dims": [8, 9]}}, "whiten_dims=8 has no effect"),
+    ],
+)
+def test_from_python_an_error_of_the_plan_names_the_parameter(fields, parameter):
+    with pytest.raises(SettingError) as caught:
+        search.make_plan(task(**fields))
+    assert parameter in str(caught.value)
+
+
+# ---- Help -------------------------------------------------------------------------------------
 
 
 def test_help_fits_two_screens(run):

@@ -338,6 +338,31 @@ def test_links_fifos_and_folders_with_the_name_of_a_file_are_refused(
     assert os.path.lexists(path)
 
 
+@pytest.mark.parametrize("name", ["out.lock", "out/0123456789.lock", "out/0123456789.npz.lock"])
+@pytest.mark.parametrize("kind", ["link", "FIFO", "file"])
+def test_locks_that_are_not_ours_stay(name, kind, tmp_path, synthetic_dir, monkeypatch, capsys):
+    monkeypatch.setattr(workers, "local_workers", workers_in_this_process)
+    (tmp_path / "out").mkdir()
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    lock = tmp_path / name
+    if kind == "link":
+        lock.symlink_to(precious)
+    elif kind == "FIFO":
+        os.mkfifo(lock)
+    else:
+        lock.write_bytes(b"mine")
+    argv = ["--data-dir", synthetic_dir, "--output-dir", tmp_path / "out", *TINY]
+    code, _, error = called(search.main, capsys, *argv)
+    if name == "out.lock":  # the search's own lock
+        assert code == 2
+        assert "out.lock: " in error
+    assert os.path.lexists(lock)
+    assert precious.read_bytes() == b"precious"
+    if kind == "file":
+        assert lock.read_bytes() == b"mine"
+
+
 def test_best_npz_of_the_users_is_not_replaced(tmp_path, refused):
     (tmp_path / "best.npz").write_bytes(b"mine")
     assert "best.npz: there is a search already" in refused(tmp_path, *TINY)
