@@ -619,12 +619,12 @@ def evaluate_ensemble(results: list[Result], split: Split, ways: list[str]) -> R
 def print_header(task: Task, checkpoints: list[Checkpoint], split: Split) -> None:
     """Print which network is tested on which images."""
     if len(checkpoints) == 1:
-        print(f"checkpoint   {checkpoints[0].path}")
-        print(f"network      {checkpoints[0].network}")
+        print(cli.labelled("checkpoint", str(checkpoints[0].path)))
+        print(cli.labelled("network", str(checkpoints[0].network)))
     elif task.stride:
-        print(f"networks     with filters every {task.stride} pixels, whatever it was in training")
-    images = f"{len(split.labels):,} {split.name} images"
-    print(f"data         {split.data.name}, {images} from {clean(split.data.folder, 150)}")
+        print(f"networks    with filters every {task.stride} pixels, whatever it was in training")
+    images = f"{split.data.name}, {len(split.labels):,} {split.name} images"
+    print(cli.labelled("data", f"{images} from {clean(split.data.folder, 150)}"))
 
 
 def print_report(task: Task, result: Result, names: Sequence[str]) -> None:
@@ -632,7 +632,7 @@ def print_report(task: Task, result: Result, names: Sequence[str]) -> None:
     m = result.columns[task.ways[-1]]
     aside = " (with mirror image)" if task.tta else ""
     threads = "1 thread" if task.threads == 1 else f"{task.threads} threads"
-    print(f"speed        {result.speed:,.0f} images/s on {threads}")
+    print(f"speed       {result.speed:,.0f} images/s on {threads}")
     print()
     print(figures_table(result.columns))
     print()
@@ -692,24 +692,20 @@ def comparison_table(results: list[Result]) -> str:
     """Return a row for each checkpoint and for the ensemble."""
     width = max(len(name) for name in ("checkpoint", *(result.name for result in results)))
     with_tta = BOTH in results[0].columns
-    head = (
-        f"{'checkpoint':<{width}}  accuracy     95 % interval    top-2  cross-entropy  "
-        "calibration error  images/s"
-    )
-    if with_tta:
-        head += "  accuracy, mirror image too"
-    lines = [head]
+    head = f"{'checkpoint':<{width}}  accuracy   95 % interval    top-2    nats  calibr.  images/s"
+    lines = [head + "     --tta" if with_tta else head]
     for result in results:
         m = result.columns[ALONE]
         low, high = m.interval
         speed = "" if result.speed is None else f"{result.speed:,.0f}"
         line = (
             f"{result.name:<{width}}  {m.accuracy:8.2%}  {low:.2%} to {high:.2%}  "
-            f"{m.top2:6.2%}  {m.loss:13.4f}  {m.calibration_error:17.2%}  {speed:>8}"
+            f"{m.top2:6.2%}  {m.loss:6.4f}  {m.calibration_error:7.2%}  {speed:>8}"
         )
         if with_tta:
-            line += f"  {result.columns[BOTH].accuracy:26.2%}"
-        lines.append(line)
+            line += f"  {result.columns[BOTH].accuracy:8.2%}"
+        lines.append(line.rstrip())
+    lines.append("nats: cross-entropy; calibr.: calibration error; --tta: accuracy with it")
     return "\n".join(lines)
 
 

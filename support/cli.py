@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -148,6 +149,17 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         default=default_threads(),
         metavar="N",
         help="threads that compute; the result is the same with any number",
+    )
+
+
+def labelled(label: str, text: str, width: int = 12) -> str:
+    """Return "label  text", wrapped between words at 80 columns; width: up to the text."""
+    return textwrap.fill(
+        f"{label:{width}}{text}",
+        width=80,
+        subsequent_indent=" " * width,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 

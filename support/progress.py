@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support.cli import labelled
 from support.runs import best_epoch, epochs_done
 
 from tqdm import tqdm
@@ -79,17 +80,6 @@ def parameters(network) -> str:
     return "\n".join(lines)
 
 
-def _wrapped(label: str, text: str) -> str:
-    """Return a labelled line, wrapped between words at 80 columns."""
-    return textwrap.fill(
-        f"{label:{LABEL}}{text}",
-        width=80,
-        subsequent_indent=" " * LABEL,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
 def summary(run, data, effective: dict, usual: dict) -> str:
     """Return what is printed before the first epoch, and the finished epochs of a resumed run.
 
@@ -99,13 +89,13 @@ def summary(run, data, effective: dict, usual: dict) -> str:
     training = f"{len(run.train_rows):,} training"
     validation = f"{len(run.validation_rows):,} validation images"
     lines = [
-        _wrapped("data", f"{data.name}: {training} and {validation}"),
-        _wrapped("network", str(run.network)),
+        labelled("data", f"{data.name}: {training} and {validation}"),
+        labelled("network", str(run.network)),
         textwrap.indent(parameters(run.network), " " * LABEL),
-        _wrapped("settings", ", ".join(others) if others else "those of the report"),
+        labelled("settings", ", ".join(others) if others else "those of the report"),
     ]
     if run.settings.class_weight == "balanced":
-        lines.append(_wrapped("validation", "loss and accuracy are means over the classes"))
+        lines.append(labelled("validation", "loss and accuracy are means over the classes"))
     done = epochs_done(run.history)
     if done:
         images = done * len(run.train_rows)
@@ -128,7 +118,7 @@ def estimate(run, seconds: float, images: int) -> str:
         text = f"at most {duration(left * epoch)}, {epochs} of {duration(epoch)}"
         if 0 < patience < left:
             text += f"; less, if validation accuracy doesn't rise for {patience} epochs"
-        lines += [_wrapped("time", text)]
+        lines += [labelled("time", text)]
     lines.append("")
     head = f"{'epoch':>5}  {'rate':>8}  {'train loss':>10} {'acc':>6}  "
     lines.append(head + f"{'val loss':>8} {'acc':>6}  {'images/s':>8}")
