@@ -26,7 +26,7 @@ if __name__ == "__main__":
     # The modules are in the folder above; python -P leaves out the script's own as well.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data.batches import Batch, read_batch, read_class_names
+from data.batches import read_batch, read_class_names
 from data.download import Unreachable, download
 from data.formats import folder_fault
 from data.layouts import CIFAR10, CIFAR100, CIFAR100_COARSE, CLASSES, LAYOUTS, MAX_CLASSES, Layout  # noqa: F401
@@ -88,16 +88,19 @@ def load(
     data_dir: the folder of batches or a folder above it; by default a folder in data/.
     url: the address or path of the archive; by default several addresses are tried in turn.
     md5: its MD5 sum, by default that of the official archive.
-    make: fetch or draw the images into `data_dir` if that folder is missing.
+    make: fetch or draw the images into `data_dir` if they aren't there.
     Raises DataError if the images are missing or damaged, or the disk refuses.
     """
     if dataset not in ("auto", *LAYOUTS):
         raise DataError(f"--dataset {dataset}: unknown; choose auto, {', '.join(LAYOUTS)}")
     kind = "cifar10" if dataset == "auto" else dataset
+    usual_name = LAYOUTS[kind].folder
     if data_dir is None:
-        folder = HERE / LAYOUTS[kind].folder
+        folder = HERE / usual_name
     else:
         folder = find_folder(dataset, data_dir)
+        if make and folder.is_dir() and layout_in(folder) is None:
+            folder = folder / usual_name
         if not make:
             _check_exists(folder, data_dir, kind)
 
@@ -165,11 +168,20 @@ def find_folder(dataset: str, data_dir: str | os.PathLike) -> Path:
     if layout_in(folder):
         return folder
     for pattern in ("*", "*/*"):
-        below = [path for path in sorted(folder.glob(pattern)) if layout_in(path)]
-        below = [path for path in below if path.suffix != ".partial"]  # being made
+        below = _folders_of_batches(folder, pattern)
         if below:
             return _choose(dataset, folder, below)
     return folder
+
+
+def _folders_of_batches(folder: Path, pattern: str) -> list[Path]:
+    """Return the folders of batches below a folder that match the pattern, sorted."""
+    found = set()
+    # By these names, as to look at each of a million files would take long.
+    for file in (CIFAR10.meta, CIFAR10.train[0], CIFAR10.test, CIFAR100.meta):
+        found |= {path.parent for path in folder.glob(f"{pattern}/{file}")}
+    being_made = {path for path in found if path.suffix == ".partial"}
+    return sorted(path for path in found - being_made if layout_in(path))
 
 
 def _choose(dataset: str, folder: Path, below: list[Path]) -> Path:
@@ -251,28 +263,30 @@ def read(folder: str | os.PathLike, dataset: str = "cifar10") -> Dataset:
     images = np.empty((_most_rows(folder, layout), PIXELS), np.uint8)
     labels = []
     rows = 0
-    first = None
-    for number, file in enumerate(layout.train):
-        if first and number >= first.count:
+    count = len(layout.train)
+    maker = None
+    for number, file in enumerate(layout.train, start=1):
+        if number > count:
             break
         with error_context(folder / file, remedy, DataError):
             batch = read_batch(folder / file, layout, len(names))
-            first = first or batch
-            _check_maker(batch, first, names)
+            if number == 1:
+                count = batch.count
+                maker = batch.maker
+            _check_maker(batch.maker, maker, names)
         images[rows : rows + len(batch.images)] = batch.images
         labels.append(batch.labels)
         rows += len(batch.images)
 
     with error_context(folder / layout.test, remedy, DataError):
         test = read_batch(folder / layout.test, layout, len(names))
-        _check_maker(test, first, names)
+        _check_maker(test.maker, maker, names)
 
     arrays = (images[:rows], np.concatenate(labels), test.images.copy(), test.labels)
     for array in arrays:
         array.flags.writeable = False
-    return Dataset(
-        first.maker or layout.name, *arrays, names, _fingerprint(arrays, len(names)), folder
-    )
+    name = maker or layout.name
+    return Dataset(name, *arrays, names, _fingerprint(arrays, len(names)), folder)
 
 
 def _remedy(folder: Path, dataset: str) -> str:
@@ -289,17 +303,17 @@ def _most_rows(folder: Path, layout: Layout) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file()) // PIXELS
 
 
-def _check_maker(batch: Batch, first: Batch, names: Sequence[str]) -> None:
-    """Raises Fault unless the batch has the maker of the first batch and of the class names."""
+def _check_maker(maker: str, first: str, names: Sequence[str]) -> None:
+    """Raises Fault unless a batch has the maker of the first batch and of the class names."""
     names_are_drawn = names == tuple(SHAPES)
-    is_drawn = batch.maker == "synthetic"
-    if batch.maker != "pictures" and is_drawn != names_are_drawn:
+    is_drawn = maker == "synthetic"
+    if maker != "pictures" and is_drawn != names_are_drawn:
         kind = "synthetic" if is_drawn else "not synthetic"
         raise Fault(f"is {kind}, but its batches.meta says otherwise")
-    if batch.maker != first.maker:
+    if maker != first:
         raise Fault(
-            f"is of another kind ({batch.maker or 'official'}) than the batches before it "
-            f"({first.maker or 'official'})"
+            f"is of another kind ({maker or 'official'}) than the batches before it "
+            f"({first or 'official'})"
         )
 
 

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 TIMEOUT = 10  # seconds to connect, and then between two pieces of the content
 WAITS = (0.5, 1, 2)  # seconds between attempts at one address that bring nothing new
-NO_NETWORK = 3  # seconds; a name that isn't found in this time, isn't found for want of a network
+NO_NETWORK = 3  # seconds; a name server that takes longer to fail can't be reached
 CHUNK = 1 << 18  # bytes
 
 
@@ -75,6 +75,25 @@ class WrongSum(Failed):
 
 class NoNetwork(Failed):
     """Nothing can be reached."""
+
+
+class Meter:
+    """Count bytes as they arrive."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.since = time.monotonic()
+        self.size = 0
+
+    def add(self, size: int) -> None:
+        """Count bytes. Raises TooSlow if fewer than the pace's have arrived in its seconds."""
+        self.size += size
+        seconds = time.monotonic() - self.since
+        if seconds > self.pace.seconds:
+            if self.size < self.pace.size:
+                raise TooSlow(self.size, seconds)
+            self.since = time.monotonic()
+            self.size = 0
 
 
 def download(
@@ -297,9 +316,10 @@ def _complete(url: str, archive: Archive, part: Path, pace: Pace) -> None:
     """Append to `part` until it is complete, in as many attempts as bring something new."""
     waits = list(WAITS)
     most = _size(part)
+    meter = Meter(pace)
     while True:
         try:
-            _receive(url, archive, part, pace)
+            _receive(url, archive, part, meter)
             return
         except Broken:
             if _size(part) > most:
@@ -310,7 +330,7 @@ def _complete(url: str, archive: Archive, part: Path, pace: Pace) -> None:
             time.sleep(waits.pop(0))
 
 
-def _receive(url: str, archive: Archive, part: Path, pace: Pace) -> None:
+def _receive(url: str, archive: Archive, part: Path, meter: Meter) -> None:
     """Append to `part` what the server sends. Raises Broken if it ends too early."""
     have = _size(part)
     if archive.size and have >= archive.size:
@@ -339,12 +359,13 @@ def _receive(url: str, archive: Archive, part: Path, pace: Pace) -> None:
                 disable=None,
             ) as bar,
         ):
-            for chunk in _chunks(response, pace):
+            for chunk in _chunks(response):
                 have += len(chunk)
                 if have > limit:
                     raise Failed(f"sends more than {limit:,} bytes")
                 file.write(chunk)
                 bar.update(len(chunk))
+                meter.add(len(chunk))
     if total and have < total:
         raise Broken("the connection broke off")
 
@@ -357,10 +378,8 @@ def _total(response: http.client.HTTPResponse, have: int) -> int | None:
     return have + int(length)
 
 
-def _chunks(response: http.client.HTTPResponse, pace: Pace) -> Iterator[bytes]:
-    """Yield the content as it arrives. Raises TooSlow if it arrives at less than `pace`."""
-    since = time.monotonic()
-    size = 0
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Yield the content as it arrives. Raises Broken if the connection breaks off."""
     while True:
         try:
             chunk = response.read1(CHUNK)  # read would wait for a whole chunk
@@ -369,13 +388,6 @@ def _chunks(response: http.client.HTTPResponse, pace: Pace) -> Iterator[bytes]:
         if not chunk:
             return
         yield chunk
-        size += len(chunk)
-        seconds = time.monotonic() - since
-        if seconds > pace.seconds:
-            if size < pace.size:
-                raise TooSlow(size, seconds)
-            since = time.monotonic()
-            size = 0
 
 
 # ---- One connection ------------------------------------------------------------------------------

@@ -382,6 +382,15 @@ def test_a_slow_network_goes_back_to_the_fastest_address(mirrors, serve, body, m
     assert len(faster.seen) == 2
 
 
+def test_an_address_that_brings_a_little_in_each_connection_is_left(
+    mirrors, serve, body, capsys, monkeypatch
+):
+    monkeypatch.setattr(download, "BRISK", download.Pace(10**9, 0.2))
+    drip, good = serve(body, cuts=[10] * 10**4), serve(body)
+    assert mirrors(drip.url, good.url).name == "cifar10"
+    assert "too slow" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_addresses_that_stall_are_given_up(mirrors, serve, body, monkeypatch, count):
     monkeypatch.setattr(download, "BRISK", download.Pace(10**9, 0.1))
