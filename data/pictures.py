@@ -1,32 +1,34 @@
-"""Pictures of your own as a data set: a folder with a subfolder for each class becomes a folder of batches.
+"""Make a data set of pictures of your own: a folder of pictures becomes a folder of batches.
 
-    python data/pictures.py FOLDER --out data/mine        # FOLDER/cat/1.jpg, FOLDER/dog/2.png, ...
+    python data/pictures.py FOLDER --out data/mine
     python train.py --data-dir data/mine
 
-Pictures may have any size and any format that Pillow reads: the square in the middle is averaged down to 32x32 pixels.
-If FOLDER holds train/ and test/, each with the classes in it, they are the two splits; else --test-share of each class
-is drawn for testing.
+FOLDER holds a folder of pictures for each class (FOLDER/cat/1.jpg, FOLDER/dog/2.png), and
+--test-share of each class is drawn for testing. If the pictures are split already (FOLDER/train/cat,
+FOLDER/test/cat), these are the splits. A validation folder is the test split if there is no other,
+and part of the training split if there is: train.py draws its validation images itself.
+
+Pictures may have any size: the square in the middle is averaged down to 32x32 pixels.
 """
 
-import io
-import logging
 import os
 import shlex
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-if __name__ == "__main__":  # Python looks for modules beside the script
+if __name__ == "__main__":  # Python looks for modules next to the script
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from data.cifar10 import MAX_CLASSES, PIXELS, read, stratified
+from data.cifar10 import read, stratified
+from data.decoding import PictureError, read_picture
 from data.folders import META, TEST, TRAIN, whole_folder, write_batch, write_meta
+from data.picture_folders import Files, find_files, find_layout
 from data.pickles import DataError
 from support.cli import (
     ArgumentParser,
-    UserError,
     clean,
     command,
     integer,
@@ -35,262 +37,166 @@ from support.cli import (
     shorter,
     user_path,
 )
-from support.files import Fault, error_context, read_file
+from support.image_shape import PIXELS
 
 import numpy as np
 from tqdm import tqdm
 
-MAX_PIXELS = 50_000_000  # of a picture: 200 MB when it is decoded
-MAX_FILE = 1 << 28  # bytes
-STRIP = 1 << 20  # pixels that are averaged at a time
-NAMED = 20  # bad files that are named one by one
+NAMED = 20  # files left out that are named one by one
+NAMED_CLASSES = 12  # classes that a split's line names
+BATCH = 10_000  # images in a training batch
 
 
-class PictureError(UserError):
-    """A file that is no picture: one line."""
+@dataclass
+class Split:
+    """Images (n, 3072) uint8, labels (n,) int64, file names, and counts of what isn't in them."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    left_out: Counter
+    passed_over: Counter
+
+    def rows(self, rows: np.ndarray) -> "Split":
+        """Return a part of the split, without the counts."""
+        names = [self.names[row] for row in rows]
+        return Split(self.images[rows], self.labels[rows], names, Counter(), Counter())
 
 
-# ---- A picture ------------------------------------------------------------------------------------------------------
-
-
-def shrink(square: np.ndarray) -> np.ndarray:
-    """(n, n, 3) -> (32, 32, 3), float: each new pixel is the mean of the area that it covers, to fractions of a pixel;
-    with n below 32 it is the pixel under it."""
-    share = _shares(len(square))
-    return _shrink_rows(_shrink_columns(square, share), share)
-
-
-def _shares(n: int) -> np.ndarray:
-    """(32, n): the share that each of n pixels in a row has in each of the 32 new ones."""
-    edges, pixels = np.linspace(0, n, 33)[:, None], np.arange(n)
-    overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-    return np.maximum(overlap, 0) * (32 / n)
-
-
-def _shrink_columns(rows: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """(r, n, 3) -> (r, 32, 3)"""
-    return np.einsum("cj,ijk->ick", share, rows, optimize=True)
-
-
-def _shrink_rows(rows: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """(n, 32, 3) -> (32, 32, 3)"""
-    return np.einsum("ri,ijc->rjc", share, rows, optimize=True)
-
-
-def read_picture(path: str | os.PathLike) -> np.ndarray:
-    """A picture of any size as the network's input, (3072,) uint8: turned upright, set on white where it is
-    transparent, cropped to the square in its middle, and averaged down. PictureError if it is none."""
-    with error_context(path, "give another picture", PictureError):
-        content = io.BytesIO(
-            read_file(path, MAX_FILE)
-        )  # Pillow reads sizes that a header says, however large
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return _decode(content)
-        except Fault:
-            raise
-        except MemoryError:
-            raise Fault("needs more memory than there is") from None
-        except Exception as error:  # a damaged file makes Pillow raise nearly anything
-            unknown = (
-                type(error).__name__ == "UnidentifiedImageError"
-            )  # whose text is an address in memory
-            reason = "its format is unknown" if unknown else clean(error, 80)
-            raise Fault(f"no picture that can be read ({reason})") from None
-
-
-def _decode(source: BinaryIO) -> np.ndarray:
-    """The picture in a file, (3072,) uint8. Fault before anything large is decoded."""
-    from PIL import Image, ImageOps
-
-    logging.getLogger("PIL").addHandler(
-        logging.NullHandler()
-    )  # damaged files make it speak up, in words of its own
-    with Image.open(source) as file:
-        if file.width * file.height > MAX_PIXELS:
-            size = f"{file.width:,} x {file.height:,}"
-            raise Fault(
-                f"has {size} pixels, over {MAX_PIXELS // 10**6} million; make it smaller first"
-            )
-        if file.format == "EPS":  # Pillow starts another program for it
-            raise Fault("is no picture but a program in PostScript")
-        orientation = file.getexif().get(0x0112, 1)
-        return _square(file if orientation == 1 else ImageOps.exif_transpose(file))
-
-
-def _square(picture) -> np.ndarray:
-    """The square in the middle of a Pillow image, averaged down strip by strip, (3072,) uint8."""
-    from PIL import Image
-
-    side = min(picture.size)
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    share, rows = _shares(side), []
-    height = max(1, STRIP // side)
-    for upper in range(top, top + side, height):
-        strip = picture.crop((left, upper, left + side, min(upper + height, top + side)))
-        if strip.mode.startswith("I"):  # grey with 16 bits, which convert() would clip, not scale
-            strip = Image.fromarray((np.asarray(strip) / 257).clip(0, 255).astype(np.uint8))
-        strip = strip.convert("RGBA")
-        on_white = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip).convert(
-            "RGB"
-        )
-        rows.append(_shrink_columns(np.asarray(on_white, np.float32), share))
-    return (
-        np.round(_shrink_rows(np.concatenate(rows), share))
-        .astype(np.uint8)
-        .transpose(2, 0, 1)
-        .reshape(-1)
-    )
-
-
-# ---- A folder of pictures -------------------------------------------------------------------------------------------
-
-
-def make_batches(folder: Path, out: Path, test_share: float = 0.2, seed: int = 0) -> None:
+def make_batches(folder: Path, out: Path, test_share: float = 0.2, seed: int = 0) -> list[str]:
     """Write the pictures in `folder` to the new folder of batches `out`.
 
-    Files that are no pictures are named on stderr and left out. DataError for an empty class, for fewer than 2 or more
-    than 1,000 of them, and if `out` is there.
+    Return a report: notes on the folder, then a line for each split. Files that can't be used are
+    named on stderr and left out.
+
+    Raises DataError if the folder has no classes or splits that can be used, if a class has no
+    picture, and if `out` is there already.
     """
     if os.path.lexists(out):
         raise DataError(
             f"--out {shorter(out)}: is there already; delete it, or name another folder"
         )
-    parts = {"train": folder / "train", "test": folder / "test"}
-    if not all(_subfolders(part) for part in parts.values()):
-        parts = {"train": folder}
-    names = _class_names(parts)
+    layout = find_layout(folder)
     with whole_folder(out) as new:
         if new is None:
             raise DataError(
                 f"--out {shorter(out)}: was made by another process meanwhile; name another folder"
             )
-        splits = {split: _read_classes(part, names) for split, part in parts.items()}
-        for split, (_, labels, _) in splits.items():
-            empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
-            if len(empty) and (split == "train" or len(empty) == len(names)):
-                where = clean(shorter(parts[split]) / names[empty[0]], 120)
-                raise DataError(
-                    f"{where}: holds no picture that can be read; add some, or delete the folder"
-                )
+        splits = {
+            split: _read_pictures(files, f"reading {split}")
+            for split, files in find_files(layout).items()
+        }
+        _check_split(splits["train"], layout.splits["train"], every_class=True)
         rng = np.random.default_rng(seed)
-        if "test" not in splits:
-            images, labels, files = splits["train"]
-            rows = dict(zip(("train", "test"), _drawn(labels, test_share, rng), strict=True))
-            splits = {
-                split: (images[r], labels[r], [files[i] for i in r]) for split, r in rows.items()
-            }
-        _write_splits(new, names, splits, rng)
+        if "test" in splits:
+            _check_split(splits["test"], layout.splits["test"], every_class=False)
+        else:
+            splits["test"] = _draw_test(splits, test_share, rng)
+        _write_splits(new, layout.classes, splits["train"], splits["test"], rng)
         read(new)
+    lines = [_describe(split, splits[split], layout.classes) for split in ("train", "test")]
+    return layout.notes + lines
 
 
-def _drawn(
-    labels: np.ndarray, test_share: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        return stratified(labels, test_share, rng)
-    except DataError:
-        raise DataError(
-            f"--test-share {test_share}: leaves no test pictures out of {len(labels):,}, as each class keeps one for "
-            "training; choose a larger share, or add pictures"
-        ) from None
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """The folders in `folder` that aren't hidden, by name."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
-
-
-def _class_names(parts: dict[str, Path]) -> list[str]:
-    names = [entry.name for entry in _subfolders(parts["train"])]
-    shown = clean(shorter(parts["train"]), 100)
-    if not parts["train"].is_dir():
-        raise DataError(
-            f"{shown}: is no folder; name one that holds a subfolder of pictures for each class"
-        )
-    if not 2 <= len(names) <= MAX_CLASSES:
-        raise DataError(
-            f"{shown}: holds {len(names):,} subfolders; it needs one for each class, 2 to {MAX_CLASSES:,} of them"
-        )
-    for name in names:
-        if not name.isprintable():
-            raise DataError(
-                f"{shown}: holds a class whose name can't be printed, {clean(name, 60)}; rename its folder"
-            )
-    others = (
-        [entry.name for entry in _subfolders(parts["test"]) if entry.name not in names]
-        if "test" in parts
-        else []
-    )
-    if others:
-        where = clean(shorter(parts["test"]) / others[0], 120)
-        raise DataError(f"{where}: is a class that train/ doesn't have; rename or delete it")
-    return names
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """The files below `folder` that aren't hidden, in the order of their names."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
-
-
-def _read_classes(folder: Path, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """(images (n, 3072) uint8, labels (n,) int64, file names) of the pictures in the classes' folders"""
-    found = [(label, path) for label, name in enumerate(names) for path in _files(folder / name)]
-    images = np.empty((len(found), PIXELS), np.uint8)
-    labels, files, bad = [], [], 0
-    with tqdm(found, f"reading {clean(folder.name, 20)}", unit=" pictures", disable=None) as bar:
+def _read_pictures(files: Files, title: str) -> Split:
+    """Return the pictures in these files. Name the ones that can't be used on stderr."""
+    images = np.empty((len(files.found), PIXELS), np.uint8)
+    labels, names = [], []
+    left_out = Counter()
+    with tqdm(files.found, title, unit=" pictures", disable=None) as bar:
         for label, path in bar:
             try:
-                images[len(files)] = read_picture(path)
+                images[len(names)] = read_picture(path)
             except PictureError as error:
-                bad += 1
-                if bad <= NAMED:
+                left_out[error.reason] += 1
+                if left_out.total() <= NAMED:
                     bar.write(clean(f"left out: {error}"), file=sys.stderr)
                 continue
             labels.append(label)
-            files.append(path.name)
-    if bad > NAMED:
-        print(f"left out: {bad - NAMED:,} more files that are no pictures", file=sys.stderr)
-    return images[: len(files)], np.array(labels, np.int64), files
+            names.append(path.name)
+    if left_out.total() > NAMED:
+        print(f"left out: {left_out.total() - NAMED:,} more files", file=sys.stderr)
+    labels = np.array(labels, np.int64)
+    return Split(images[: len(names)], labels, names, left_out, files.passed_over)
 
 
-def _write_splits(new: Path, names: Sequence[str], splits: dict, rng: np.random.Generator) -> None:
-    """Write one to five training batches, in random order, a test batch and the names of the classes."""
-    images, labels, files = splits["train"]
-    count = min(len(TRAIN), -(-len(labels) // 10_000))
-    for i, rows in enumerate(np.array_split(rng.permutation(len(labels)), count)):
+def _check_split(split: Split, folders: list[tuple[int, Path]], every_class: bool) -> None:
+    """Raise DataError if the split has no picture, or with every_class, if a class has none."""
+    labels = set(split.labels.tolist())
+    for label, folder in folders:
+        if label not in labels and (every_class or not labels):
+            raise DataError(
+                f"{clean(shorter(folder), 120)}: holds no picture that can be read; add some, or "
+                "delete the folder"
+            )
+
+
+def _draw_test(splits: dict[str, Split], test_share: float, rng: np.random.Generator) -> Split:
+    """Move a share of each class from the training split to a new split, which is returned."""
+    everything = splits["train"]
+    try:
+        training, test = stratified(everything.labels, test_share, rng)
+    except DataError:
+        raise DataError(
+            f"--test-share {test_share}: leaves no test pictures out of "
+            f"{len(everything.labels):,}, as each class keeps one for training; choose a larger "
+            "share, or add pictures"
+        ) from None
+    splits["train"] = everything.rows(training)
+    splits["train"].left_out = everything.left_out
+    splits["train"].passed_over = everything.passed_over
+    return everything.rows(test)
+
+
+def _write_splits(
+    new: Path, names: Sequence[str], training: Split, test: Split, rng: np.random.Generator
+) -> None:
+    """Write one to five training batches, in random order, a test batch and the classes' names."""
+    count = min(len(TRAIN), -(-len(training.labels) // BATCH))
+    parts = np.array_split(rng.permutation(len(training.labels)), count)
+    for i, rows in enumerate(parts):
+        part = training.rows(rows)
         title = f"training batch {i + 1} of {count}"
-        write_batch(
-            new / TRAIN[i],
-            title,
-            images[rows],
-            labels[rows],
-            [files[row] for row in rows],
-            "pictures",
-        )
-    images, labels, files = splits["test"]
-    write_batch(new / TEST, "testing batch 1 of 1", images, labels, files, "pictures")
-    write_meta(new / META, names, -(-len(splits["train"][1]) // count))
+        write_batch(new / TRAIN[i], title, part.images, part.labels, part.names, "pictures")
+    title = "testing batch 1 of 1"
+    write_batch(new / TEST, title, test.images, test.labels, test.names, "pictures")
+    write_meta(new / META, names, len(parts[0]))
+
+
+# ---- The report ----------------------------------------------------------------------------
+
+
+def _describe(name: str, split: Split, classes: Sequence[str]) -> str:
+    """Return a split's line: its pictures by class, and what was left out, by reason."""
+    counts = np.bincount(split.labels, minlength=len(classes))
+    shown = [
+        f"{clean(each, 40)} {count:,}"
+        for each, count in zip(classes[:NAMED_CLASSES], counts, strict=False)
+    ]
+    if len(classes) > NAMED_CLASSES:
+        shown.append(f"and {len(classes) - NAMED_CLASSES:,} more")
+    line = f"{name}: {len(split.labels):,} pictures of {len(classes):,} classes: {', '.join(shown)}"
+    for what, reasons in (("left out", split.left_out), ("passed over", split.passed_over)):
+        listed = [f"{count:,} {reason}" for reason, count in reasons.most_common() if count]
+        if listed:
+            line += f"; {what}: {', '.join(listed)}"
+    return line
+
+
+# ---- The command ---------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Turn a folder of pictures into a folder of batches, and say how to train on it."""
+    """Turn a folder of pictures into a folder of batches, and report what is in it."""
     parser = ArgumentParser(prog="pictures.py", description=__doc__)
     parser.add_argument(
-        "folder", metavar="FOLDER", help="holds a subfolder of pictures for each class"
+        "folder", metavar="FOLDER", help="holds a folder of pictures for each class"
     )
     parser.add_argument(
         "--out", type=output_folder, required=True, metavar="FOLDER", help="the folder of batches"
     )
     parser.add_argument(
-        "--test-share", type=float, default=0.2, help="how much of each class is for testing"
+        "--test-share", type=float, default=0.2, help="share of each class that is for testing"
     )
     parser.add_argument(
         "--seed",
@@ -303,13 +209,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(
             f"--test-share {args.test_share}: is no share; choose one between 0 and 1, such as 0.2"
         )
-    make_batches(user_path(args.folder), args.out, args.test_share, args.seed)
-    data = read(args.out)
+    report = make_batches(user_path(args.folder), args.out, args.test_share, args.seed)
     folder = shorter(args.out)
-    print(
-        f"{len(data.class_names):,} classes, {len(data.train_labels):,} training and {len(data.test_labels):,} test "
-        f"pictures in {folder}; train on them with: {shlex.join([*script('train.py'), '--data-dir', str(folder)])}"
-    )
+    train = shlex.join([*script("train.py"), "--data-dir", str(folder)])
+    print(f"wrote {folder}; train on it with: {train}")
+    for line in report:
+        print(line)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,502 @@
+"""Decode one picture file into the network's input: 32x32 pixels, whatever its size and kind.
+
+A file is trusted with nothing: its format is one of a short list, and the memory that decoding
+needs is computed from its header first. Transparent pictures are set on white. Of animations, of
+pages and of several resolutions the first is taken.
+"""
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from support.cli import UserError, clean, shorter
+from support.files import Fault, error_context, read_file
+from support.image_shape import SIDE
+
+import numpy as np
+
+MAX_FILE = 1 << 28  # bytes
+MAX_BYTES = 1 << 28  # of memory that decoding takes, beyond the file
+MAX_JPEG = 250_000_000  # pixels; those of a JPEG are decoded at a smaller size
+MAX_SLOW = 1 << 21  # pixels of a format that Pillow decodes in Python, at a microsecond each
+MAX_SCANNED = 1_000_000_000  # pixels times passes over them, in a progressive JPEG
+ENOUGH = 8 * SIDE  # the smaller side of a JPEG isn't decoded at less than this
+STRIP = 1 << 20  # pixels that are averaged at a time
+
+REMEDY = "give another picture"
+CONVERT = "convert it to JPEG or PNG"
+
+
+# Tags of TIFF, and of EXIF, which is made like it.
+BITS_PER_SAMPLE = 258
+COMPRESSION = 259
+PHOTOMETRIC = 262
+ORIENTATION = 274
+SAMPLES_PER_PIXEL = 277
+ROWS_PER_STRIP = 278
+LARGEST_VALUE = 281
+TILE_WIDTH = 322
+TILE_HEIGHT = 323
+
+
+class PictureError(UserError):
+    """A file that isn't used as a picture, in one line. reason: the kind of fault, for counts."""
+
+    reason = "unreadable"
+
+
+class PictureFault(Fault):
+    """What is wrong with a picture. reason: the kind of fault, in few words, for counts."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def read_picture(path: str | os.PathLike) -> np.ndarray:
+    """Return a picture as the network's input, (3072,) uint8.
+
+    It is turned upright, set on white if it is transparent, cropped to the square in its middle,
+    and averaged down. Raises PictureError if the file can't be used.
+    """
+    if os.path.islink(path) and not os.path.exists(path):
+        raise _error(path, "is a link to nothing", "links to nothing")
+    with error_context(path, REMEDY, PictureError):
+        # From memory, as from a file Pillow would read as many bytes at once as a header says.
+        content = read_file(path, MAX_FILE)
+    try:
+        return _decode(content, Path(path).suffix.lower())
+    except PictureFault as fault:
+        raise _error(path, str(fault), fault.reason) from None
+    except MemoryError:
+        raise _error(path, "needs more memory than there is", "too large") from None
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        text = f"no picture that can be read ({clean(error, 80)})"
+        raise _error(path, text, "damaged") from None
+
+
+def _error(path: str | os.PathLike, fault: str, reason: str) -> PictureError:
+    """Return the error of a file: path, fault, and the remedy unless the fault has one."""
+    remedy = "" if ";" in fault else f"; {REMEDY}"
+    error = PictureError(f"{clean(shorter(path), 120)}: {fault}{remedy}")
+    error.reason = reason
+    return error
+
+
+# ---- The kind of a file --------------------------------------------------------------------
+
+# Pillow's names of the formats that are read. It has more: some start other programs (EPS), some
+# hold a picture of another size than their header says (ICO), and some are decoded by the byte.
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "WEBP",
+    "GIF",
+    "TIFF",
+    "BMP",
+    "AVIF",
+    "JPEG2000",
+    "PPM",
+    "TGA",
+    "PCX",
+    "DIB",
+    "QOI",
+)
+
+# Kinds of files that people take for pictures: the fault, the remedy.
+KINDS = {
+    "HEIC": ("is a HEIC picture, as phones make them", CONVERT),
+    "AVIF": ("is an AVIF picture, which this Pillow doesn't read", f"{CONVERT}, or update Pillow"),
+    "JPEG XL": ("is a JPEG XL picture", CONVERT),
+    "RAW": ("is a camera's raw picture", "develop it to JPEG or PNG"),
+    "PDF": ("is a PDF document", "export its pages as PNG"),
+    "PostScript": ("is a program in PostScript", "export it as PNG"),
+    "SVG": ("is an SVG drawing", "export it as PNG"),
+    "Photoshop": ("is a Photoshop document", "export it as JPEG or PNG"),
+    "video": ("is a video", "export some frames as JPEG or PNG"),
+    "Git LFS": ("is a pointer of Git LFS, not the picture itself", "run 'git lfs pull'"),
+    "HTML": ("is a web page", "download the picture itself"),
+}
+_SIGNATURES = {
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"FUJIFILMCCD-RAW": "RAW",
+    b"IIU\0": "RAW",  # Panasonic
+    b"IIRO": "RAW",  # Olympus
+    b"IIRS": "RAW",
+    b"MMOR": "RAW",
+    b"\0MRM": "RAW",  # Minolta
+    b"FOVb": "RAW",  # Sigma
+    b"%PDF": "PDF",
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"8BPS": "Photoshop",
+    b"\x1a\x45\xdf\xa3": "video",  # Matroska and WebM
+    b"version https://git-lfs": "Git LFS",
+}
+# Most raw pictures are TIFF files whose first page is a thumbnail.
+_RAW_NAMES = frozenset(
+    (".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos")
+    + (".nef", ".nrw", ".pef", ".raw", ".rwl", ".sr2", ".srf", ".srw")
+)
+
+
+def _kind(content: bytes, suffix: str) -> str | None:
+    """Return the key in KINDS of a file, None if it is of any other kind."""
+    for start, kind in _SIGNATURES.items():
+        if content.startswith(start):
+            return kind
+    if content[4:8] == b"ftyp":
+        return _kind_by_brand(content[8:64])
+    if content.startswith((b"II*\0", b"MM\0*")) and suffix in _RAW_NAMES:
+        return "RAW"
+    if content.startswith(b"RIFF") and content[8:12] == b"AVI ":
+        return "video"
+    text = content[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "HTML"
+    if text.startswith(b"<") and b"<svg" in text:
+        return "SVG"
+    return None
+
+
+def _kind_by_brand(brands: bytes) -> str:
+    """Return the kind of a file in the container format of MP4, by the brands that it names."""
+    if b"avif" in brands or b"avis" in brands:
+        return "AVIF"
+    if b"crx " in brands:  # Canon
+        return "RAW"
+    if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")):
+        return "HEIC"
+    return "video"
+
+
+def _refuse_kind(kind: str) -> None:
+    fault, remedy = KINDS[kind]
+    raise PictureFault(f"{fault}; {remedy} first", kind)
+
+
+# ---- Decoding ------------------------------------------------------------------------------
+
+
+def _decode(content: bytes, suffix: str) -> np.ndarray:
+    """Return the picture in a file's content, (3072,) uint8. suffix: that of the file's name.
+
+    Raises PictureFault before anything large is decoded.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    kind = _kind(content, suffix)
+    if kind and kind != "AVIF":
+        _refuse_kind(kind)
+    if not content:
+        raise PictureFault("is empty", "empty")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # its own words on damaged files
+    Image.MAX_IMAGE_PIXELS = None  # _check_cost judges by the memory, which may be much less
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            file = Image.open(io.BytesIO(content), formats=_formats())
+        except UnidentifiedImageError:
+            if kind == "AVIF":
+                _refuse_kind(kind)
+            text = "no picture that can be read (its format is unknown)"
+            raise PictureFault(text, "of unknown format") from None
+        with file:
+            _check_cost(file, content)
+            file.load()
+            return _to_input(file, content)
+
+
+def _formats() -> list[str]:
+    """Return FORMATS without those that this Pillow lacks, which it would trip over."""
+    from PIL import Image
+
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _check_cost(file, content: bytes) -> None:
+    """Choose the size at which a JPEG is decoded. Raise PictureFault if decoding costs too much."""
+    pixels = file.width * file.height
+    size = f"{file.width:,} x {file.height:,} pixels"
+    if min(file.size) < 1:
+        raise PictureFault(f"has {size}", "damaged")
+    is_jpeg = file.format in ("JPEG", "MPO")  # MPO: a JPEG with others behind it
+    if is_jpeg:
+        if pixels > MAX_JPEG:
+            _refuse_size(f"has {size}, over {MAX_JPEG // 10**6} million")
+        scans = content.count(b"\xff\xda")
+        if _is_buffered(file, content) and scans * pixels > MAX_SCANNED:
+            _refuse_size(f"has {size} in {scans:,} passes")
+        memory = _jpeg_buffer(file, content)
+        file.draft(None, (ENOUGH, ENOUGH))
+    else:
+        memory = _decoder_bytes(file)
+        decoder = file.tile[0][0] if file.tile else ""
+        if decoder in ("bmp_rle", "qoi", "ppm", "ppm_plain") and pixels > MAX_SLOW:
+            text = f"has {size}, over {MAX_SLOW / 1e6:.1f} million, of a kind that is slow to read"
+            _refuse_size(text)
+    memory += _image_bytes(file)
+    if memory > MAX_BYTES:
+        _refuse_size(
+            f"has {size}, which take {memory >> 20:,} MB to decode, over {MAX_BYTES >> 20} MB"
+        )
+
+
+def _refuse_size(fault: str) -> None:
+    raise PictureFault(f"{fault}; make it smaller first", "too large")
+
+
+def _image_bytes(file) -> int:
+    """Return the bytes of a decoded Pillow image. It has 1, 2 or 4 bytes for each pixel."""
+    width = {"1": 1, "L": 1, "P": 1}.get(file.mode, 4)
+    if file.mode.startswith("I;16"):
+        width = 2
+    return file.width * file.height * width
+
+
+# Bytes that a decoder takes for each pixel in each channel, beyond the image; measured.
+_DECODER_BYTES = {"WEBP": 5, "AVIF": 4, "JPEG2000": 5.6, "QOI": 4}
+
+
+def _decoder_bytes(file) -> int:
+    """Return the bytes that a decoder takes beyond the image itself."""
+    pixels = file.width * file.height
+    channels = len(file.getbands())
+    if file.format == "TIFF":
+        return _tiff_bytes(file)
+    if file.format == "WEBP":
+        channels = 3  # its frames have all channels, whatever is in them
+    return int(pixels * channels * _DECODER_BYTES.get(file.format, 0))
+
+
+def _tiff_bytes(file) -> int:
+    """Return the bytes that decoding a TIFF takes beyond the image."""
+    tags = file.tag_v2
+    memory = 0
+    if tags.get(COMPRESSION, 1) != 1:  # a strip or tile is decompressed as a whole
+        strip = file.width * min(tags.get(ROWS_PER_STRIP, file.height), file.height)
+        tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_HEIGHT, 0)
+        bits = tags.get(SAMPLES_PER_PIXEL, 1) * max(tags.get(BITS_PER_SAMPLE, (1,)))
+        memory += max(strip, tile) * bits // 8
+    if tags.get(ORIENTATION, 1) != 1:  # Pillow turns it in a second image
+        memory += _image_bytes(file)
+    return memory
+
+
+def _is_buffered(file, content: bytes) -> bool:
+    """Return whether a JPEG's decoder keeps all coefficients: several passes go over the image."""
+    if file.info.get("progressive"):
+        return True
+    return _channels_of_first_scan(content) < len(file.layer)
+
+
+def _jpeg_buffer(file, content: bytes) -> int:
+    """Return the bytes of the coefficients, two each, that a JPEG's decoder keeps."""
+    if not _is_buffered(file, content):
+        return 0
+    # Each channel is sampled h x v times in a cell of as many pixels as the finest one has.
+    samples = [max(1, h) * max(1, v) for _, h, v, _ in file.layer]
+    finest = max(max(1, h) for _, h, _, _ in file.layer) * max(max(1, v) for *_, v, _ in file.layer)
+    return 2 * file.width * file.height * sum(samples) // finest
+
+
+def _channels_of_first_scan(content: bytes) -> int:
+    """Return the number of channels in a JPEG's first scan, 0 if there is none."""
+    position = 2
+    while position + 4 < len(content):
+        if content[position] != 0xFF:
+            position += 1
+            continue
+        marker = content[position + 1]
+        if marker == 0xDA:  # start of scan
+            return content[position + 4]
+        if marker == 0xFF:  # padding
+            position += 1
+        elif marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD9:  # markers without content
+            position += 2
+        else:
+            position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return 0
+
+
+# ---- Pixels --------------------------------------------------------------------------------
+
+
+def _to_input(picture, content: bytes) -> np.ndarray:
+    """Return the square in the middle of a loaded Pillow image, averaged down, (3072,) uint8."""
+    # EXIF's orientation: which axes are mirrored, and whether rows and columns change places.
+    orientation = _orientation(picture)
+    mirror_rows = orientation in (3, 4, 6, 7)
+    mirror_columns = orientation in (2, 3, 7, 8)
+    swap_axes = orientation in (5, 6, 7, 8)
+
+    side = min(picture.size)
+    left = _offset(picture.width - side, mirror_columns)
+    top = _offset(picture.height - side, mirror_rows)
+    share = _shares(side)
+    strips = _rgb_strips(picture, (left, top, left + side, top + side), content)
+    rows = [_shrink_columns(strip.astype(np.float32), share) for strip in strips]
+    small = np.round(_shrink_rows(np.concatenate(rows), share)).astype(np.uint8)
+
+    if mirror_rows:
+        small = small[::-1]
+    if mirror_columns:
+        small = small[:, ::-1]
+    if swap_axes:
+        small = small.transpose(1, 0, 2)
+    return small.transpose(2, 0, 1).reshape(-1)
+
+
+def _orientation(picture) -> int:
+    """Return EXIF's orientation of a loaded picture, 1 (upright) if there is none."""
+    try:
+        return picture.getexif().get(ORIENTATION, 1)
+    except Exception:  # the data is damaged, the picture itself isn't
+        return 1
+
+
+def _offset(excess: int, mirrored: bool) -> int:
+    """Return where the middle begins on an axis, so that turning the picture keeps its square."""
+    before = excess // 2
+    return excess - before if mirrored else before
+
+
+def shrink(square: np.ndarray) -> np.ndarray:
+    """Average (n, n, 3) down to (32, 32, 3), floats.
+
+    Each new pixel is the mean of the area that it covers, to fractions of a pixel. If n is below
+    32, it is the pixel under it.
+    """
+    share = _shares(len(square))
+    return _shrink_rows(_shrink_columns(square, share), share)
+
+
+def _shares(n: int) -> np.ndarray:
+    """Return (32, n): the share that each of n pixels in a row has in each of the 32 new ones."""
+    edges = np.linspace(0, n, SIDE + 1)[:, None]
+    pixels = np.arange(n)
+    overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    return np.maximum(overlap, 0) * (SIDE / n)
+
+
+def _shrink_columns(rows: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return (r, 32, 3) of rows (r, n, 3)."""
+    return np.einsum("cj,ijk->ick", share, rows, optimize=True)
+
+
+def _shrink_rows(rows: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return (32, 32, 3) of rows (n, 32, 3)."""
+    return np.einsum("ri,ijc->rjc", share, rows, optimize=True)
+
+
+# ---- Colours -------------------------------------------------------------------------------
+
+
+def _strips(picture, box: tuple[int, int, int, int]) -> Iterator:
+    """Yield a part of a Pillow image in strips of some STRIP pixels, from above."""
+    left, top, right, bottom = box
+    height = max(1, STRIP // (right - left))
+    for upper in range(top, bottom, height):
+        yield picture.crop((left, upper, right, min(upper + height, bottom)))
+
+
+def _rgb_strips(picture, box: tuple[int, int, int, int], content: bytes) -> Iterator[np.ndarray]:
+    """Yield a part of a Pillow image in strips, as arrays (r, n, 3) uint8."""
+    if picture.mode.startswith(("I", "F")):  # grey of 16 or 32 bits, which convert() would clip
+        yield from _scaled_strips(picture, box)
+        return
+    if picture.mode == "LAB":
+        raise PictureFault(f"has LAB colours; {CONVERT} first", "of LAB colours")
+    transparent = picture.mode.upper() in ("RGBA", "LA", "PA") or "transparency" in picture.info
+    brightest = 0
+    for strip in _strips(picture, box):
+        if transparent:
+            strip = _on_white(strip)
+        array = np.asarray(strip.convert("RGB"))
+        brightest = max(brightest, int(array.max()))
+        yield array
+    if _has_16_bits(picture, content):  # of which Pillow keeps the upper 8
+        _check_brightness(256 * brightest + 255, 65535)
+
+
+def _on_white(strip):
+    """Return a transparent Pillow image set on white."""
+    from PIL import Image
+
+    strip = strip.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+
+
+def _has_16_bits(picture, content: bytes) -> bool:
+    """Return whether a picture with 8 bits in each channel has 16 in its file."""
+    if picture.format == "PNG":
+        return content[24] == 16  # the bit depth in its header
+    if picture.format == "TIFF":
+        return max(picture.tag_v2.get(BITS_PER_SAMPLE, (1,))) == 16
+    return False
+
+
+def _scaled_strips(picture, box: tuple[int, int, int, int]) -> Iterator[np.ndarray]:
+    """Yield a part of a grey Pillow image of 16 or 32 bits as arrays (r, n, 3) uint8."""
+    low, high = np.inf, -np.inf
+    for strip in _strips(picture, box):
+        array = np.asarray(strip)
+        if not np.isfinite(array).all():
+            raise PictureFault("has pixels that are no finite numbers", "of an unclear range")
+        low = min(low, float(array.min()))
+        high = max(high, float(array.max()))
+    white = _white(picture, low, high)
+    inverted = picture.format == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == 0  # 0 is white
+    for strip in _strips(picture, box):
+        grey = np.asarray(strip) * (255 / white)
+        grey = np.round(grey).clip(0, 255).astype(np.uint8)
+        if inverted:
+            grey = 255 - grey
+        yield np.repeat(grey[..., None], 3, axis=2)
+
+
+def _white(picture, low: float, high: float) -> float:
+    """Return the value of white of a grey image of 16 or 32 bits, whose values are low to high.
+
+    Raises PictureFault if neither its kind nor its values tell.
+    """
+    for white in _whites(picture, high):
+        rounding = white / 510  # half a grey level
+        if -rounding <= low and high <= white + rounding:
+            _check_brightness(high, white)
+            return white
+    raise PictureFault(
+        f"has values from {low:.6g} to {high:.6g}, an unclear range; scale them to 0 to 255 first",
+        "of an unclear range",
+    )
+
+
+def _whites(picture, high: float) -> Sequence[float]:
+    """Return the values that white may have in a grey image of 16 or 32 bits."""
+    if picture.format == "TIFF":
+        bits = max(picture.tag_v2.get(BITS_PER_SAMPLE, (32,)))
+        if bits < 16:  # 12 bits, which Pillow doesn't scale
+            return [2**bits - 1]
+        largest = np.max(picture.tag_v2.get(LARGEST_VALUE, 0))
+        if largest >= high and largest + 1 in (2**10, 2**12, 2**14):
+            return [largest]  # as microscopes and scanners write it
+    if picture.mode == "F":
+        return [1, 255, 65535]
+    if picture.mode == "I" and picture.format == "TIFF":
+        return [255, 65535]
+    return [65535]
+
+
+def _check_brightness(high: float, white: float) -> None:
+    """Raise PictureFault if a picture would be nearly black: its white must be another value."""
+    if high < white / 16:
+        raise PictureFault(
+            f"has values up to {high:.6g} of {white:,}, an unclear range; "
+            "scale them to 0 to 255 first",
+            "of an unclear range",
+        )

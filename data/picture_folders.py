@@ -1,0 +1,394 @@
+"""Find the classes, the splits and the files in a folder of pictures.
+
+A folder for each class is enough: FOLDER/cat, FOLDER/dog. Folders that are split already are
+understood: FOLDER/train/cat, FOLDER/val/cat, FOLDER/test/cat, or FOLDER/cat/train.
+"""
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.cifar10 import MAX_CLASSES
+from data.pickles import DataError
+from support.cli import clean, shorter
+
+MAX_WRAPPERS = 3  # folders that hold nothing but the next one
+
+# What systems and programs leave in folders. All names that begin with a dot are passed over too.
+_SYSTEM_NAMES = frozenset(
+    ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found")
+    + ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__")
+)
+_PICTURE_NAMES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".heic")
+
+# Names of splits, without digits and signs: train, Training, training_set, seg_train, val2017.
+_ROLE = re.compile(
+    "(?:seg|images?|imgs|data|dataset)*"
+    "(?:(?P<train>train|training|trn)|(?P<val>val|valid|validation|dev)|"
+    "(?P<test>test|testing|tst|eval|evaluation))"
+    "(?:set|data|dataset|images?|imgs|split|folder)*"
+)
+
+
+@dataclass
+class Layout:
+    """The classes and splits of a folder of pictures.
+
+    splits has the key "train" and maybe "test". Each value lists the folders of a split, with
+    the number of their class. notes: what was understood or left out, a line each.
+    """
+
+    root: Path
+    classes: list[str]
+    splits: dict[str, list[tuple[int, Path]]]
+    notes: list[str] = field(default_factory=list)
+
+
+def find_layout(folder: Path) -> Layout:
+    """Return the layout of a folder of pictures. Raises DataError if it has none."""
+    if not folder.is_dir():
+        raise DataError(
+            f"{_shown(folder)}: is no folder; name one that holds a folder of pictures for each "
+            "class"
+        )
+    root = _unwrapped(folder)
+    parts = _parts(root)
+    if parts:
+        layout = _split_layout(root, parts)
+    elif _is_split_below(root):
+        layout = _layout_split_below(root)
+    else:
+        layout = _plain_layout(root)
+    if root != folder:
+        layout.notes.insert(0, f"the classes are those in {_shown(root)}")
+    return layout
+
+
+def _shown(path: Path) -> str:
+    return clean(shorter(path), 120)
+
+
+# ---- Folders and their names ---------------------------------------------------------------
+
+
+def is_passed_over(name: str) -> bool:
+    """Return whether a file or folder is hidden, or is a system's own."""
+    return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in `folder`, by name, without those that are passed over."""
+    entries = [entry for entry in folder.iterdir() if not is_passed_over(entry.name)]
+    return sorted(entry for entry in entries if entry.is_dir())
+
+
+def _count_files(folder: Path) -> int:
+    """Return the number of files in `folder`, without those that are passed over."""
+    entries = [entry for entry in folder.iterdir() if not is_passed_over(entry.name)]
+    return sum(not entry.is_dir() for entry in entries)
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder that has several folders in it, below ones that hold only the next."""
+    inner = folder
+    for _ in range(MAX_WRAPPERS):
+        below = subfolders(inner)
+        if len(below) != 1 or _holds_pictures(inner):
+            break
+        inner = below[0]
+        if len(subfolders(inner)) > 1:
+            return inner
+    return folder
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(entry.suffix.lower() in _PICTURE_NAMES for entry in folder.iterdir())
+
+
+def role(name: str) -> str | None:
+    """Return the split that a folder's name says: "train", "val" or "test"; None for others."""
+    letters = re.sub(r"[\W\d_]+", "", name.casefold())
+    found = _ROLE.fullmatch(letters)
+    return found.lastgroup if found else None
+
+
+def _class_name(folder: Path) -> str:
+    """Return a class's name. On a Mac, names may be decomposed: e and an accent for é."""
+    return unicodedata.normalize("NFC", folder.name)
+
+
+def _check_classes(root: Path, names: Sequence[str]) -> None:
+    """Raise DataError unless these can be the classes of a data set."""
+    if not 2 <= len(names) <= MAX_CLASSES:
+        raise DataError(
+            f"{_shown(root)}: holds {len(names):,} subfolders; it needs one for each class, 2 to "
+            f"{MAX_CLASSES:,} of them"
+        )
+    for name, count in Counter(names).items():
+        if not name.isprintable():
+            raise DataError(
+                f"{_shown(root)}: holds a class whose name can't be printed, {clean(name, 60)}; "
+                "rename its folder"
+            )
+        if count > 1:
+            raise DataError(
+                f"{_shown(root)}: holds two folders called {clean(name, 60)}; rename one"
+            )
+
+
+# ---- Layouts -------------------------------------------------------------------------------
+
+
+def _plain_layout(root: Path) -> Layout:
+    """Return the layout of FOLDER/cat, FOLDER/dog."""
+    folders = subfolders(root)
+    names = [_class_name(folder) for folder in folders]
+    _check_classes(root, names)
+    layout = Layout(root, names, {"train": list(enumerate(folders))})
+    loose = _count_files(root)
+    if loose:
+        layout.notes.append(f"left out: {loose:,} files next to the folders of the classes")
+    return layout
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """Return the folders of the splits in `root` by role, {} if its folders are classes.
+
+    A folder called train may be a class, next to plane and car. It is a split if folders of
+    classes are in it, and if there is another split, or nothing else.
+
+    Raises DataError if all folders are called like splits, but hold no folders of classes.
+    """
+    folders = subfolders(root)
+    by_role: dict[str, list[Path]] = {}
+    for folder in folders:
+        name = role(folder.name)
+        if name:
+            by_role.setdefault(name, []).append(folder)
+    others = [folder for folder in folders if role(folder.name) is None]
+    training = by_role.get("train", [])
+    if any(subfolders(folder) for folder in training) and (len(by_role) > 1 or not others):
+        for same in by_role.values():
+            if len(same) > 1:
+                names = " and ".join(f"{clean(folder.name, 60)}/" for folder in same)
+                raise DataError(f"{_shown(root)}: holds {names}, one split twice; merge them")
+        return {name: same[0] for name, same in by_role.items()}
+    if folders and not others:
+        names = " and ".join(f"{clean(folder.name, 60)}/" for folder in folders)
+        raise DataError(
+            f"{_shown(root)}: holds {names}, which are splits, not classes; make a folder for "
+            "each class in each, for training at least"
+        )
+    return {}
+
+
+def _split_layout(root: Path, parts: dict[str, Path]) -> Layout:
+    """Return the layout of FOLDER/train/cat, FOLDER/val/cat, FOLDER/test/cat."""
+    notes = []
+    classes: dict[str, list[Path]] = {}
+    for name, part in parts.items():
+        classes[name] = subfolders(_unwrapped(part))
+        if not classes[name]:
+            notes.append(
+                f"left out: {_shown(part)}, {_count_files(part):,} files without folders of "
+                "classes; classify them with test.py --images"
+            )
+    names = [_class_name(folder) for folder in classes["train"]]
+    _check_classes(parts["train"], names)
+    for name, folders in classes.items():
+        for folder in folders:
+            if _class_name(folder) not in names:
+                raise DataError(
+                    f"{_shown(folder)}: is a class that {parts['train'].name}/ doesn't have; "
+                    f"rename or delete it, or the folder {clean(parts[name].name, 60)}"
+                )
+    splits = {"train": _numbered(classes["train"], names)}
+    validation = _numbered(classes.get("val", []), names)
+    test = _numbered(classes.get("test", []), names)
+    if validation and test:
+        splits["train"] += validation
+        notes.append(f"{_shown(parts['val'])} is part of the training split")
+    elif validation:
+        test = validation
+        notes.append(f"{_shown(parts['val'])} is the test split")
+    if test:
+        splits["test"] = test
+    for folder in subfolders(root):
+        if folder not in parts.values():
+            notes.append(f"left out: {_shown(folder)}, which is no split")
+    return Layout(root, names, splits, notes)
+
+
+def _numbered(folders: Sequence[Path], names: Sequence[str]) -> list[tuple[int, Path]]:
+    """Return the folders of classes with the numbers of the classes."""
+    return [(names.index(_class_name(folder)), folder) for folder in folders]
+
+
+def _is_split_below(root: Path) -> bool:
+    """Return whether all classes are split: FOLDER/cat/train, FOLDER/cat/test."""
+    folders = subfolders(root)
+    for folder in folders:
+        roles = [role(each.name) for each in subfolders(folder)]
+        if "train" not in roles or None in roles or len(roles) != len(set(roles)):
+            return False
+    return len(folders) > 1
+
+
+def _layout_split_below(root: Path) -> Layout:
+    """Return the layout of FOLDER/cat/train, FOLDER/cat/test."""
+    folders = subfolders(root)
+    names = [_class_name(folder) for folder in folders]
+    _check_classes(root, names)
+    found: dict[str, list[tuple[int, Path]]] = {"train": [], "val": [], "test": []}
+    notes = []
+    for label, folder in enumerate(folders):
+        for part in subfolders(folder):
+            found[role(part.name)].append((label, part))
+        loose = _count_files(folder)
+        if loose:
+            notes.append(f"left out: {loose:,} files in {_shown(folder)}, next to its splits")
+    splits = {"train": found["train"]}
+    if found["test"]:
+        splits["test"] = found["test"]
+        splits["train"] += found["val"]
+        if found["val"]:
+            notes.append("the validation folders are part of the training split")
+    elif found["val"]:
+        splits["test"] = found["val"]
+        notes.append("the validation folders are the test split")
+    return Layout(root, names, splits, notes)
+
+
+# ---- Files ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Files:
+    """The files of a split, with the number of their class, and counts of what was passed over."""
+
+    found: list[tuple[int, Path]] = field(default_factory=list)
+    passed_over: Counter = field(default_factory=Counter)
+
+
+def find_files(layout: Layout) -> dict[str, Files]:
+    """Return the files of each split, in the order of their names.
+
+    Links are followed, but nothing is read twice: a file or folder that is in another folder of
+    the data set, or above it, is passed over where a link leads to it.
+    """
+    walk = _Walk(layout)
+    return {split: walk.files(folders) for split, folders in layout.splits.items()}
+
+
+@dataclass
+class _Listing:
+    """The entries of a folder, without those that are passed over, which are counted."""
+
+    files: list[Path]
+    folders: list[Path]
+    hidden: int
+
+
+class _Walk:
+    """A walk through the folders of a data set, which may be deep, and linked to each other."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.listings: dict[Path, _Listing | None] = {}
+        # Identities of what no link may lead to: it has been read, or will be.
+        self.taken = {_identity(layout.root)}
+        self.taken.update(_identity(folder) for folder in layout.root.resolve().parents)
+        tops = [folder for folders in layout.splits.values() for _, folder in folders]
+        self.taken.update(_identity(top.parent) for top in tops)
+        for top in sorted(tops, key=os.path.islink):  # links last
+            self._take(top)
+        self.taken.discard(None)
+
+    def _take(self, top: Path) -> None:
+        """List a folder and all below it, without following links, and take what is there."""
+        if _identity(top) in self.taken:
+            raise DataError(
+                f"{_shown(top)}: is a link to a folder of this data set; delete the link"
+            )
+        pending = [top]
+        while pending:
+            folder = pending.pop()
+            identity = _identity(folder)
+            listing = self._list(folder)
+            if listing is None or identity in self.taken:
+                continue
+            self.taken.add(identity)
+            pending += [each for each in listing.folders if not each.is_symlink()]
+            files = [each for each in listing.files if not each.is_symlink()]
+            self.taken.update(_identity(each) for each in files)
+
+    def _list(self, folder: Path) -> _Listing | None:
+        """Return the entries of a folder, None if it can't be read."""
+        if folder not in self.listings:
+            self.listings[folder] = _list_folder(folder)
+        return self.listings[folder]
+
+    def files(self, folders: Sequence[tuple[int, Path]]) -> Files:
+        """Return the files in these folders of classes."""
+        files = Files()
+        for label, top in folders:
+            files.found += [(label, path) for path in self._files_below(top, files.passed_over)]
+        return files
+
+    def _files_below(self, top: Path, passed_over: Counter) -> Iterator[Path]:
+        pending = [(top, False)]  # folders, and whether a link led there
+        while pending:
+            folder, linked = pending.pop()
+            listing = self._list(folder)
+            if listing is None:
+                passed_over["folders that can't be read"] += 1
+                continue
+            passed_over["hidden or system files"] += listing.hidden
+            for path in listing.files:
+                if self._is_new(path, linked):
+                    yield path
+                else:
+                    passed_over["links to other pictures of this data set"] += 1
+            inner = []
+            for path in listing.folders:
+                if self._is_new(path, linked):
+                    inner.append((path, linked or path.is_symlink()))
+                else:
+                    passed_over["links to folders of this data set"] += 1
+            pending += reversed(inner)
+
+    def _is_new(self, path: Path, linked: bool) -> bool:
+        """Return whether a path is to be read. If a link led there, it is taken now."""
+        if not linked and not path.is_symlink():
+            return True
+        identity = _identity(path)
+        if identity is None:  # a link to nothing, which is reported when it is read
+            return True
+        if identity in self.taken:
+            return False
+        self.taken.add(identity)
+        return True
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file or folder from all others, None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _list_folder(folder: Path) -> _Listing | None:
+    """Return the entries of a folder, None if it can't be read."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return None
+    visible = [folder / name for name in names if not is_passed_over(name)]
+    folders = [path for path in visible if os.path.isdir(path)]
+    files = [path for path in visible if not os.path.isdir(path)]
+    return _Listing(files, folders, len(names) - len(visible))
