@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import model
 from data import cifar10
+from data.decoding import PictureError, read_picture
 from data.download import Unreachable
 from data.picture_files import Found, find_pictures
-from data.pictures import PictureError, read_picture
 from model import Network
 from support import cli, files
 from support.checkpoints import default_checkpoint, trained_on, unfinished

@@ -22,6 +22,7 @@ MAX_FILE = 1 << 28  # bytes
 MAX_BYTES = 1 << 28  # of memory that decoding takes, beyond the file
 MAX_JPEG = 250_000_000  # pixels; those of a JPEG are decoded at a smaller size
 MAX_SLOW = 1 << 21  # pixels of a format that Pillow decodes in Python, at a microsecond each
+SLOW_DECODERS = ("bmp_rle", "qoi", "ppm", "ppm_plain")
 MAX_SCANNED = 1_000_000_000  # pixels times passes over them, in a progressive JPEG
 ENOUGH = 8 * SIDE  # the smaller side of a JPEG isn't decoded at less than this
 STRIP = 1 << 20  # pixels that are averaged at a time
@@ -138,9 +139,25 @@ _SIGNATURES = {
     b"version https://git-lfs": "Git LFS",
 }
 # Most raw pictures are TIFF files whose first page is a thumbnail.
-_RAW_NAMES = frozenset(
-    (".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos")
-    + (".nef", ".nrw", ".pef", ".raw", ".rwl", ".sr2", ".srf", ".srw")
+_RAW_NAMES = (
+    ".3fr",
+    ".arw",
+    ".cr2",
+    ".dcr",
+    ".dng",
+    ".erf",
+    ".iiq",
+    ".kdc",
+    ".mef",
+    ".mos",
+    ".nef",
+    ".nrw",
+    ".pef",
+    ".raw",
+    ".rwl",
+    ".sr2",
+    ".srf",
+    ".srw",
 )
 
 
@@ -199,7 +216,9 @@ def _decode(content: bytes, suffix: str) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            file = Image.open(io.BytesIO(content), formats=_formats())
+            if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+                _check_webp(content)
+            file = _open(content)
         except UnidentifiedImageError:
             if kind == "AVIF":
                 _refuse_kind(kind)
@@ -211,39 +230,67 @@ def _decode(content: bytes, suffix: str) -> np.ndarray:
             return _to_input(file, content)
 
 
-def _formats() -> list[str]:
-    """Return FORMATS without those that this Pillow lacks, which it would trip over."""
+def _open(content: bytes):
+    """Return the picture in a file's content, not yet decoded.
+
+    Raises UnidentifiedImageError if it is of no format in FORMATS, or of one that Pillow lacks.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    Image.preinit()  # the usual formats
+    try:
+        return Image.open(io.BytesIO(content), formats=_known_formats())
+    except UnidentifiedImageError:
+        Image.init()  # all formats, which takes a moment
+        return Image.open(io.BytesIO(content), formats=_known_formats())
+
+
+def _known_formats() -> list[str]:
+    """Return FORMATS without those that Pillow doesn't know, over which it would trip."""
     from PIL import Image
 
-    Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _check_cost(file, content: bytes) -> None:
     """Choose the size at which a JPEG is decoded. Raise PictureFault if decoding costs too much."""
+    size = file.size
     pixels = file.width * file.height
-    size = f"{file.width:,} x {file.height:,} pixels"
-    if min(file.size) < 1:
-        raise PictureFault(f"has {size}", "damaged")
-    is_jpeg = file.format in ("JPEG", "MPO")  # MPO: a JPEG with others behind it
-    if is_jpeg:
-        if pixels > MAX_JPEG:
-            _refuse_size(f"has {size}, over {MAX_JPEG // 10**6} million")
-        scans = content.count(b"\xff\xda")
-        if _is_buffered(file, content) and scans * pixels > MAX_SCANNED:
-            _refuse_size(f"has {size} in {scans:,} passes")
+    if pixels < 1:
+        raise PictureFault("has no pixels", "damaged")
+    if file.format in ("JPEG", "MPO"):  # MPO: a JPEG with others behind it
+        _check_jpeg(file, content)
         memory = _jpeg_buffer(file, content)
         file.draft(None, (ENOUGH, ENOUGH))
     else:
         memory = _decoder_bytes(file)
         decoder = file.tile[0][0] if file.tile else ""
-        if decoder in ("bmp_rle", "qoi", "ppm", "ppm_plain") and pixels > MAX_SLOW:
-            text = f"has {size}, over {MAX_SLOW / 1e6:.1f} million, of a kind that is slow to read"
-            _refuse_size(text)
-    memory += _image_bytes(file)
+        if decoder in SLOW_DECODERS and pixels > MAX_SLOW:
+            fault = f"over {MAX_SLOW / 1e6:.1f} million, of a kind that is slow to read"
+            _refuse_size(f"has {_pixels(size)}, {fault}")
+    _check_memory(size, memory + _image_bytes(file))
+
+
+def _check_jpeg(file, content: bytes) -> None:
+    """Raise PictureFault if a JPEG has too many pixels, or goes over them too often."""
+    pixels = file.width * file.height
+    if pixels > MAX_JPEG:
+        _refuse_size(f"has {_pixels(file.size)}, over {MAX_JPEG // 10**6} million")
+    passes = content.count(b"\xff\xda")  # marks the start of each
+    if _is_buffered(file, content) and passes * pixels > MAX_SCANNED:
+        _refuse_size(f"has {_pixels(file.size)} in {passes:,} passes")
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]:,} x {size[1]:,} pixels"
+
+
+def _check_memory(size: tuple[int, int], memory: int) -> None:
+    """Raise PictureFault if a picture of this size takes too many bytes to decode."""
     if memory > MAX_BYTES:
         _refuse_size(
-            f"has {size}, which take {memory >> 20:,} MB to decode, over {MAX_BYTES >> 20} MB"
+            f"has {_pixels(size)}, which take {memory >> 20:,} MB to decode, over "
+            f"{MAX_BYTES >> 20} MB"
         )
 
 
@@ -260,7 +307,8 @@ def _image_bytes(file) -> int:
 
 
 # Bytes that a decoder takes for each pixel in each channel, beyond the image; measured.
-_DECODER_BYTES = {"WEBP": 5, "AVIF": 4, "JPEG2000": 5.6, "QOI": 4}
+_DECODER_BYTES = {"AVIF": 4, "JPEG2000": 5.6, "QOI": 4}
+_WEBP_BYTES = 19  # for each pixel, with the image
 
 
 def _decoder_bytes(file) -> int:
@@ -269,9 +317,23 @@ def _decoder_bytes(file) -> int:
     channels = len(file.getbands())
     if file.format == "TIFF":
         return _tiff_bytes(file)
-    if file.format == "WEBP":
-        channels = 3  # its frames have all channels, whatever is in them
     return int(pixels * channels * _DECODER_BYTES.get(file.format, 0))
+
+
+def _check_webp(content: bytes) -> None:
+    """Raise PictureFault if a WebP takes too many bytes, most of which Pillow takes at opening."""
+    kind = content[12:16]
+    if kind == b"VP8X":  # with animation, transparency or EXIF
+        width = 1 + int.from_bytes(content[24:27], "little")
+        height = 1 + int.from_bytes(content[27:30], "little")
+    elif kind == b"VP8L":  # lossless
+        bits = int.from_bytes(content[21:25], "little")
+        width = 1 + (bits & 0x3FFF)
+        height = 1 + (bits >> 14 & 0x3FFF)
+    else:
+        width = int.from_bytes(content[26:28], "little") & 0x3FFF
+        height = int.from_bytes(content[28:30], "little") & 0x3FFF
+    _check_memory((width, height), width * height * _WEBP_BYTES)
 
 
 def _tiff_bytes(file) -> int:

@@ -15,7 +15,21 @@ SUFFIXES = frozenset(
     | {".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".pbm", ".pcx", ".pgm", ".png", ".pnm"}
     | {".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"}
 )
-PACKED_ON_A_MAC = "__MACOSX"  # a folder with a hidden copy of each file
+# Names of files and folders that systems and programs leave behind, in lower case. __MACOSX has a
+# hidden copy of each file of an archive that was packed on a Mac.
+SYSTEM_NAMES = (
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "icon\r",
+    "__pycache__",
+)
 
 
 @dataclass(frozen=True)
@@ -91,18 +105,19 @@ def _files_below(folder: Path, faults: list[str]) -> Iterator[Path]:
             continue
         for entry in entries:
             path = folder / entry.name
-            if os.path.isdir(path) and not _is_hidden(path):
+            if os.path.isdir(path) and not is_passed_over(path.name):
                 folders.append(path)
             else:
                 yield path
 
 
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name == PACKED_ON_A_MAC
+def is_passed_over(name: str) -> bool:
+    """Return whether a file or folder is hidden, or is a system's own."""
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
 def _is_picture_name(path: Path) -> bool:
-    return not _is_hidden(path) and path.suffix.lower() in SUFFIXES
+    return not is_passed_over(path.name) and path.suffix.lower() in SUFFIXES
 
 
 def natural_key(text: str) -> tuple:

@@ -14,16 +14,10 @@ from pathlib import Path
 
 from data.cifar10 import MAX_CLASSES
 from data.pickles import DataError
+from data.picture_files import SUFFIXES, is_passed_over
 from support.cli import clean, shorter
 
 MAX_WRAPPERS = 3  # folders that hold nothing but the next one
-
-# What systems and programs leave in folders. All names that begin with a dot are passed over too.
-_SYSTEM_NAMES = frozenset(
-    ("__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found")
-    + ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__pycache__")
-)
-_PICTURE_NAMES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".heic")
 
 # Names of splits, without digits and signs: train, Training, training_set, seg_train, val2017.
 _ROLE = re.compile(
@@ -75,11 +69,6 @@ def _shown(path: Path) -> str:
 # ---- Folders and their names ---------------------------------------------------------------
 
 
-def is_passed_over(name: str) -> bool:
-    """Return whether a file or folder is hidden, or is a system's own."""
-    return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
-
-
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in `folder`, by name, without those that are passed over."""
     entries = [entry for entry in folder.iterdir() if not is_passed_over(entry.name)]
@@ -106,7 +95,7 @@ def _unwrapped(folder: Path) -> Path:
 
 
 def _holds_pictures(folder: Path) -> bool:
-    return any(entry.suffix.lower() in _PICTURE_NAMES for entry in folder.iterdir())
+    return any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
 
 
 def role(name: str) -> str | None:

@@ -4,9 +4,10 @@
     python train.py --data-dir data/mine
 
 FOLDER holds a folder of pictures for each class (FOLDER/cat/1.jpg, FOLDER/dog/2.png), and
---test-share of each class is drawn for testing. If the pictures are split already (FOLDER/train/cat,
-FOLDER/test/cat), these are the splits. A validation folder is the test split if there is no other,
-and part of the training split if there is: train.py draws its validation images itself.
+--test-share of each class is drawn for testing. If the pictures are split already
+(FOLDER/train/cat, FOLDER/test/cat), these are the splits. A validation folder is the test split
+if there is no other, and part of the training split if there is: train.py draws its validation
+images itself.
 
 Pictures may have any size: the square in the middle is averaged down to 32x32 pixels.
 """
@@ -25,8 +26,8 @@ if __name__ == "__main__":  # Python looks for modules next to the script
 from data.cifar10 import read, stratified
 from data.decoding import PictureError, read_picture
 from data.folders import META, TEST, TRAIN, whole_folder, write_batch, write_meta
-from data.picture_folders import Files, find_files, find_layout
 from data.pickles import DataError
+from data.picture_folders import Files, find_files, find_layout
 from support.cli import (
     ArgumentParser,
     clean,

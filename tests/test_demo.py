@@ -6,7 +6,7 @@ import shutil
 import time
 
 import model
-from data import pictures, synthetic
+from data import decoding, synthetic
 from support import npz
 from support.figures.demo import demo, drawings, packing
 from support.network import votes
@@ -481,7 +481,7 @@ def test_pictures_are_read_as_pictures_py_reads_them(browser, pages, tmp_path):
     for name, levels in picture_files(tmp_path).items():
         browser.find_element("id", "file").send_keys(str(tmp_path / name))
         until(browser, f"state.taken.title === {json.dumps(name)}")
-        expected = pictures.read_picture(tmp_path / name)
+        expected = decoding.read_picture(tmp_path / name)
         assert np.abs(shown(browser).astype(int) - expected).max() <= levels, name
     settled(browser)
     y = np.array(evaluate(browser, "Array.from(result.y)"))
@@ -506,7 +506,7 @@ def test_a_picture_can_be_dropped_and_pasted(way, browser, pages, tmp_path):
     content = base64.b64encode((tmp_path / "wide.png").read_bytes()).decode()
     browser.execute_script(GIVE, content, "wide.png", way)
     until(browser, "state.taken.title === 'wide.png'")
-    assert np.array_equal(shown(browser), pictures.read_picture(tmp_path / "wide.png"))
+    assert np.array_equal(shown(browser), decoding.read_picture(tmp_path / "wide.png"))
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])
