@@ -2,12 +2,12 @@
 
 import contextlib
 import pickle
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data.pickles import DataError
 from support.cli import clean, shorter
+from support.files import write_whole_folder
 from support.image_shape import PIXELS
 from support.locks import locked
 
@@ -32,14 +32,8 @@ def whole_folder(folder: Path) -> Iterator[Path | None]:
             if folder.exists():
                 yield None
                 return
-            partial = folder.with_name(folder.name + ".partial")
-            shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
-            partial.mkdir()
-            try:
-                yield partial
-                partial.rename(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+            with write_whole_folder(folder) as new:
+                yield new
     except OSError as error:
         shown = clean(shorter(error.filename or folder), 120)
         raise DataError(
