@@ -20,6 +20,7 @@ import numpy as np
 
 MAX_FILE = 1 << 28  # bytes
 MAX_BYTES = 1 << 28  # of memory that decoding takes, beyond the file
+MAX_PIXELS = 50_000_000  # which take a second or two
 MAX_JPEG = 250_000_000  # pixels; those of a JPEG are decoded at a smaller size
 MAX_SLOW = 1 << 21  # pixels of a format that Pillow decodes in Python, at a microsecond each
 SLOW_DECODERS = ("bmp_rle", "qoi", "ppm", "ppm_plain")
@@ -263,6 +264,8 @@ def _check_cost(file, content: bytes) -> None:
         memory = _jpeg_buffer(file, content)
         file.draft(None, (ENOUGH, ENOUGH))
     else:
+        if pixels > MAX_PIXELS:
+            _refuse_size(f"has {_pixels(size)}, over {MAX_PIXELS // 10**6} million")
         memory = _decoder_bytes(file)
         decoder = file.tile[0][0] if file.tile else ""
         if decoder in SLOW_DECODERS and pixels > MAX_SLOW:

@@ -233,7 +233,7 @@ def test_a_server_that_always_breaks_off_is_given_up(fetch, serve, body):
 @pytest.mark.parametrize("content", ["whole", "damaged", "too long"])
 def test_the_part_of_a_killed_run_is_not_trusted(fetch, serve, body, tmp_path, content):
     part = {"whole": body, "damaged": b"x" * 100, "too long": body + b"x"}[content]
-    (tmp_path / "new" / "images.partial").mkdir(parents=True)
+    (tmp_path / "new").mkdir()
     (tmp_path / "new" / f"images.{md5(body)[:8]}.part").write_bytes(part)
     assert fetch(serve(body).url).name == "cifar10"
     assert left(tmp_path) == ["images"]
