@@ -261,7 +261,9 @@ def ignored_settings(task: Task, tried: list[train.Settings]) -> list[str]:
     for name in ignored:
         if name != "patience":
             for value in ends(task.values[name]):
-                train.resolve({name: value}, asdict(tried[-1]))
+                settings = train.Settings(**asdict(tried[-1]) | {name: value})
+                for _, error in train.idle_settings({name: value}, settings):
+                    raise error
     return ignored
 
 
@@ -634,7 +636,7 @@ def make_parser() -> cli.ArgumentParser:
     add_search_arguments(parser)
     add_run_arguments(parser)
     cifar10.add_arguments(parser)
-    add_report_arguments(parser, "grid_search", "train.py trains, test.py tests")
+    add_report_arguments(parser, "grid_search")
     parser.add_argument("--model-path", help=argparse.SUPPRESS)
     return parser
 

@@ -17,7 +17,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -316,49 +316,63 @@ RECIPES["best"] = RECIPES["quick"] | {
     "validation_share": 0.02,  # fewer images for validation, more to learn from
 }
 
-# Settings that have an effect only if others allow it: the condition, and how to meet it.
-NEEDS = {
-    "stride": (lambda s: s.window < SIDE, "give {window} below 32"),
-    "regions": (lambda s: s.window < SIDE, "give {window} below 32"),
-    "whiten_dims": (lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
-    "whiten_eps": (lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
-    "mirror": (
-        lambda s: s.window < SIDE and s.preprocess == "whiten",
-        "give {window} below 32 and {preprocess} whiten",
-    ),
-    "flip": (lambda s: not s.uses_mirror, "give {no_mirror}"),
-    "lr_decay": (lambda s: s.schedule == "report", "give {schedule} report"),
-    "step_decay": (
-        lambda s: s.schedule == "report" and s.epochs > 10,
-        "give {schedule} report and {epochs} above 10",
-    ),
-    "bn_lr_scale": (lambda s: s.batchnorm, "give {batchnorm}"),
-    "hidden_lambda_scale": (lambda s: s.lambda_reg > 0, "give {lambda_reg} above 0"),
-    "patience": (lambda s: s.patience < s.epochs, "give more {epochs}"),
-}
+
+@dataclass(frozen=True)
+class Need:
+    """A condition without which a setting has no effect, and how to meet it.
+
+    harmless: the run is what the user wants all the same.
+    """
+
+    setting: str
+    is_met: Callable[[Settings], bool]
+    remedy: str
+    harmless: bool = False
 
 
-def has_effect(name: str, settings: Settings) -> bool:
-    """Return whether a setting has an effect with the others as they are."""
-    if name not in NEEDS:
-        return True
-    condition, _ = NEEDS[name]
-    return condition(settings)
+NEEDS = (
+    Need("stride", lambda s: s.window < SIDE, "give {window} below 32"),
+    Need("regions", lambda s: s.window < SIDE, "give {window} below 32"),
+    Need("mirror", lambda s: s.window < SIDE, "give {window} below 32"),
+    Need("mirror", lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
+    Need("whiten_dims", lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
+    Need("whiten_eps", lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
+    Need("flip", lambda s: not s.uses_mirror, "give {no_mirror}"),
+    Need("lr_decay", lambda s: s.schedule == "report", "give {schedule} report"),
+    Need("step_decay", lambda s: s.schedule == "report", "give {schedule} report"),
+    Need("step_decay", lambda s: s.epochs > 10, "give {epochs} above 10", harmless=True),
+    Need("bn_lr_scale", lambda s: s.batchnorm, "give {batchnorm}", harmless=True),
+    Need("hidden_lambda_scale", lambda s: s.lambda_reg > 0, "give {lambda_reg}", harmless=True),
+    Need("patience", lambda s: s.patience < s.epochs, "give more {epochs}", harmless=True),
+)
+
+
+def unmet_needs(name: str, settings: Settings) -> list[Need]:
+    """Return the reasons why a setting has no effect with the others as they are."""
+    return [need for need in NEEDS if need.setting == name and not need.is_met(settings)]
+
+
+def idle_settings(given: dict, settings: Settings) -> Iterator[tuple[Need, SettingError]]:
+    """Yield the given settings that have no effect: why, and the error or note about it."""
+    defaults = Settings()
+    for name, value in given.items():
+        if value == getattr(defaults, name):
+            continue  # a default may always be typed
+        for need in unmet_needs(name, settings):
+            remedy = f"leave it out, or {need.remedy}"
+            yield need, SettingError(name, value, "has no effect here", remedy)
 
 
 def resolve(given: dict, recipe: str | dict = "report") -> Settings:
     """Return the Settings of a recipe, or of a dict of settings, changed by the given ones.
 
-    Raises SettingError if a given setting is invalid or has no effect.
+    Raises SettingError if a given setting is invalid, or has no effect but was meant to have one.
     """
     start = RECIPES[recipe] if isinstance(recipe, str) else recipe
     settings = Settings(**start | given)
-    defaults = Settings()
-    for name, value in given.items():
-        # A default may be typed where it has no effect.
-        if value != getattr(defaults, name) and not has_effect(name, settings):
-            _, remedy = NEEDS[name]
-            raise SettingError(name, value, "has no effect here", f"leave it out, or {remedy}")
+    for need, error in idle_settings(given, settings):
+        if not need.harmless:
+            raise error
     return settings
 
 
@@ -366,7 +380,11 @@ def effective(settings: Settings | dict) -> dict:
     """Return the settings that have an effect."""
     if isinstance(settings, dict):
         settings = Settings(**settings)
-    return {name: value for name, value in asdict(settings).items() if has_effect(name, settings)}
+    found = {}
+    for name, value in asdict(settings).items():
+        if not unmet_needs(name, settings):
+            found[name] = value
+    return found
 
 
 # ---- The first weights ---------------------------------------------------------------------------
@@ -405,8 +423,8 @@ def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Gene
     network.weights["W2"][...] = 0
     network.precondition(images[:1024])
     # A low cap, or images that are all alike: no gradient would reach the filters.
-    deviations = network.preconditioner[1]
-    if not deviations.any():
+    means, deviations = network.preconditioner
+    if deviations.max() <= 1e-4 * means.max():  # equal but for the rounding of float32
         problem = "gives every image the same activations"
         remedy = "give {preprocess} whiten, a higher {cap} or other images"
         raise SettingError("init", "patches", problem, remedy)
@@ -824,6 +842,9 @@ class Task:
     command: str  # the command line itself, for the checkpoint
 
 
+MODEL_PATH = "training starts anew, and --output names the result"
+
+
 class HelpAll(argparse.Action):
     """--help-all: --help with the rarely used flags."""
 
@@ -862,7 +883,9 @@ def make_parser(rare: bool = False) -> cli.ArgumentParser:
     existing.add_argument("--overwrite", action="store_true", help=text)
     cli.add_threads(group)
     cifar10.add_arguments(parser)
-    add_report_arguments(parser, "train", "test.py tests, search.py searches", rare=rare)
+    report = add_report_arguments(parser, "train", rare=rare)
+    text = f"no effect: {MODEL_PATH}" if rare else argparse.SUPPRESS
+    report.add_argument("--model-path", metavar="FILE", help=text)
     return parser
 
 
@@ -875,7 +898,12 @@ def read_command_line(typed: list[str]) -> Task:
     if args.output and args.output.suffix != ".npz":
         raise cli.UserError(f"--output {args.output}: the name of a checkpoint ends in .npz")
     start = settings_of(args.like) if args.like else args.recipe
-    settings = resolve(given_settings(args), start)
+    given = given_settings(args)
+    settings = resolve(given, start)
+    for _, idle in idle_settings(given, settings):
+        print(f"note: {idle.command_line_text()}", file=sys.stderr)
+    if args.model_path:
+        print(f"note: --model-path has no effect: {MODEL_PATH}", file=sys.stderr)
     data = cifar10.load_from(args)
     recipe = args.recipe
     if args.like:
@@ -883,6 +911,7 @@ def read_command_line(typed: list[str]) -> Task:
     output = args.output
     if not output:
         folder = args.output_dir or cli.ROOT / "checkpoints"
+        check_writable(folder)
         output = cli.user_path(folder / f"{data.title}-{recipe}-seed{settings.seed}.npz")
     own = [word for word in typed if word not in ("--resume", "--overwrite")]
     return Task(
@@ -897,6 +926,14 @@ def read_command_line(typed: list[str]) -> Task:
         overwrite=args.overwrite,
         command=f"python train.py {shlex.join(own)}".strip(),
     )
+
+
+def check_writable(folder: Path) -> None:
+    """Raise UserError if nothing can be written into a folder, or if it can't be made."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        place = cli.shorter(folder)
+        raise cli.UserError(f"{place}: can't be written into; choose a folder with --output-dir")
 
 
 def given_settings(args: argparse.Namespace) -> dict:

@@ -220,17 +220,30 @@ def _add_flag(group, name: str, option: Field, words: dict) -> None:
     group.add_argument(flag(name), type=parse, choices=choices, metavar=_metavar(option), **words)
 
 
-def add_report_arguments(
-    parser: argparse.ArgumentParser, mode: str, others: str, rare: bool = True
-) -> None:
-    """Add the other flags of the report's own commands.
+# What does the work of the report's --mode.
+SCRIPTS = {
+    "train": "train.py",
+    "test": "test.py",
+    "grid_search": "search.py",
+    "visualize": "visualize.py",
+}
 
-    others: the scripts that do what --mode stands for there. rare: whether --help shows them.
+
+def add_report_arguments(parser: argparse.ArgumentParser, mode: str, rare: bool = True):
+    """Add the other flags of the report's own commands; return their group.
+
+    mode: the value of --mode that stands for this script. rare: whether --help shows the flags.
     """
     group = parser.add_argument_group("the report's own flags, which its commands need")
 
     def shown(text: str) -> str:
         return text if rare else argparse.SUPPRESS
+
+    def parse_mode(text: str) -> str:
+        if text != mode:
+            script = SCRIPTS.get(text, "another script")
+            raise argparse.ArgumentTypeError(f"{clean(text, 40)!r} is done by {script}")
+        return text
 
     group.add_argument(
         "--use-dropout",
@@ -238,8 +251,10 @@ def add_report_arguments(
         default=argparse.SUPPRESS,
         help=shown("--no-use-dropout is --dropout 0"),
     )
-    group.add_argument("--mode", choices=(mode,), help=shown(others))
+    others = [f"{script} is {name}" for name, script in SCRIPTS.items() if name != mode]
+    text = shown(f"{mode}; {', '.join(others)}")
+    group.add_argument("--mode", type=parse_mode, metavar=mode, help=text)
     group.add_argument("--activation", choices=("relu",), help=shown("ReLU is the only one"))
-    group.add_argument(
-        "--save-results", action="store_true", help=shown("no effect: results are always saved")
-    )
+    text = shown("no effect: results are always saved")
+    group.add_argument("--save-results", action="store_true", help=text)
+    return group

@@ -254,6 +254,28 @@ def test_the_reports_command_works(run, tmp_path, synthetic_dir):
     assert {name: settings[name] for name in expected} == expected
 
 
+def test_a_read_only_checkout_is_one_line(go, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.os, "access", lambda path, mode: False)
+    fails(go("--hidden-size", 4, "--epochs", 1), "checkpoints", "--output-dir")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_train_py_runs_with_a_safe_path_next_to_a_foreign_data_package(tmp_path, synthetic_dir):
+    for package in ("data", "support", "model"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('not ours')")
+    flags = ["--data-dir", synthetic_dir, "--hidden-size", "4", "--epochs", "1"]
+    for options, name in ((["-P"], "a.npz"), ([], "b.npz")):
+        if options and sys.version_info < (3, 11):
+            continue
+        command = [sys.executable, *options, ROOT / "train.py", *flags, "--output", name]
+        environment = {**train.os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_batchnorm_and_dropout_can_be_left_out(go, tmp_path):
     assert go(*SMALL, "--no-use-batchnorm", "--no-use-dropout")[0] == 0
     network, _ = model.load(tmp_path / "net.npz")
@@ -406,7 +428,9 @@ REFUSED = {
     "--schedule linear": ["--schedule", "'cosine'"],
     "--recipe worst": ["--recipe", "'best'"],
     "--activation tanh": ["--activation", "'tanh'"],
-    "--mode test": ["--mode", "'test'"],
+    "--mode test": ["--mode", "'test'", "test.py"],
+    "--mode grid_search": ["--mode", "'grid_search'", "search.py"],
+    "--mode fly": ["--mode", "'fly'"],
     "--validation-share 0": ["validation share 0.0"],
     "--window 12 --stride 3": ["--window 12", "32 pixels"],
     "--window 33": ["--window 33", "at most 32"],
@@ -434,15 +458,11 @@ REFUSED = {
     "--schedule cosine --lr-decay 0.5": ["--lr-decay 0.5", "no effect", "--schedule report"],
     "--schedule cosine --lr-decay 0": ["--lr-decay 0.0", "no effect"],
     "--schedule constant --step-decay 0.25": ["--step-decay 0.25", "--schedule report"],
-    "--epochs 10 --step-decay 0.3": ["--step-decay 0.3", "no effect", "--epochs above 10"],
     "--recipe quick --step_decay 0.3": ["--step-decay 0.3", "no effect"],
-    "--no-batchnorm --bn-lr-scale 2": ["--bn-lr-scale 2.0", "no effect", "--batchnorm"],
     "--recipe quick --mirror --no-flip": ["--no-flip", "no effect", "--no-mirror"],
-    "--mirror": ["--mirror", "no effect", "--window below 32", "--preprocess whiten"],
+    "--mirror": ["--mirror", "no effect", "--window below 32"],
+    "--mirror --window 8 --stride 8": ["--mirror", "no effect", "--preprocess whiten"],
     "--recipe quick --mirror --preprocess none": ["--mirror", "--preprocess whiten"],
-    "--lambda-reg 0 --hidden-lambda-scale 2": ["--hidden-lambda-scale 2.0", "--lambda-reg above"],
-    "--no-batchnorm --bn-lr-scale 0": ["--bn-lr-scale 0.0", "no effect"],
-    "--epochs 2 --patience 5": ["--patience 5", "no effect", "--epochs"],
 }
 
 
@@ -452,12 +472,40 @@ def test_invalid_settings_are_refused_by_name(flags, go, tmp_path):
     assert not list(tmp_path.rglob("*.npz"))
 
 
+NOTED = {
+    "--epochs 10 --step-decay 0.3": ["--step-decay 0.3", "--epochs above 10"],
+    "--no-batchnorm --bn-lr-scale 2": ["--bn-lr-scale 2.0", "--batchnorm"],
+    "--no-batchnorm --bn-lr-scale 0": ["--bn-lr-scale 0.0", "--batchnorm"],
+    "--lambda-reg 0 --hidden-lambda-scale 2": ["--hidden-lambda-scale 2.0", "--lambda-reg"],
+    "--early_stopping 3 --epochs 1": ["--patience 3", "--epochs"],
+    "--epochs 2 --patience 5": ["--patience 5", "--epochs"],
+    "--model_path somewhere.npz": ["--model-path", "--output"],
+}
+
+
+@pytest.mark.parametrize("flags", NOTED)
+def test_a_flag_without_effect_is_noted_if_the_run_is_what_was_meant(flags, go, tmp_path):
+    code, _, err = go(*SMALL, "--hidden-size", 4, *flags.split())
+    assert code == 0
+    assert len(err.splitlines()) == 1
+    assert "note: " in err
+    for part in (*NOTED[flags], "no effect"):
+        assert part in err
+    assert (tmp_path / "net.npz").exists()
+
+
+def test_a_note_is_not_repeated_for_settings_of_a_checkpoint(go):
+    assert go(*SMALL, "--epochs", 1, "--patience", 5)[0] == 0
+    assert go("--like", "net.npz", "--output", "again.npz")[2] == ""
+
+
 def test_every_setting_that_may_have_no_effect_is_tried_above():
     tried = set()
-    for flags in REFUSED:
+    for flags in [*REFUSED, *NOTED]:
         for word in flags.split():
             tried.add(word.removeprefix("--no-").removeprefix("--"))
-    assert {name.replace("_", "-") for name in train.NEEDS} <= tried
+    names = {need.setting.replace("_", "-") for need in train.NEEDS}
+    assert names - {"patience"} <= tried  # --early_stopping is its alias
 
 
 @pytest.mark.parametrize(
