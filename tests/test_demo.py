@@ -630,7 +630,7 @@ def test_pointing_at_a_position_links_the_views(browser, pages, images):
     got = [float(each.replace("−", "-")) for each in column]
     np.testing.assert_allclose(got, maps[0, :, 1, 2], atol=0.002)
     assert "at this position" in text(browser, "filters-title")
-    move_to(actions(browser), browser.find_element("id", "time"), 16, 16).perform()
+    move_to(actions(browser), browser.find_element("id", "about"), 16, 16).perform()
     settled(browser)
     assert evaluate(browser, "cell()") is None, "the pointer has left the picture"
 
@@ -895,6 +895,16 @@ def test_layout_fits_and_each_canvas_has_a_text(kind, width, scheme, browser, pa
     assert browser.execute_script(SILENT_CANVASES) == []
 
 
+def test_a_link_opens_the_page_on_a_view(browser, pages, images):
+    _, path = pages("mirrored")
+    browser.get("about:blank")  # otherwise only the fragment would change
+    browser.get(path.as_uri() + "#picture=2&class=3&against=5&position=12&filter=99999")
+    settled(browser)
+    assert np.array_equal(shown(browser), images[2])
+    assert text(browser, "question") == "Why cat and not dog"
+    assert evaluate(browser, "[state.pinned, state.filter]") == [12, None]
+
+
 def test_picture_and_map_are_next_to_each_other(browser, pages):
     _, path = pages("mirrored")
     opened(browser, path, 390)
@@ -928,3 +938,17 @@ def test_a_screen_reader_is_told_the_prediction(browser, pages):
     _, path = pages("mirrored")
     opened(browser, path)
     until(browser, "document.getElementById('said').textContent.includes('Logit of')")
+
+
+# ---- The page in docs/ --------------------------------------------------------------------------
+
+
+def test_the_page_in_docs_is_small_and_of_this_program():
+    page = (ROOT / "docs/demo.html").read_bytes()
+    assert len(page) < 1_500_000
+    for name in demo.SCRIPTS:
+        script = (demo.FOLDER / name).read_bytes()
+        assert script in page, f"docs/demo.html has an earlier {name}; see docs/figures.md"
+    picture = Image.open(ROOT / "docs/demo.png")
+    assert picture.size == (1200, 800)
+    assert (ROOT / "docs/demo.png").stat().st_size < 300_000

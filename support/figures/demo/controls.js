@@ -397,6 +397,20 @@ function offerPictures() {
 
 // ---- Start --------------------------------------------------------------------------------------
 
+// A link can open the page on a view: demo.html#picture=4&class=3&against=5&position=40&filter=7,
+// each counted from 0.
+function openOn(wanted) {
+  const index = (name, count) => {
+    const text = wanted.get(name) ?? "";
+    return /^\d+$/.test(text) && Number(text) < count ? Number(text) : null;
+  };
+  take(offered(index("picture", pictureCount) ?? 0));
+  state.chosen = index("class", C);
+  state.against = index("against", C);
+  state.pinned = index("position", cells);
+  state.filter = index("filter", H);
+}
+
 showAbout();
 listenToPointer($("picture"));
 listenToPointer($("map"));
@@ -408,4 +422,4 @@ listenToFilters();
 listenToFiles();
 offerPictures();
 dark.addEventListener("change", refresh);
-take(offered(0));
+openOn(new URLSearchParams(location.hash.slice(1)));

@@ -518,6 +518,7 @@ function showAbout() {
 
 const times = []; // of forward passes, in milliseconds
 function showTime() {
+  if (times.length < 3) return; // the browser compiles the program during the first ones
   const last = times.slice(-15).sort((a, b) => a - b), median = last[last.length >> 1];
   $("time").textContent =
     `A forward pass takes ${median.toFixed(1)} ms here (median of the last ${last.length}).`;
