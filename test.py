@@ -891,17 +891,11 @@ class PicturePrinter:
 
 def explain(task: Task, network: Network, image: np.ndarray, names: list[str], path: Path) -> None:
     """Print logits as sums of votes, and draw the votes into the file `path`."""
-    from support.figures.votes import draw_evidence
-    from support.network.votes import equation, votes
+    from support.figures.votes import write_votes
 
-    (maps,), (rest,) = votes(network, image[None])
-    figure = draw_evidence(network, image, names)
-    with files.write_whole(path) as file:
-        figure.savefig(file, format="png")
-    classes = np.argsort(-network.predict_proba(image[None])[0], kind="stable")[:3]
-    width = max(len(names[c]) for c in classes)
-    for c in classes:
-        tqdm.write(f"  {names[c]:<{width}}  {equation(maps[c], rest[c])}", file=sys.stdout)
+    explanation = write_votes(network, image, names, path)
+    for line in explanation.equations(names):
+        tqdm.write(f"  {line}", file=sys.stdout)
     tqdm.write(f"  drawn in {shorter(path)}", file=sys.stdout)
 
 

@@ -1,7 +1,7 @@
-"""Everything that has to happen before NumPy loads, or once right after it. No other import of ours has an effect.
+"""Prepare the process before NumPy loads, and once right after it.
 
-BLAS gets one thread: our own threads run side by side, and BLAS's would fight them for the cores and cut sums
-differently on different machines.
+No other import of ours has an effect. BLAS gets one thread: our own threads run side by side, and
+BLAS's would fight them for the cores and cut sums differently on different machines.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ BLAS_VARIABLES = (
 
 
 def report_interrupt(kind, error, trace) -> None:
-    """Report Ctrl-C in one line: a sys.excepthook for the time in which a script imports its modules."""
+    """Report Ctrl-C in one line: a sys.excepthook while a script imports its modules."""
     if issubclass(kind, KeyboardInterrupt):
         print(f"\n{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
     else:
@@ -30,13 +30,13 @@ def report_interrupt(kind, error, trace) -> None:
 
 
 def runs_a_script() -> bool:
-    """Return whether this process runs one of the project's own scripts, not a notebook or another program."""
+    """Return whether this process runs one of our scripts, not a notebook or another program."""
     main = getattr(sys.modules["__main__"], "__file__", None)
     return main is not None and Path(main).resolve().parent in SCRIPT_FOLDERS
 
 
 def load_numpy() -> None:
-    """Import numpy while Ctrl-C waits: interrupted in the middle, numpy reports a broken installation."""
+    """Import numpy while Ctrl-C waits: interrupted, numpy reports a broken installation."""
     masks = hasattr(signal, "pthread_sigmask")  # Windows has none
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else None
     try:
@@ -59,8 +59,10 @@ def openblas_libraries() -> set[str]:
 
 
 def set_one_blas_thread() -> bool:
-    """Give a BLAS that is loaded already, as in a notebook that imported numpy first, one thread; return whether it
-    obeyed."""
+    """Give a BLAS that is loaded already one thread; return whether it obeyed.
+
+    It is loaded in a notebook that imported numpy first.
+    """
     numbers = []
     for path in openblas_libraries():
         try:
@@ -81,7 +83,8 @@ def set_one_blas_thread() -> bool:
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory, by freeing a block of nearly 32 MB once.
 
-    Otherwise it returns large blocks to the system and takes them again page by page: a tenth of a training step.
+    Otherwise it returns large blocks to the system and takes them again page by page, which costs a
+    tenth of a training step.
     """
     import numpy
 
@@ -90,10 +93,14 @@ def keep_freed_memory() -> None:
 
 if runs_a_script():
     sys.excepthook = report_interrupt
+    if "--show" not in sys.argv:
+        # matplotlib draws into files, whatever backend a notebook left to its child processes. It
+        # reads this name as it loads, and fails on the spot if the backend is not installed.
+        os.environ["MPLBACKEND"] = "Agg"
 numpy_came_first = "numpy" in sys.modules
 variables_were_set = all(os.environ.get(name) == "1" for name in BLAS_VARIABLES)
 os.environ |= dict.fromkeys(BLAS_VARIABLES, "1")
 load_numpy()
 keep_freed_memory()
-# Whether BLAS computes on one thread, which the bits of a factorisation depend on, see threads.eigh.
+# Whether BLAS computes on one thread, which the bits of a factorisation depend on (threads.eigh).
 ONE_BLAS_THREAD = not numpy_came_first or variables_were_set or set_one_blas_thread()

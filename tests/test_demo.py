@@ -345,7 +345,7 @@ def test_strongest_filters_are_those_of_explain(kind, browser, pages, images):
         np.testing.assert_allclose([each["adds"] for each in found], adds, rtol=0.01)
         side = net.window.side
         assert [divmod(each["position"], side) for each in found] == [
-            each.place for each in expected
+            each.position for each in expected
         ]
         assert [each["flipped"] for each in found] == [each.mirrored for each in expected]
 

@@ -1,23 +1,35 @@
-"""Evidence: logits as exact sums over places and filters, the figure of it, and whether it means something."""
+"""Votes: logits as exact sums over positions and filters, Shapley values, and their figure."""
+
+import itertools
+import math
 
 import model
+from data import synthetic
 from support.cli import UserError
-from support.figures import style as plots
-from support.figures import votes as evidence_figure
-from support.network import votes as evidence
+from support.figures import style
+from support.figures import votes as votes_figure
+from support.network.votes import (
+    equation,
+    explain,
+    rounded_sum,
+    shapley_values,
+    strongest,
+    votes,
+)
 from support.network.window import Window
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from matplotlib.text import Text
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (11, 3072), np.uint8)
+NAMES = [f"class {c}" for c in range(10)]
 
 
 def window_of(size, stride, regions, map_kind):
-    """A window with no map, or a whitening map of random, mirror-symmetric patches."""
+    """Return a window with no map, or with a whitening map of mirror-symmetric patches."""
     pixels = 3 * size**2
     if map_kind is None:
         return Window(size, stride, regions)
@@ -35,16 +47,17 @@ def window_of(size, stride, regions, map_kind):
 
 
 def network_of(window, batchnorm=True, dtype=np.float64, classes=10, hidden=13):
-    """A network with no weight, bias or statistic at its first value."""
+    """Return a network in which no weight, bias or statistic has its first value."""
     network = model.Network(hidden, window, classes=classes, batchnorm=batchnorm, dtype=dtype)
     for name, array in network.weights.items():
-        array += (
-            0.3 * rng.standard_normal(array.shape)
-            if name != "running_var1"
-            else rng.random(array.shape)
-        )
+        if name == "running_var1":
+            array += rng.random(array.shape)
+        else:
+            array += 0.3 * rng.standard_normal(array.shape)
     return network
 
+
+# ---- Votes ---------------------------------------------------------------------------------------
 
 WINDOWS = [(32, 1, 1, None), (32, 1, 1, "whiten"), (8, 2, 3, None), (8, 2, 3, "whiten")]
 WINDOWS += [(16, 16, 2, None), (6, 1, 1, "whiten"), (8, 2, 3, "mirror")]
@@ -57,39 +70,44 @@ WINDOWS += [(16, 16, 2, None), (6, 1, 1, "whiten"), (8, 2, 3, "mirror")]
 def test_votes_and_rest_sum_to_the_logits(window, cap, batchnorm, dtype):
     network = network_of(window_of(*window), batchnorm, dtype)
     network.cap = cap
-    z2 = network.logits(IMAGES)
-    votes, rest = evidence.votes(network, IMAGES)
+    maps, rest = votes(network, IMAGES)
+    # Rounding is relative to the terms of the sum.
+    terms_size = np.abs(maps).sum(axis=(2, 3)).max() + np.abs(rest).max()
+    bound = (4e-6 if dtype == np.float32 else 1e-13) * terms_size
+    total = maps.sum(axis=(2, 3)) + rest
+    np.testing.assert_allclose(total, network.logits(IMAGES), rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_a_map_has_a_vote_for_each_position_or_pixel(window):
+    network = network_of(window_of(*window), dtype=np.float32)
+    maps, rest = votes(network, IMAGES)
     side = 32 if window[0] == 32 else (32 - window[0]) // window[1] + 1
-    assert (
-        votes.shape == (11, 10, side, side)
-        and rest.shape == (11, 10)
-        and votes.dtype == rest.dtype == dtype
-    )
-    terms = (
-        np.abs(votes).sum(axis=(2, 3)).max() + np.abs(rest).max()
-    )  # rounding is relative to these
-    bound = (4e-6 if dtype == np.float32 else 1e-13) * terms
-    np.testing.assert_allclose(votes.sum(axis=(2, 3)) + rest, z2, rtol=0, atol=bound)
-    if window[0] < 32:
-        np.testing.assert_array_equal(rest, np.repeat(network.weights["b2"], 11, axis=0))
+    assert maps.shape == (11, 10, side, side)
+    assert rest.shape == (11, 10)
+    assert maps.dtype == rest.dtype == np.float32
 
 
-def test_votes_of_windows_are_those_of_each_place():
-    """Against a loop over places, regions and units."""
+def test_the_rest_of_positions_is_the_bias():
+    network = network_of(window_of(8, 2, 3, "whiten"))
+    _, rest = votes(network, IMAGES)
+    np.testing.assert_array_equal(rest, np.repeat(network.weights["b2"], 11, axis=0))
+
+
+def test_votes_of_positions_are_those_of_a_loop():
     network = network_of(Window(16, 8, 3), hidden=3, classes=2)
-    votes, _ = evidence.votes(network, IMAGES[:2])
+    maps, _ = votes(network, IMAGES[:2])
     a1, W2 = network.hidden(IMAGES[:2]), network.weights["W2"].reshape(9, 3, 2)
     for row in range(3):
         for column in range(3):
-            place = 3 * row + column  # each is a region of its own
-            np.testing.assert_allclose(
-                votes[:, :, row, column], a1[:, place] @ W2[place], rtol=1e-6
-            )
+            position = 3 * row + column  # each is a region of its own
+            expected = a1[:, position] @ W2[position]
+            np.testing.assert_allclose(maps[:, :, row, column], expected, rtol=1e-6)
 
 
 def test_votes_of_the_whole_image_are_gradient_times_input():
     network, x = network_of(Window(), classes=3), IMAGES[:1] / 255
-    votes, _ = evidence.votes(network, x)
+    maps, _ = votes(network, x)
     for pixel in (0, 517, 1023):
         expected = 0
         for channel in range(3):
@@ -97,10 +115,13 @@ def test_votes_of_the_whole_image_are_gradient_times_input():
             step[0, 1024 * channel + pixel] = 1e-6
             gradient = (network.logits(x + step) - network.logits(x - step)) / 2e-6
             expected = expected + x[0, 1024 * channel + pixel] * gradient[0]
-        np.testing.assert_allclose(
-            votes[0, :, pixel // 32, pixel % 32], expected, rtol=1e-5, atol=1e-9
-        )
-    assert not evidence.votes(network, np.zeros((1, 3072)))[0].any()  # black has no vote
+        found = maps[0, :, pixel // 32, pixel % 32]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_black_pixels_have_no_vote():
+    network = network_of(Window(), classes=3)
+    assert not votes(network, np.zeros((1, 3072)))[0].any()
 
 
 @pytest.mark.parametrize(
@@ -109,145 +130,328 @@ def test_votes_of_the_whole_image_are_gradient_times_input():
 def test_votes_of_a_folded_network_are_those_of_both_images(window):
     network = network_of(window_of(*window))
     mirrored = IMAGES.reshape(-1, 3, 32, 32)[..., ::-1].reshape(-1, 3072)
-    votes, rest = evidence.votes(network.fold_mirror(), IMAGES)
-    (alone, its_rest), (other, other_rest) = (
-        evidence.votes(network, images) for images in (IMAGES, mirrored)
-    )
-    np.testing.assert_allclose(votes, (alone + other[..., ::-1]) / 2, atol=1e-6)
+    maps, rest = votes(network.fold_mirror(), IMAGES)
+    alone, its_rest = votes(network, IMAGES)
+    other, other_rest = votes(network, mirrored)
+    np.testing.assert_allclose(maps, (alone + other[..., ::-1]) / 2, atol=1e-6)
     np.testing.assert_allclose(rest, (its_rest + other_rest) / 2, atol=1e-6)
 
 
-def test_standardised_steps_leave_their_constant_in_the_bias():
+def test_preconditioned_steps_leave_their_constant_in_the_bias():
     network = network_of(Window(8, 8, 1), batchnorm=False, dtype=np.float32)
     network.precondition(IMAGES)
     network.train_batch(IMAGES, np.arange(11) % 10)
-    votes, rest = evidence.votes(network, IMAGES)
-    np.testing.assert_allclose(
-        votes.sum(axis=(2, 3)) + rest, network.logits(IMAGES), rtol=1e-4, atol=1e-4
-    )
+    maps, rest = votes(network, IMAGES)
+    total = maps.sum(axis=(2, 3)) + rest
+    np.testing.assert_allclose(total, network.logits(IMAGES), rtol=1e-4, atol=1e-4)
 
 
-def test_any_number_of_images_and_threads():
-    for window in (Window(), Window(8, 8, 1)):
-        network = network_of(window, dtype=np.float32)
-        none, rest = evidence.votes(network, IMAGES[:0])
-        assert none.shape[:2] == rest.shape == (0, 10)
-        votes, _ = evidence.votes(network, IMAGES)
-        network.threads = model.Threads(3)
-        np.testing.assert_array_equal(evidence.votes(network, IMAGES)[0], votes)
+@pytest.mark.parametrize("window", [Window(), Window(8, 8, 1)], ids=str)
+def test_no_images_have_no_votes(window):
+    maps, rest = votes(network_of(window), IMAGES[:0])
+    assert maps.shape[:2] == rest.shape == (0, 10)
+
+
+@pytest.mark.parametrize("window", [Window(), Window(8, 8, 1)], ids=str)
+def test_any_number_of_threads_gives_the_same_votes(window):
+    network = network_of(window, dtype=np.float32)
+    alone, _ = votes(network, IMAGES)
+    network.threads = model.Threads(3)
+    np.testing.assert_array_equal(votes(network, IMAGES)[0], alone)
+
+
+# ---- Shapley values ------------------------------------------------------------------------------
+
+
+def shapley_by_brute_force(network, image, background):
+    """Return the Shapley values (positions, C) by their definition, from all coalitions.
+
+    A coalition's worth is the mean logit over all ways of drawing the other positions' features
+    from the background, each position on its own.
+    """
+    n = network.window.positions
+    own = network.hidden(image[None])[0]  # (n, H)
+    others = network.hidden(background)  # (B, n, H)
+
+    def worth(coalition):
+        free = [j for j in range(n) if j not in coalition]
+        logits = []
+        for draws in itertools.product(range(len(background)), repeat=len(free)):
+            a1 = own.copy()
+            for j, draw in zip(free, draws, strict=True):
+                a1[j] = others[draw, j]
+            s = (network.window.R @ a1).ravel()
+            logits.append(s @ network.weights["W2"] + network.weights["b2"][0])
+        return np.mean(logits, axis=0)
+
+    values = np.zeros((n, network.classes))
+    for j in range(n):
+        rest = [k for k in range(n) if k != j]
+        for size in range(n):
+            weight = math.factorial(size) * math.factorial(n - size - 1) / math.factorial(n)
+            for coalition in itertools.combinations(rest, size):
+                values[j] += weight * (worth({*coalition, j}) - worth(coalition))
+    return values
+
+
+def test_votes_less_their_mean_are_shapley_values():
+    network = network_of(Window(16, 16, 2), hidden=5, classes=3)
+    values, base = shapley_values(network, IMAGES[:1], IMAGES[1:4])
+    expected = shapley_by_brute_force(network, IMAGES[0], IMAGES[1:4])
+    np.testing.assert_allclose(values[0].reshape(3, 4).T, expected, atol=1e-12)
+    np.testing.assert_allclose(base[0], network.logits(IMAGES[1:4]).mean(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("window", [(8, 2, 3, "whiten"), (8, 2, 3, "mirror")], ids=str)
+def test_shapley_values_and_their_base_sum_to_the_logits(window):
+    network = network_of(window_of(*window))
+    values, base = shapley_values(network, IMAGES[:3], IMAGES[3:])
+    total = values.sum(axis=(2, 3)) + base
+    np.testing.assert_allclose(total, network.logits(IMAGES[:3]), atol=1e-9)
+
+
+def test_shapley_values_need_positions_and_a_background():
+    with pytest.raises(ValueError, match="whole image"):
+        shapley_values(network_of(Window()), IMAGES, IMAGES)
+    with pytest.raises(ValueError, match="background"):
+        shapley_values(network_of(Window(8, 8, 1)), IMAGES, IMAGES[:0])
+
+
+# ---- Do maps depend on what was learned? (Adebayo et al. 2018) -----------------------------------
+
+
+def test_maps_of_random_weights_look_different():
+    images, labels = synthetic.synthetic(600, np.random.default_rng(3))
+    network = model.Network(32, Window(8, 4, 1), batchnorm=False, dropout=0.0, seed=1)
+    untrained = network.copy()
+    for _ in range(4):
+        for start in range(0, 600, 60):
+            rows = slice(start, start + 60)
+            network.train_batch(images[rows], labels[rows], model.SGD(0.05, 0.9))
+    classes = network.predict(images[:100])
+    rows = np.arange(100)
+    maps = votes(network, images[:100])[0][rows, classes].reshape(100, -1)
+    random = votes(untrained, images[:100])[0][rows, classes].reshape(100, -1)
+    correlations = [np.corrcoef(a, b)[0, 1] for a, b in zip(maps, random, strict=True)]
+    assert np.abs(np.mean(correlations)) < 0.5
+    assert np.median(np.abs(correlations)) < 0.7
+
+
+# ---- Filters -------------------------------------------------------------------------------------
+
+KINDS = [(32, 1, 1, None), (8, 2, 3, "whiten"), (8, 2, 3, "mirror")]
+
+
+def effects(network, image, c, against=None):
+    """Return what each unit's absence takes from the logit of c, or its lead over `against`."""
+
+    def lead():
+        z2 = network.logits(image[None])[0]
+        return z2[c] - (0 if against is None else z2[against])
+
+    W2 = network.weights["W2"].reshape(network.window.q, -1, 10)
+    before, changes = lead(), []
+    for unit in range(network.hidden_size):
+        kept = W2[:, unit].copy()
+        W2[:, unit] = 0
+        changes.append(before - lead())
+        W2[:, unit] = kept
+    return np.array(changes)
+
+
+@pytest.mark.parametrize("against", [None, 7])
+@pytest.mark.parametrize("cap", [0, 50])
+@pytest.mark.parametrize("window", KINDS, ids=str)
+def test_the_strongest_filters_add_what_their_absence_takes(window, cap, against):
+    network = network_of(window_of(*window))
+    network.cap = cap
+    found = strongest(network, IMAGES[3], 4, against=against)
+    expected = effects(network, IMAGES[3], 4, against)
+    largest = np.sort(expected)[::-1][: len(found)]
+    np.testing.assert_allclose([each.adds for each in found], largest, atol=1e-6)
+    for each in found:
+        assert expected[each.unit] == pytest.approx(each.adds)
 
 
 @pytest.mark.parametrize("cap", [0, 50])
-@pytest.mark.parametrize(
-    "window", [(32, 1, 1, None), (8, 2, 3, "whiten"), (8, 2, 3, "mirror")], ids=str
-)
-def test_the_strongest_filters_add_what_their_absence_takes(window, cap):
+@pytest.mark.parametrize("window", KINDS, ids=str)
+def test_a_filter_is_marked_where_it_is_largest(window, cap):
     network, image = network_of(window_of(*window)), IMAGES[3]
     network.cap = cap
-    found = evidence.strongest(network, image, 4)
-    assert 1 <= len(found) <= 5 and [each.adds for each in found] == sorted(
-        (f.adds for f in found), reverse=True
-    )
-    z2, W2 = (
-        network.logits(image[None])[0, 4],
-        network.weights["W2"].reshape(network.window.q, -1, 10),
-    )
-    effects = []
-    for unit in range(13):
-        kept = W2[:, unit].copy()
-        W2[:, unit] = 0
-        effects.append(z2 - network.logits(image[None])[0, 4])
-        W2[:, unit] = kept
-    np.testing.assert_allclose(
-        [each.adds for each in found], sorted(effects, reverse=True)[: len(found)], atol=1e-6
-    )
-    for each in found:
-        side, at = network.window.side, (int(each.mirrored), *each.place)
-        a1, free = (
-            network.hidden(image[None], capped)[0, :, each.unit].reshape(-1, side, side)
-            for capped in (1, 0)
-        )
-        assert a1[at] == a1.max() and free[at] == free.max()
-        assert effects[each.unit] == pytest.approx(each.adds)
+    for each in strongest(network, image, 4):
+        side, at = network.window.side, (int(each.mirrored), *each.position)
+        for capped in (True, False):
+            a1 = network.hidden(image[None], capped)[0, :, each.unit].reshape(-1, side, side)
+            assert a1[at] == a1.max()
+
+
+def test_filters_that_add_nothing_are_left_out():
+    network = network_of(window_of(8, 2, 3, "whiten"))
     network.weights["W2"][:, 4] = -1
-    assert evidence.strongest(network, image, 4) == []
+    assert strongest(network, IMAGES[3], 4) == []
+
+
+# ---- Sums as text --------------------------------------------------------------------------------
+
+
+def test_rounded_parts_add_up_to_the_rounded_total():
+    for _ in range(1000):
+        parts = (rng.standard_normal(3) * 10).tolist()
+        total, rounded = rounded_sum(parts)
+        assert total == round(sum(parts), 2)
+        assert round(sum(rounded), 2) == total
+        assert max(abs(a - b) for a, b in zip(parts, rounded, strict=True)) < 0.01
 
 
 @pytest.mark.parametrize(
-    ("votes", "rest", "text"),
+    ("map_of_votes", "rest", "text"),
     [
-        ([[5.3, -1.0]], -0.2, "4.1 = 5.3 for - 1.0 against - 0.2 bias"),
-        ([[0.0, -7.25]], 0.0, "-7.2 = 0.0 for - 7.2 against + 0.0 bias"),
-        ([[0.02, -0.04]], 0.0, "0.0 = 0.0 for - 0.0 against + 0.0 bias"),
-        ([[2e20, -1.0]], 3e7, "2e+20 = 2e+20 for - 1.0 against + 3e+07 bias"),
+        ([[5.31, -1.0]], -0.19, "4.12 = 5.31 for - 1.00 against - 0.19 bias"),
+        ([[0.0, -7.25]], 0.0, "-7.25 = 0.00 for - 7.25 against + 0.00 bias"),
+        ([[2e20, -1.0]], 3e7, "2e+20 = 2e+20 for - 1.00 against + 3e+07 bias"),
     ],
 )
-def test_the_sum_in_a_line(votes, rest, text):
-    assert evidence.equation(np.array(votes), rest) == text
+def test_the_sum_in_a_line(map_of_votes, rest, text):
+    assert equation(np.array(map_of_votes), rest) == text
 
 
-# ---- The figure -----------------------------------------------------------------------------------------------------
+def test_the_sum_in_a_line_adds_up_as_written():
+    for _ in range(300):
+        line = equation(rng.standard_normal((3, 3)), float(rng.standard_normal()))
+        words = line.replace("+ ", "").replace("- ", "-").split()
+        total, pro, contra, bias = (float(words[i]) for i in (0, 2, 4, 6))
+        assert round(pro + contra + bias, 2) == total
+
+
+# ---- One image explained -------------------------------------------------------------------------
+
+
+def test_an_explanation_without_against_has_the_likeliest_classes():
+    network = network_of(window_of(8, 2, 3, "whiten"))
+    explanation = explain(network, IMAGES[0])
+    titles = [title for title, _, _ in explanation.panels(NAMES)]
+    order = np.argsort(-network.predict_proba(IMAGES[:1])[0])
+    assert titles == [NAMES[c] for c in order[:3]]
+
+
+@pytest.mark.parametrize("window", KINDS, ids=str)
+def test_the_difference_of_two_classes_is_the_log_odds(window):
+    network = network_of(window_of(*window))
+    y = network.predict_proba(IMAGES[:1])[0]
+    predicted, other = np.argsort(-y)[[0, 6]]
+    explanation = explain(network, IMAGES[0], against=int(other))
+    *_, (title, difference, rest) = explanation.panels(NAMES)
+    assert title == f"{NAMES[predicted]} − {NAMES[other]}"
+    assert difference.sum() + rest == pytest.approx(np.log(y[predicted] / y[other]))
+
+
+def test_against_the_predicted_class_is_against_the_second_likeliest():
+    network = network_of(Window(8, 8, 1))
+    order = np.argsort(-network.predict_proba(IMAGES[:1])[0])
+    assert explain(network, IMAGES[0], against=int(order[0])).against == order[1]
+
+
+def test_with_a_background_the_rest_is_the_average_logit():
+    network = network_of(Window(8, 8, 1))
+    explanation = explain(network, IMAGES[0], background=IMAGES[1:])
+    expected = network.logits(IMAGES[1:]).mean(axis=0)
+    np.testing.assert_allclose(explanation.rest, expected, atol=1e-9)
+    assert explanation.equations(NAMES)[0].endswith(" average")
+
+
+# ---- The figure ----------------------------------------------------------------------------------
 
 
 def texts(figure):
-    """Every text in a figure."""
+    """Return every text in a figure."""
     return [each.get_text() for each in figure.findobj(Text) if each.get_text()]
 
 
-def test_the_figure_says_the_sum_and_fits_a_column(tmp_path):
-    for window, rows in ((Window(), 1), (window_of(8, 2, 3, "whiten"), 2)):
-        network = network_of(window, dtype=np.float32)
-        figure = evidence_figure.draw_evidence(
-            network, IMAGES[0], [f"class {c}" for c in range(10)], label=7
-        )
-        figure.savefig(tmp_path / "figure.png")
-        assert figure.get_size_inches()[0] == 3.4 and "label: class 7" in texts(figure)
-        found = texts(figure)
-        c = network.predict(IMAGES[:1])[0]
-        (votes,), (rest,) = evidence.votes(network, IMAGES[:1])
-        shown = " ".join(next(text for text in found if " for\n" in text).split()).replace("−", "-")
-        assert shown == evidence.equation(votes[c], rest[c])
-        filters = evidence.strongest(network, IMAGES[0], c)
-        assert sum(text.startswith(tuple("12345")) and ": +" in text for text in found) == len(
-            filters
-        )
-        pictures = [axes for axes in figure.get_axes() if axes.images and axes.get_visible()]
-        assert len(pictures) >= 4 + rows * len(filters)
+FIGURE_KINDS = pytest.mark.parametrize(
+    ("window", "rows"), [((32, 1, 1, None), 1), ((8, 2, 3, "whiten"), 2)], ids=str
+)
+
+
+@FIGURE_KINDS
+def test_the_figure_has_the_sum_of_each_class(window, rows):
+    network = network_of(window_of(*window), dtype=np.float32)
+    figure, _ = votes_figure.draw_votes(network, IMAGES[0], NAMES, label=7)
+    c = network.predict(IMAGES[:1])[0]
+    (maps,), (rest,) = votes(network, IMAGES[:1])
+    first = next(text for text in texts(figure) if " for\n" in text)
+    shown = " ".join(first.split()).replace("−", "-")
+    assert shown == equation(maps[c].astype(float), float(rest[c]))
+
+
+@FIGURE_KINDS
+def test_the_figure_has_the_strongest_filters_with_their_numbers(window, rows):
+    network = network_of(window_of(*window), dtype=np.float32)
+    figure, _ = votes_figure.draw_votes(network, IMAGES[0], NAMES, label=7)
+    filters = strongest(network, IMAGES[0], network.predict(IMAGES[:1])[0])
+    titles = [text for text in texts(figure) if "\nunit " in text]
+    assert [int(title.split()[-1]) for title in titles] == [each.unit for each in filters]
+    pictures = [axes for axes in figure.get_axes() if axes.images and axes.get_visible()]
+    assert len(pictures) >= 4 + rows * len(filters)
+
+
+def test_the_figure_fits_a_column_and_names_the_label():
+    network = network_of(window_of(8, 2, 3, "whiten"), dtype=np.float32)
+    figure, caption = votes_figure.draw_votes(network, IMAGES[0], NAMES, label=7)
+    assert figure.get_size_inches()[0] == 3.4
+    assert "label: class 7" in texts(figure)
+    assert "labelled class 7" in caption
+
+
+def test_the_figure_against_a_class_has_its_map_and_the_difference():
+    network = network_of(window_of(8, 2, 3, "whiten"), dtype=np.float32)
+    last = int(network.logits(IMAGES[:1])[0].argmin())
+    figure, caption = votes_figure.draw_votes(network, IMAGES[0], NAMES, against=last)
+    titles = [axes.get_title() for axes in figure.get_axes()]
+    assert NAMES[last] in titles
+    assert any(title.replace("\n", " ").endswith(f"− {NAMES[last]}") for title in titles)
+    assert "log-odds" in caption
+
+
+def test_the_files_of_an_explanation(tmp_path):
+    network = network_of(window_of(8, 2, 3, "whiten"), dtype=np.float32)
+    path = tmp_path / "why.png"
+    explanation = votes_figure.write_votes(network, IMAGES[0], NAMES, path, background=IMAGES[1:])
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert "Shapley" in (tmp_path / "why.txt").read_text()
+    assert explanation.predicted == network.predict(IMAGES[:1])[0]
 
 
 def test_two_classes_and_no_filter_and_names_that_the_font_lacks(tmp_path, recwarn):
     network = network_of(Window(8, 8, 1), classes=2)
     network.weights["W2"][...] = -1
-    figure = evidence_figure.draw_evidence(
-        network, IMAGES[0], ["猫 $x$", "ein sehr langer Name einer Klasse"]
-    )
+    names = ["猫 $x$", "ein sehr langer Name einer Klasse"]
+    figure, _ = votes_figure.draw_votes(network, IMAGES[0], names)
     figure.savefig(tmp_path / "figure.png")
-    for name in ("猫 $x$", "ein sehr langer Name einer Klasse"):
-        assert any(text.startswith(plots.drawable(name, 15)) for text in texts(figure))
+    for name in names:
+        assert any(text.startswith(style.drawable(name, 15)) for text in texts(figure))
     assert not recwarn.list
-    assert plots.drawable("Käfer $1") == r"Käfer \$1"
     assert min(text.get_fontsize() for text in figure.findobj(Text)) >= 8
 
 
-def test_networks_of_extreme_weights(tmp_path, recwarn):
+@pytest.mark.parametrize("factor", [1e18, 0])
+def test_networks_of_extreme_weights_are_drawn(tmp_path, recwarn, factor):
     network = network_of(Window(8, 8, 1), batchnorm=False, dtype=np.float32)
-    network.weights["W1"] *= 1e18
-    evidence_figure.draw_evidence(network, IMAGES[0], [*"abcdefghij"]).savefig(
-        tmp_path / "figure.png"
-    )
-    network.weights["W1"] *= 1e18
-    network.weights["W2"] *= 1e18
-    with pytest.raises(UserError, match="overflow"):
-        evidence_figure.draw_evidence(network, IMAGES[0], [*"abcdefghij"])
-    for array in network.weights.values():
-        array[...] = 0
-    evidence_figure.draw_evidence(network, IMAGES[0], [*"abcdefghij"]).savefig(
-        tmp_path / "figure.png"
-    )
+    network.weights["W1"] *= factor
+    network.weights["W2"] *= bool(factor)
+    votes_figure.write_votes(network, IMAGES[0], NAMES, tmp_path / "figure.png")
     assert not recwarn.list
 
 
-# ---- Deletion -------------------------------------------------------------------------------------------------------
+def test_a_network_that_overflows_is_refused(tmp_path, recwarn):
+    network = network_of(Window(8, 8, 1), batchnorm=False, dtype=np.float32)
+    network.weights["W1"] *= 1e36
+    network.weights["W2"] *= 1e18
+    with pytest.raises(UserError, match="overflow"):
+        votes_figure.draw_votes(network, IMAGES[0], NAMES)
+    assert not recwarn.list
+
+
+# ---- Deletion ------------------------------------------------------------------------------------
 
 
 def test_deletion_blanks_the_places_with_the_highest_votes(monkeypatch):

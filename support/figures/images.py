@@ -1,4 +1,6 @@
-"""Figures of test images: functions from visualize.py's Subject to a figure and its caption."""
+"""Draw what a network does with images: functions from a Subject to a figure and its caption."""
+
+from collections.abc import Callable
 
 from support.cli import UserError, clean
 from support.figures.style import (
@@ -13,81 +15,114 @@ from support.figures.style import (
     grid,
     histogram,
     name_classes,
+    name_lines,
+    percent,
     principal,
 )
-from support.figures.votes import draw_evidence
+from support.figures.votes import draw_votes
 from support.network import metrics
 
 import numpy as np
 
 DOTS = 1500  # images in the plane of principal components, at most
+EXAMPLES = 12  # mistakes of all classes
+WORST = 2  # mistakes of a class
+
+# ---- The hidden layer ----------------------------------------------------------------------------
 
 
 def activations(s) -> Figured:
+    """Draw the pooled activations of test images in their two principal components."""
     classes = s.shown()
     rows = np.flatnonzero(np.isin(s.labels, classes))
-    rows = rows[:: -(-len(rows) // DOTS)]
+    rows = rows[:: max(1, -(-len(rows) // DOTS))]
+    if len(rows) < 3:
+        raise LeftOut("there are too few test images")
     pooled = s.network.pooled(s.images[rows])
-    if not np.isfinite(pooled).all() or len(rows) < 3:
-        raise LeftOut(
-            "the network's numbers overflow" if len(rows) > 2 else "there are too few test images"
-        )
-    places, shares = principal(pooled)
-    figure, axes = grid(1, 1, 4)
+    if not np.isfinite(pooled).all():
+        raise LeftOut("the network's numbers overflow")
+    points, shares = principal(pooled)
     labels = s.labels[rows]
+    figure, axes = grid(2, 1, 6)
+    dots, means = axes[:, 0]
+    centres = {}
     for c in classes:
-        own = places[labels == c]
-        axes[0, 0].scatter(*own.T, color=s.colours[c], s=4, lw=0, alpha=0.6)
+        own = points[labels == c]
+        dots.scatter(*own.T, color=s.colours[c], s=4, lw=0, alpha=0.6)
         if len(own):
-            axes[0, 0].plot(
-                *own.mean(axis=0),
-                "o",
-                color=s.colours[c],
-                mec="black",
-                ms=7,
-                label=s.name(c),
-                zorder=3,
-            )
-    for axis, share, name in zip(
-        (axes[0, 0].xaxis, axes[0, 0].yaxis), shares, ("first", "second"), strict=True
-    ):
-        axis.set_label_text(f"{name} principal component ({share:.0%} of the variance)")
-    axes[0, 0].set(xticks=[], yticks=[])
-    figure.legend(loc="outside lower center", ncols=3, handletextpad=0.1, columnspacing=0.8)
+            centres[c] = own.mean(axis=0)
+            means.plot(*centres[c], "o", color=s.colours[c], mec="black", ms=6, clip_on=False)
+    for ax in (dots, means):
+        ax.set_xlabel(f"first principal component ({100 * shares[0]:.0f} % of the variance)")
+        ax.set_ylabel(f"second ({100 * shares[1]:.0f} %)")
+        ax.set(xticks=[], yticks=[])
+    dots.set_title("images", loc="left")
+    means.set_title("means of the classes, enlarged", loc="left")
+    means.margins(x=0.25, y=0.12)
+    _name_points(means, [s.name(c) for c in centres], list(centres.values()))
     return figure, (
-        f"The hidden layer's {pooled.shape[1]:,} outputs for {len(rows):,} test images, as what W2 is multiplied with, "
-        "in their two principal components: a dot an image, in its class's colour, and a large dot for the mean of "
-        f"each class. W2 separates the classes in all {pooled.shape[1]:,} dimensions; two of them show a part of it."
-        f"{s.some()}"
+        f"The hidden layer's {pooled.shape[1]:,} outputs, which W2 is multiplied with, for "
+        f"{len(rows):,} test images, in their two principal components. Above, each dot is an "
+        "image, in its class's colour. Below are the means of the classes, on a larger scale. W2 "
+        f"separates the classes in all {pooled.shape[1]:,} dimensions; two of them show a part of "
+        f"it.{s.some()}"
     )
 
 
+def _name_points(ax, names: list[str], points: list[np.ndarray]) -> None:
+    """Write names right of points, moved apart, each with a line to its point."""
+    if not points:
+        return
+    ax.figure.draw_without_rendering()  # places the axes, which pixels depend on
+    height = 11 * ax.figure.dpi / 72  # of a line of text, in pixels
+    width = 55 * ax.figure.dpi / 72
+    pixels = ax.transData.transform(np.array(points))
+    taken: list[np.ndarray] = []
+    for i in np.argsort(-pixels[:, 1], kind="stable"):
+        spot = pixels[i].copy()
+        while any(abs(spot[0] - x) < width and abs(spot[1] - y) < height for x, y in taken):
+            spot[1] -= 1
+        taken.append(spot)
+        down = (spot[1] - pixels[i, 1]) * 72 / ax.figure.dpi  # points
+        arrow = {"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
+        options = {"textcoords": "offset points", "va": "center", "arrowprops": arrow}
+        ax.annotate(names[i], points[i], (8, down), annotation_clip=False, **options)
+
+
 def firing(s) -> Figured:
-    shares, _, lit = s.firing
+    """Draw how often units are above zero, and how many of them an image activates."""
+    shares, _, of_images = s.firing
     counts = np.array([min(s.per_class, int((s.labels == c).sum())) for c in shares])
     if not counts.sum():
         raise LeftOut("there are no test images of these classes")
     each = np.einsum("c,cnh->nh", counts / counts.sum(), np.stack([*shares.values()]))
     units, dead = 100 * each.mean(axis=0), int((each.max(axis=0) == 0).sum())
     always = int((each.min(axis=0) >= 1 - 1e-12).sum())
-    figure, axes = grid(2, 1, 3.4)
+    if s.network.window.whole:
+        images, activities = "images", "units"
+    else:
+        images, activities = "images and positions", "units and positions"
+    figure, axes = grid(2, 1, 3.6)
     histogram(axes[0, 0], units, "units")
-    at = "images" if s.network.window.whole else "images and places"
-    axes[0, 0].set_xlabel(f"share of {at} where the unit fires (%)")
-    histogram(axes[1, 0], 100 * lit, "images")
-    axes[1, 0].set_xlabel(
-        f"share of units{'' if s.network.window.whole else ' and places'} that fire (%)"
-    )
+    axes[0, 0].set_xlabel("how often a unit is on (%)")
+    histogram(axes[1, 0], 100 * of_images, "images")
+    axes[1, 0].set_xlabel("units that are on in an image (%)")
     beside(axes[0, 0], [f"{dead:,} dead", f"{always:,} always on", f"of {len(units):,} units"])
+    name_lines(figure)
     return figure, (
-        f"How sparse the hidden layer is, on {counts.sum():,} test images: for each unit at how many of the {at} it is "
-        f"above zero, and for each image how many of the activations are. Orange is the mean, {units.mean():.1f} %, "
-        f"dotted the median. {dead:,} of the {len(units):,} units are dead, never above zero, and {always:,} are above "
-        f"zero everywhere, as if there were no ReLU.{s.some()}"
+        f"How sparse the hidden layer is, on {counts.sum():,} test images. A unit is on if it is "
+        f"above zero. Above: for each unit the share of {images}; the mean is {units.mean():.1f} "
+        f"%. Below: for each image the share of {activities}. {dead:,} of the {len(units):,} "
+        f"units are dead, never above zero, and {always:,} are above zero everywhere, as if there "
+        f"were no ReLU.{s.some()}"
     )
+
+
+# ---- Predictions ---------------------------------------------------------------------------------
 
 
 def confusion(s) -> Figured:
+    """Draw the confusion matrix; of many classes, recall and the most frequent mistake."""
     matrix = np.array(s.measures.confusion)
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     classes = s.shown(20)
@@ -100,54 +135,98 @@ def confusion(s) -> Figured:
     limit = max(float(np.nanmax(mistakes)), 1.0)
     image = ax.imshow(np.ma.masked_invalid(mistakes), cmap="Oranges", vmin=0, vmax=limit)
     ax.set_facecolor("#dddddd")
-    for i, j in np.ndindex(matrix.shape) if count <= 10 else ():
-        dark = i != j and share[i, j] > 0.65 * limit
-        ax.text(
-            j, i, f"{share[i, j]:.0f}", ha="center", va="center", color="white" if dark else "black"
-        )
+    if count <= 10:  # more numbers have no room
+        for i, j in np.ndindex(matrix.shape):
+            dark = i != j and share[i, j] > 0.65 * limit
+            colour = "white" if dark else "black"
+            ax.text(j, i, f"{share[i, j]:.0f}", ha="center", va="center", color=colour)
     names, colours = [s.name(c) for c in classes], [s.colours[c] for c in classes]
     name_classes(ax.xaxis, names, colours)
     name_classes(ax.yaxis, names, colours)
     ax.set(xlabel="predicted class", ylabel="true class")
     ax.spines[:].set_visible(False)
-    figure.colorbar(
-        image,
-        ax=ax,
-        label="mistakes: share of the true class (%)",
-        location="bottom",
-        aspect=30,
-        pad=0.02,
-    )
+    label = "mistakes: share of the true class (%)"
+    figure.colorbar(image, ax=ax, label=label, location="bottom", aspect=30, pad=0.02)
     return figure, (
-        f"Of the {matrix.sum():,} test images, how many of each true class (rows) were taken for which class "
-        "(columns), in per cent of the row. The grey diagonal is right; colours tell the mistakes, up to the most "
-        "frequent one."
+        f"Of the {matrix.sum():,} test images, how many of each true class (rows) were taken for "
+        "which class (columns), in per cent of the row. The grey diagonal is correct; colours "
+        "show the mistakes, up to the most frequent one."
     )
 
 
 def recalls(s, share: np.ndarray, classes: list[int]) -> Figured:
-    """`confusion` of so many classes that a matrix can't be read: some classes, each with its most frequent mistake."""
+    """Draw recall and the most frequent mistake, of too many classes for a matrix."""
     figure, axes = grid(1, 1, 0.21 * len(classes) + 0.5)
-    ax, right = axes[0, 0], share.diagonal()
+    ax, recall = axes[0, 0], share.diagonal()
     mistakes = np.where(np.eye(len(share), dtype=bool), -1, share)
-    ax.barh(range(len(classes)), right[classes], color=BLUE, height=0.7)
+    ax.barh(range(len(classes)), recall[classes], color=BLUE, height=0.7)
+    outside = {"xycoords": ax.get_yaxis_transform(), "va": "center"}
     for i, c in enumerate(classes):
         other = int(mistakes[c].argmax())
-        text = f"{s.name(other)} {share[c, other]:.0f} %" if share[c, other] else "no mistake"
-        ax.annotate(text, (1.04, i), xycoords=ax.get_yaxis_transform(), va="center")
+        text = "no mistake"
+        if share[c, other]:
+            text = f"{s.name(other)} {share[c, other]:.0f} %"
+        ax.annotate(text, (1.04, i), **outside)
     name_classes(ax.yaxis, [s.name(c) for c in classes], [s.colours[c] for c in classes])
     ax.set(xlabel="recall (%)", xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5))
     ax.axhline(len(classes) / 2 - 0.5, color=GREY, lw=0.8, ls=":")
-    ax.annotate("taken for", (1.04, -1), xycoords=ax.get_yaxis_transform(), va="center")
+    ax.annotate("taken for", (1.04, -1), **outside)
+    half = len(classes) // 2
     return figure, (
-        f"How many of each class's test images are called right, in per cent, and which class most of its others are "
-        f"taken for: of {len(share)} classes the {len(classes) // 2} with the lowest recall, and the "
-        f"{len(classes) - len(classes) // 2} with the highest."
+        "The share of each class's test images that are predicted correctly, in per cent, and "
+        f"which class most of the others are taken for: of {len(share)} classes the {half} with "
+        f"the lowest recall, above the dotted line, and the {len(classes) - half} with the "
+        "highest."
     )
 
 
+def reliability(s) -> Figured:
+    """Draw accuracy against confidence."""
+    count, confidence, accuracy = metrics.calibration(s.log_y, s.labels).T
+    filled = count > 0
+    n = count[filled].astype(int)
+    bins = zip(accuracy[filled], n, strict=True)
+    ends = np.array([metrics.wilson(round(p * k), k) for p, k in bins])
+    figure, axes = grid(2, 1, 4.8, sharex=True, height_ratios=[3, 1])
+    ax, below = axes[:, 0]
+    ax.plot([0, 1], [0, 1], color=ORANGE, ls="--", label="perfect calibration")
+    ax.vlines(confidence[filled], *ends.T, color=BLUE, lw=1.5, label="95 % interval (Wilson)")
+    dots = {"color": BLUE, "ms": 4, "clip_on": False, "label": "accuracy of a bin"}
+    ax.plot(confidence[filled], accuracy[filled], "o", **dots)
+    ax.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    ax.set_title(f"calibration error {s.measures.calibration_error:.1%}", loc="right")
+    # Outside, as an interval may be anywhere inside.
+    figure.legend(loc="outside upper left", ncols=2, columnspacing=1, handlelength=1.6)
+    middles = (np.arange(metrics.BINS) + 0.5) / metrics.BINS
+    below.bar(middles, count, color=GREY, width=1 / metrics.BINS, edgecolor="white")
+    below.set(xlabel="confidence: probability of the predicted class", ylabel="images")
+    below.yaxis.get_major_locator().set_params(integer=True)
+    return figure, (
+        f"Whether probabilities can be believed: the {len(s.labels):,} test images in "
+        f"{metrics.BINS} bins by confidence, and the share of each bin that is correct, at its "
+        "mean confidence. Dots below the dashed line are overconfident, above it underconfident. "
+        "The expected calibration error is the mean gap between confidence and accuracy, over "
+        "the images."
+    )
+
+
+# ---- Mistakes ------------------------------------------------------------------------------------
+
+
+def draw_mistake(s, ax, i: int, name_label: bool = True) -> None:
+    """Draw test image i under the probabilities of its predicted and its true class.
+
+    The frame has the predicted class's colour.
+    """
+    predicted, label = int(s.predicted[i]), int(s.labels[i])
+    called = f"{s.name(predicted, 10)} {percent(np.exp(s.log_y[i, predicted]), 0)}"
+    own = f"is {s.name(label, 10)}" if name_label else "true"
+    own = f"{own} {percent(np.exp(s.log_y[i, label]))}"
+    titled(ax, s.images[i], f"{called}\n{own}", s.colours[predicted])
+
+
 def titled(ax, image: np.ndarray, title: str, colour: str | None = None) -> None:
-    """An image under its title, in a frame of a class's colour."""
+    """Draw an image under its title, in a frame of that colour if there is one."""
     ax.imshow(as_image(image))
     bare(ax)
     ax.set_title(title, pad=4, linespacing=1.05)
@@ -156,103 +235,108 @@ def titled(ax, image: np.ndarray, title: str, colour: str | None = None) -> None
 
 
 def examples(s) -> Figured:
-    sure = s.surest_mistakes[:12]
-    if not len(sure):
-        raise LeftOut("no test image is called wrong")
-    rows = -(-len(sure) // 3)
+    """Draw the most confident mistakes of all classes."""
+    surest = s.surest_mistakes[:EXAMPLES]
+    if not len(surest):
+        raise LeftOut("every test image is predicted correctly")
+    rows = -(-len(surest) // 3)
     figure, axes = grid(rows, 3, 1.45 * rows)
     for ax in axes.flat:
         bare(ax)
-    for ax, i in zip(axes.flat, sure, strict=False):
-        c = int(s.log_y[i].argmax())
-        title = f"{s.name(s.labels[i], 10)}, called\n{s.name(c, 10)} {np.exp(s.log_y[i, c]):.0%}"
-        titled(ax, s.images[i], title, s.colours[c])
-    figure.supxlabel(s.note, fontsize=8)
+    for ax, i in zip(axes.flat, surest, strict=False):
+        draw_mistake(s, ax, i)
     return figure, (
-        f"The most confident of the network's {len(s.surest_mistakes):,} mistakes on {len(s.labels):,} test images, "
-        "the most confident first: the true class, and what the network says, with its probability; the frame has that "
-        f"class's colour. {f'They are {s.note}.' * bool(s.note)}"
-    ).rstrip()
+        f"The most confident of the network's {len(s.surest_mistakes):,} mistakes on "
+        f"{len(s.labels):,} test images. Above each image are the predicted class, whose colour "
+        "is in the frame, and what the image is, both with the probability that the network gave "
+        "them."
+    )
 
 
-def mistakes(s, columns: int = 4) -> Figured:
+def mistakes(s) -> Figured:
+    """Draw the worst mistakes of each class, two classes in a row."""
     classes = s.shown()
     own = s.log_y[np.arange(len(s.labels)), s.labels]
-    wrong = s.log_y.argmax(axis=1) != s.labels
-    figure, axes = grid(
-        len(classes), columns + 1, 0.93 * len(classes), width_ratios=[0.25] + columns * [1]
-    )
+    wrong = s.predicted != s.labels
+    lines = -(-len(classes) // 2)
+    ratios = [1] * WORST + [0.1] + [1] * WORST
+    figure, axes = grid(lines, len(ratios), 1.22 * lines, width_ratios=ratios)
     for ax in axes.flat:
         bare(ax)
-    for line, c in zip(axes, classes, strict=True):
-        line[0].text(0.5, 0.5, s.name(c, 10), rotation=90, ha="center", va="center")
-        line[0].axvline(1, color=s.colours[c], lw=4)
+    for i, c in enumerate(classes):
+        first = i % 2 * (WORST + 1)
+        own_axes = axes[i // 2, first : first + WORST]
         rows = np.flatnonzero(wrong & (s.labels == c))
-        for ax, i in zip(line[1:], rows[np.argsort(own[rows], kind="stable")], strict=False):
-            other = int(s.log_y[i].argmax())
-            titled(ax, s.images[i], f"{s.name(other, 10)}\n{np.exp(own[i]):.1%}", s.colours[other])
+        worst = rows[np.argsort(own[rows], kind="stable")]
+        for ax, row in zip(own_axes, worst, strict=False):
+            draw_mistake(s, ax, row, name_label=False)
+        own_axes[0].set_ylabel(s.name(c, 10))
         if not len(rows):
-            line[1].text(0, 0.5, "no mistake", va="center")
-    figure.suptitle("true class: predicted class, probability of the true one", fontsize=8)
-    figure.supxlabel(s.note, fontsize=8)
+            own_axes[0].text(0.5, 0.5, "no mistake", ha="center", va="center")
     return figure, (
-        "The worst mistakes of each true class (left): the test images whose own class got the lowest probability. "
-        "Above each is what the network says instead, whose colour is in the frame, and the probability that it gave "
-        f"the true class.{s.some()}"
+        f"The {WORST} worst mistakes of each class, two classes in a row: the test images whose "
+        "own class got the lowest probability. Above each image are the predicted class, whose "
+        "colour is in the frame, and what the image is, both with the probability that the "
+        f"network gave them.{s.some()}"
     )
 
 
-def evidence(s, which: int) -> Figured:
+def votes(s, which: int) -> Figured:
+    """Draw why the network made its `which`-th most confident mistake."""
     if len(s.surest_mistakes) <= which:
-        raise LeftOut(f"only {len(s.surest_mistakes)} test images are called wrong")
+        raise LeftOut(f"only {len(s.surest_mistakes)} test images are predicted wrongly")
     i = s.surest_mistakes[which]
+    label = int(s.labels[i])
     try:
-        figure = draw_evidence(s.network, s.images[i], s.names, int(s.labels[i]))
+        figure, caption = draw_votes(s.network, s.images[i], s.names, label=label, against=label)
     except UserError as error:
         raise LeftOut(clean(error)) from None
-    c = int(s.log_y[i].argmax())
-    place = "pixel" if s.network.window.whole else "place of the window"
     return figure, (
-        f"Why the network takes this {s.names[s.labels[i]]} for '{s.names[c]}' ({np.exp(s.log_y[i, c]):.1%}), its "
-        f"number {which + 1} of {len(s.surest_mistakes):,} mistakes by confidence: test image {i}. The maps are exact: "
-        f"what each {place} adds to the logit of a class, red for it and blue against it, on one scale; with the bias "
-        "they sum to the logit. Below are the filters that add most to the logit of the predicted class. "
-        f"{f'It is one of the {s.note}.' * bool(s.note)}"
-    ).rstrip()
+        f"Number {which + 1} of the network's {len(s.surest_mistakes):,} mistakes by confidence, "
+        f"test image {i}. {caption}"
+    )
 
 
-def reliability(s) -> Figured:
-    count, confidence, accuracy = metrics.calibration(s.log_y, s.labels).T
-    figure, axes = grid(2, 1, 4.4, sharex=True, height_ratios=[3, 1])
-    filled = count > 0
-    n = count[filled].astype(int)
-    ends = np.array(
-        [metrics.wilson(round(p * k), k) for p, k in zip(accuracy[filled], n, strict=True)]
-    )
-    ax = axes[0, 0]
-    ax.plot([0, 1], [0, 1], color=ORANGE, ls="--", label="perfect calibration")
-    ax.vlines(confidence[filled], *ends.T, color=BLUE, lw=1.5, label="95 % interval (Wilson)")
-    ax.plot(
-        confidence[filled],
-        accuracy[filled],
-        "o",
-        color=BLUE,
-        ms=4,
-        clip_on=False,
-        label="accuracy of a bin",
-    )
-    ax.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
-    ax.legend(
-        loc="upper left",
-        title=f"calibration error {s.measures.calibration_error:.1%}",
-        alignment="left",
-    )
-    middles = (np.arange(metrics.BINS) + 0.5) / metrics.BINS
-    axes[1, 0].bar(middles, count, color=GREY, width=1 / metrics.BINS, edgecolor="white")
-    axes[1, 0].set(xlabel="confidence: probability of the predicted class", ylabel="images")
+# ---- Augmentation --------------------------------------------------------------------------------
+
+
+def augmentation(s, augment: Callable[..., np.ndarray]) -> Figured:
+    """Draw training images as training changes them.
+
+    augment(images, rng, flip, shift, jitter): what training does with a batch.
+    """
+    settings = s.info.get("settings")
+    if not isinstance(settings, dict):
+        raise LeftOut("the file doesn't say how the training images were augmented")
+    shift, jitter = settings.get("shift", 0), settings.get("jitter", 0)
+    # With mirror=True a flip would change nothing.
+    flip = settings.get("flip") is True and settings.get("mirror") is not True
+    known_shift = type(shift) is int and 0 <= shift <= 16
+    known_jitter = type(jitter) in (int, float) and 0 <= jitter <= 1
+    if not (known_shift and known_jitter) or not (flip or shift or jitter):
+        raise LeftOut("training images were not augmented")
+    rng, images = np.random.default_rng(0), s.needed_data.train_images
+    labels = s.data.train_labels
+    first = [np.flatnonzero(labels == c)[:1] for c in range(s.network.classes)]
+    rows = np.concatenate(first)[:4]
+    figure, axes = grid(len(rows), 5, 0.72 * len(rows) + 0.15)
+    for i, (line, row) in enumerate(zip(axes, rows, strict=True)):
+        titled(line[0], images[row], "original" if i == 0 else "", "black")
+        line[0].set_ylabel(s.name(labels[row]))
+        for k, ax in enumerate(line[1:]):
+            drawn = augment(images[row : row + 1].copy(), rng, flip, shift, jitter)[0]
+            titled(ax, drawn, f"draw {k + 1}" if i == 0 else "")
+    ways = []
+    if flip:
+        ways.append("flipped with probability 1/2")
+    if shift:
+        ways.append(
+            f"moved by up to {shift} pixels in each direction, with the border mirrored into the "
+            "gap"
+        )
+    if jitter:
+        ways.append("with other contrast, brightness and colours")
     return figure, (
-        f"Whether probabilities can be believed: the test images in {metrics.BINS} bins by confidence, and the share "
-        "of each bin that is right, at its mean confidence. Dots below the dashed line are overconfident, above it "
-        "underconfident. The expected calibration error is the mean gap between confidence and accuracy, over the "
-        "images."
+        "Training images (left, framed), and four draws of what an epoch may show instead of each: "
+        f"{'; '.join(ways)}."
     )

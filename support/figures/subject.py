@@ -1,0 +1,188 @@
+"""Hold what the figures of a checkpoint share: its network, its run, its classes, and images."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from support.figures.style import GREY, LeftOut, class_colours, drawable
+from support.network import metrics
+from support.network.filters import active_share, column_norms, influence, stated_size
+
+import numpy as np
+
+INFLUENCE_IMAGES = 500  # enough: more change the order of units little
+
+
+class Images(Protocol):
+    """The images of both splits, such as data.cifar10.Dataset."""
+
+    name: str  # "synthetic" for drawn images
+    train_images: np.ndarray  # (N, 3072) uint8
+    train_labels: np.ndarray  # (N,) int64
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A network and what else its figures share, computed when a figure first asks."""
+
+    network: object  # model.Network
+    info: dict  # what the checkpoint says of its run
+    names: tuple[str, ...]  # of the classes, printable
+    data: Images | None = None
+    no_data: str = "no images were given"  # why data is None
+    per_class: int = 1000  # test images of a class that means are taken over, at most
+
+    # ---- Images and predictions; LeftOut if there are no images ----------------------------------
+
+    @property
+    def needed_data(self) -> Images:
+        """The images of both splits. Raises LeftOut if there are none."""
+        if self.data is None:
+            raise LeftOut(self.no_data)
+        return self.data
+
+    @property
+    def images(self) -> np.ndarray:
+        """The test images, (N, 3072) uint8. Raises LeftOut if there are none."""
+        return self.needed_data.test_images
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Their classes, (N,). Raises LeftOut if there are none."""
+        return self.needed_data.test_labels
+
+    @cached_property
+    def log_y(self) -> np.ndarray:
+        """log y^ of the test images, (N, C). Raises LeftOut if numbers overflow."""
+        log_y = metrics.log_probabilities(self.network, self.images)
+        if not np.isfinite(log_y).all():
+            raise LeftOut("the network's numbers overflow")
+        return log_y
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """The likeliest class of each test image, (N,)."""
+        return self.log_y.argmax(axis=1)
+
+    @cached_property
+    def measures(self) -> metrics.Measures:
+        """The figures of merit on the test images."""
+        return metrics.measure(self.log_y, self.labels)
+
+    @cached_property
+    def surest_mistakes(self) -> np.ndarray:
+        """The test images with a wrong prediction, the most confident first."""
+        wrong = np.flatnonzero(self.predicted != self.labels)
+        return wrong[np.argsort(-self.log_y[wrong].max(axis=1), kind="stable")]
+
+    # ---- Weights ---------------------------------------------------------------------------------
+
+    @cached_property
+    def norms(self) -> np.ndarray:
+        """|W1[:, h]| of each hidden unit, (H,): in whitened dimensions if the network has such."""
+        return column_norms(self.network.weights["W1"])
+
+    @cached_property
+    def W2(self) -> np.ndarray:
+        """W2 as (q, H, C), float64."""
+        q, C = self.network.window.q, self.network.classes
+        return self.network.weights["W2"].reshape(q, -1, C).astype(float)
+
+    @cached_property
+    def influence(self) -> np.ndarray:
+        """How much each hidden unit matters, (H,): see `influence_measure`."""
+        if self.data is None:
+            return stated_size(self.network)
+        images = self.images[:: -(-len(self.images) // INFLUENCE_IMAGES)]
+        found = influence(self.network, images)
+        return found if np.isfinite(found).all() else stated_size(self.network)
+
+    @property
+    def influence_measure(self) -> str:
+        """What `influence` measures, in words."""
+        if self.data is not None:
+            return (
+                f"by how much the logits of {min(len(self.images), INFLUENCE_IMAGES):,} test "
+                "images would change without them"
+            )
+        first = "|gamma|" if self.network.batchnorm else "the norm of their column of W1"
+        return (
+            f"by {first} times the norm of their weights in W2 (without images their influence "
+            "can't be measured)"
+        )
+
+    @cached_property
+    def firing(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], np.ndarray]:
+        """`active_share` of the test images of each class `shown`; the last one for all of them,
+        (N,).
+        """
+        above, between, of_images = {}, {}, []
+        for c in self.shown():
+            own = self.images[self.labels == c][: self.per_class]
+            above[c], between[c], each = active_share(self.network, own)
+            of_images.append(each)
+        return above, between, np.concatenate(of_images)
+
+    # ---- Classes ---------------------------------------------------------------------------------
+
+    def name(self, c: int, limit: int = 12) -> str:
+        """A class's name as it can be drawn."""
+        return drawable(self.names[c], limit)
+
+    @cached_property
+    def colours(self) -> list[str]:
+        """A colour for each class; of more than ten, grey for those that no figure shows."""
+        colours = [GREY] * self.network.classes
+        shown = self.shown(20)
+        for c, colour in zip(shown, class_colours(len(shown)), strict=True):
+            colours[c] = colour
+        return colours
+
+    def shown(self, limit: int = 10) -> list[int]:
+        """The classes that a figure with room for `limit` shows.
+
+        All, or half of them with the lowest recall and half with the highest; without test images,
+        the first.
+        """
+        if self.network.classes <= limit:
+            return list(range(self.network.classes))
+        order = self.by_recall
+        if len(order) <= limit:
+            return order
+        return order[: limit // 2] + order[-(limit // 2) :]
+
+    @cached_property
+    def by_recall(self) -> list[int]:
+        """The classes with test images, the lowest recall first; all, if nothing is predicted."""
+        try:
+            recall, support = self.measures.recall, self.measures.support
+        except LeftOut:
+            return list(range(self.network.classes))
+        return [c for c in np.argsort(recall, kind="stable").tolist() if support[c]]
+
+    def some(self, limit: int = 10) -> str:
+        """What a caption says of `shown`; "" if all classes are shown."""
+        if self.network.classes <= limit:
+            return ""
+        half = limit // 2
+        return (
+            f" Of {self.network.classes} classes it shows the {half} with the lowest recall and "
+            f"the {half} with the highest."
+        )
+
+    # ---- Marks -----------------------------------------------------------------------------------
+
+    @property
+    def images_note(self) -> str:
+        """What a figure of images says if they are no photographs."""
+        drawn = self.data is not None and self.data.name == "synthetic"
+        return "synthetic images" if drawn else ""
+
+    @property
+    def training_note(self) -> str:
+        """What a figure of weights says if they were trained on no photographs."""
+        trained = self.info.get("data")
+        drawn = isinstance(trained, dict) and trained.get("name") == "synthetic"
+        return "trained on synthetic images" if drawn else ""
