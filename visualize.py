@@ -4,7 +4,7 @@
   python visualize.py                     the same for a file in checkpoints/
   python visualize.py NET.npz --only filters features --format pdf
   python visualize.py A.npz B.npz C.npz   learning curves and settings compared
-  python visualize.py checkpoints/search-cifar10/results.csv  search.py's trials
+  python visualize.py checkpoints/search-cifar10/results.csv   a search's trials
 
 Each figure has its caption next to it, in NAME.txt. report.html shows all of
 them and needs no other file. Names for --only: report, demo,
@@ -154,7 +154,8 @@ def make_parser() -> cli.ArgumentParser:
     """Return the parser of the command line."""
     lines = textwrap.wrap(", ".join(FIGURES), 78, break_on_hyphens=False)
     description = __doc__.format(names="\n".join(lines))
-    parser = cli.ArgumentParser(prog="visualize.py", description=description)
+    usage = "visualize.py [FILE ...] [--only NAME ...] [--out FOLDER] [other flags]"
+    parser = cli.ArgumentParser(prog="visualize.py", usage=usage, description=description)
     parser.add_argument(
         "files",
         nargs="*",
