@@ -5,6 +5,7 @@ MD5 sum is unpacked.
 """
 
 import bz2
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -132,7 +133,11 @@ def download(
                 return
         # The sum in the name keeps the parts of different archives apart.
         part = folder.with_name(f"{folder.name}.{archive.md5[:8]}.part")
-        _fetch(archive, part)
+        try:
+            _fetch(archive, part)
+        except KeyboardInterrupt:
+            text = f"interrupted; the same command resumes after {_size(part):,} bytes"
+            raise KeyboardInterrupt(text) from None
         try:
             _unpack(part, new, files)
             check(new)
@@ -198,22 +203,26 @@ def _use_found(path: Path, archive: Archive, new: Path, files: Collection[str]) 
         _say(f"using {shorter(path)}")
         _unpack(path, new, files)
         return True
-    if path.name.endswith(".tar") and archive.sums:
-        # Some browsers decompress what they fetch. Then the sums of the files decide.
-        try:
-            _unpack(path, new, files)
-        except DataError:
-            pass
-        else:
-            if all(_md5(new / file) == sum for file, sum in archive.sums.items()):
-                _say(f"using {shorter(path)}")
-                return True
-        for file in new.iterdir():
-            file.unlink()
+    if path.suffix == ".tar" and _unpack_known(path, archive, new):
+        _say(f"using {shorter(path)}")
+        return True
     fault = f"has another MD5 sum; passed over without --data-md5 {found}"
     if archive.size and size < archive.size:
         fault = f"is incomplete, {size:,} of {archive.size:,} bytes; passed over"
     _say(f"{shorter(path)}: {fault}")
+    return False
+
+
+def _unpack_known(path: Path, archive: Archive, new: Path) -> bool:
+    """Unpack an archive that a browser has decompressed, if its files have the known sums."""
+    if not archive.sums:
+        return False
+    with contextlib.suppress(DataError):  # damaged
+        _unpack(path, new, archive.sums)
+    if all(_md5(new / file) == known for file, known in archive.sums.items()):
+        return True
+    for file in new.iterdir():
+        file.unlink()
     return False
 
 
@@ -239,7 +248,9 @@ def _fetch(archive: Archive, part: Path) -> None:
     """Bring the archive to the file `part`, from the first address that works."""
     slow: list[tuple[float, str]] = []
     urls = list(archive.urls)
-    _say(f"fetching {archive.name}.tar.gz from {_host(urls[0])} into {shorter(part.parent)}")
+    have = _size(part)
+    resumed = f", after the {have:,} bytes that are there" if have else ""
+    _say(f"fetching {archive.name}.tar.gz from {_host(urls[0])}{resumed}")
     while urls:
         url = urls.pop(0)
         pace = BRISK if urls or slow else PATIENT

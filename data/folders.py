@@ -38,7 +38,7 @@ def whole_folder(folder: Path) -> Iterator[Path | None]:
         shown = clean(shorter(error.filename or folder), 120)
         raise DataError(
             f"{shown}: cannot be written ({error.strerror}); free some space, "
-            "change its permissions, or name another folder"
+            "change its permissions, or give another folder (--data-dir, --out)"
         ) from error
 
 

@@ -212,6 +212,17 @@ def test_the_next_run_resumes(fetch, serve, body, tmp_path):
     assert server.seen == ["bytes=500-"]
 
 
+def test_an_interrupt_says_where_the_next_run_resumes(fetch, serve, body, monkeypatch):
+    server = serve(body, cuts=[500])
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download.time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="resumes after 500 bytes"):
+        fetch(server.url)
+
+
 def test_a_server_without_ranges_begins_again(fetch, serve, body):
     server = serve(body, ranges=False, cuts=[3000])
     fetch(server.url)
