@@ -23,6 +23,7 @@ MAX_CURVE = 16 << 20  # bytes of a trial's CSV
 LARGEST = 1e30  # greater numbers can't be drawn
 NEEDED = ("trial", "repeat", "status", "val_accuracy", "seconds")
 PANELS = 8  # settings in a figure, at most
+COLOURED = 40  # trials whose lines of parallel coordinates can be told apart
 FEW = 6  # values of a setting that are drawn at equal distances
 ACCURACY = "validation accuracy (%)"
 # Viridis without its yellow, which is hard to see on white.
@@ -281,6 +282,20 @@ def label(value: str) -> str:
     return drawable(value, 12) or "empty"
 
 
+def spread(axis: ValueAxis, trials: list[Trial], name: str) -> list[float]:
+    """Return the positions of trials, those with the same value next to each other."""
+    positions = [axis.position(trial.values[name]) for trial in trials]
+    if not axis.few:
+        return positions
+    # Multiples of the golden ratio are even without being a pattern.
+    return [x + 0.4 * (i * 0.618 % 1 - 0.5) for i, x in enumerate(positions)]
+
+
+def visible(labels: list[str]) -> int:
+    """Return the number of characters that are drawn, of powers without their markup."""
+    return sum(len(label.translate(str.maketrans("", "", "${}^"))) for label in labels)
+
+
 def words(name: str) -> str:
     """Return a setting's name as an axis's label."""
     return drawable(name.replace("_", " "), 24)
@@ -297,8 +312,9 @@ def search_curves(search: Search) -> Figured:
     alike = [trial for trial in drawn if trial.values == best.values and trial is not best]
     figure, axes = grid(1, 1, 2.6)
     ax = axes[0, 0]
+    alpha = min(0.6, 0.1 + 25 / len(drawn))
     for trial in drawn:
-        draw_curve(ax, trial.curve, GREY, 0.7, 0.6)
+        draw_curve(ax, trial.curve, GREY, 0.7, alpha)
         if trial.status == "stopped":
             ax.plot(len(trial.curve), trial.curve[-1], "o", color=GREY, ms=2.5)
     for trial in alike:
@@ -354,10 +370,10 @@ def search_effects(search: Search) -> Figured:
 
 def draw_effect(ax, search: Search, name: str) -> None:
     axis = ValueAxis(search.values_of(name))
-    x = [axis.position(trial.values[name]) for trial in search.scored]
-    y = [trial.accuracy for trial in search.scored]
-    ax.plot(x, y, "o", color=GREY, ms=3, alpha=0.5, mew=0)
     best = search.best
+    others = [trial for trial in search.scored if trial is not best]
+    heights = [trial.accuracy for trial in others]
+    ax.plot(spread(axis, others, name), heights, "o", color=GREY, ms=3, alpha=0.5, mew=0)
     ax.plot(axis.position(best.values[name]), best.accuracy, "o", color=ORANGE, ms=4, zorder=3)
     groups = groups_of(search, name, axis)
     ax.errorbar(
@@ -370,7 +386,7 @@ def draw_effect(ax, search: Search, name: str) -> None:
         marker="_",
         ms=8,
     )
-    crosses = [axis.position(trial.values[name]) for trial in search.failed]
+    crosses = spread(axis, search.failed, name)
     ax.plot(
         crosses, [0.03] * len(crosses), "x", color=ORANGE, ms=4, transform=ax.get_xaxis_transform()
     )
@@ -378,8 +394,7 @@ def draw_effect(ax, search: Search, name: str) -> None:
     margin = 0.5 if axis.few or high == low else 0.06 * (high - low)
     ax.set_xlim(low - margin, high + margin)
     ticks, labels = axis.ticks()
-    crowded = sum(map(len, labels)) > 18
-    ax.set_xticks(ticks, labels, rotation=45 if crowded else 0)
+    ax.set_xticks(ticks, labels, rotation=45 if visible(labels) > 14 else 0)
     ax.set_xlabel(words(name))
 
 
@@ -392,49 +407,61 @@ def search_grid(search: Search) -> Figured:
     search, sentence = comparable(search)
     first, second = strongest(search, 2)
     across, up = (ValueAxis(search.values_of(name)) for name in (first, second))
-    cells: dict[tuple[str, str], list[float]] = {}
-    for trial in search.scored:
-        cells.setdefault((trial.values[first], trial.values[second]), []).append(trial.accuracy)
-    means = {pair: float(np.mean(accuracies)) for pair, accuracies in cells.items()}
-    limits = Normalize(min(means.values()), max(max(means.values()), min(means.values()) + 0.1))
     figure, axes = grid(1, 1, 2.9)
     ax = axes[0, 0]
-    table = across.few and up.few and max(len(across.values), len(up.values)) <= FEW
-    draw = draw_cells if table else draw_dots
-    image = draw(ax, means, across, up, limits)
+    if max(len(across.values), len(up.values)) <= FEW:
+        image = draw_cells(ax, search, first, second)
+        what = "Mean validation accuracy in per cent of the trials with the same"
+    else:
+        image = draw_dots(ax, search, first, second)
+        what = "Validation accuracy in per cent of each trial, at its"
+    label_axes(ax, across, up)
     ax.set(xlabel=words(first), ylabel=words(second))
     figure.colorbar(image, ax=axes, label=ACCURACY, location="bottom", aspect=40, pad=0.02)
     return figure, (
-        f"Mean validation accuracy in per cent of the trials with the same {clean(first, 40)} and "
-        f"{clean(second, 40)}, over all other settings and repeats.{sentence}"
-        f"{left_out(search, [first, second])}{failures(search)}"
+        f"{what} {clean(first, 40)} and {clean(second, 40)}, whatever the other settings and the "
+        f"seed are.{sentence}{left_out(search, [first, second])}{failures(search)}"
     )
 
 
-def draw_cells(ax, means: dict, across: ValueAxis, up: ValueAxis, limits: Normalize):
-    """Draw a cell for each pair of values, with its accuracy."""
-    cells = np.array([[means.get((a, b), np.nan) for a in across.values] for b in up.values])
-    image = ax.imshow(cells, norm=limits, cmap=COLOURS, aspect="auto", origin="lower")
-    label_axes(ax, across, up)
+def colour_scale(accuracies: list[float]) -> Normalize:
+    low, high = min(accuracies), max(accuracies)
+    return Normalize(low, max(high, low + 0.1))
+
+
+def draw_cells(ax, search: Search, first: str, second: str):
+    """Draw a cell for each pair of values, with its mean accuracy."""
+    pairs: dict[tuple[str, str], list[float]] = {}
+    for trial in search.scored:
+        pair = trial.values[first], trial.values[second]
+        pairs.setdefault(pair, []).append(trial.accuracy)
+    means = {pair: float(np.mean(accuracies)) for pair, accuracies in pairs.items()}
+    cells = []
+    for up in search.values_of(second):
+        cells.append([means.get((across, up), np.nan) for across in search.values_of(first)])
+    scale = colour_scale(list(means.values()))
+    image = ax.imshow(cells, norm=scale, cmap=COLOURS, aspect="auto", origin="lower")
     for (row, column), value in np.ndenumerate(cells):
         text = "-" if np.isnan(value) else f"{value:.1f}"
-        colour = "black" if np.isnan(value) or limits(value) > 0.6 else "white"
+        colour = "black" if np.isnan(value) or scale(value) > 0.6 else "white"
         ax.text(column, row, text, ha="center", va="center", color=colour)
     return image
 
 
-def draw_dots(ax, means: dict, across: ValueAxis, up: ValueAxis, limits: Normalize):
-    """Draw a dot for each pair of values, coloured by its accuracy."""
-    x = [across.position(a) for a, _ in means]
-    y = [up.position(b) for _, b in means]
-    colours = list(means.values())
-    label_axes(ax, across, up)
-    return ax.scatter(x, y, c=colours, norm=limits, cmap=COLOURS, s=36, edgecolor="black", lw=0.5)
+def draw_dots(ax, search: Search, first: str, second: str):
+    """Draw a dot for each trial, coloured by its accuracy."""
+    # The best last, so that they are on top.
+    trials = sorted(search.scored, key=lambda trial: trial.accuracy)
+    x = spread(ValueAxis(search.values_of(first)), trials, first)
+    y = spread(ValueAxis(search.values_of(second)), trials, second)
+    colours = [trial.accuracy for trial in trials]
+    look = {"norm": colour_scale(colours), "cmap": COLOURS, "edgecolor": "black", "lw": 0.5}
+    return ax.scatter(x, y, c=colours, s=36 if len(trials) < 100 else 20, **look)
 
 
 def label_axes(ax, across: ValueAxis, up: ValueAxis) -> None:
     ticks, labels = across.ticks(6)
-    ax.set_xticks(ticks, labels, rotation=45 if sum(map(len, labels)) > 34 else 0)
+    ax.set_xticks(ticks, labels, rotation=45 if visible(labels) > 34 else 0)
     ax.set_yticks(*up.ticks(6))
 
 
@@ -445,33 +472,41 @@ def search_parallel(search: Search) -> Figured:
     if len(search.settings) < 3:
         raise LeftOut("fewer than three settings have several values")
     search, sentence = comparable(search)
-    names = strongest(search, 7)
-    accuracies = [trial.accuracy for trial in search.scored]
-    limits = Normalize(min(accuracies), max(max(accuracies), min(accuracies) + 0.1))
+    names = strongest(search, 5)
     axes_of = {name: ValueAxis(search.values_of(name)) for name in names}
+    # The best last, so that their lines are on top.
+    trials = sorted(search.scored, key=lambda trial: trial.accuracy)
+    scale = colour_scale([trial.accuracy for trial in trials])
     figure, axes = grid(1, 1, 3.2)
     ax = axes[0, 0]
-    # The best last, so that their lines are on top.
-    for trial in sorted(search.scored, key=lambda trial: trial.accuracy):
+    for i, trial in enumerate(trials):
         heights = [height(axes_of[name], trial.values[name]) for name in names]
-        heights.append(limits(trial.accuracy))
-        best = trial is search.best
-        colour = ORANGE if best else COLOURS(limits(trial.accuracy))
-        ax.plot(heights, color=colour, lw=2 if best else 0.9, alpha=1 if best else 0.7)
+        heights.append(scale(trial.accuracy))
+        if i == len(trials) - 1:
+            look = {"color": ORANGE, "lw": 2}
+        elif i >= len(trials) - COLOURED:
+            look = {"color": COLOURS(scale(trial.accuracy)), "lw": 0.9, "alpha": 0.8}
+        else:
+            look = {"color": GREY, "lw": 0.5, "alpha": 0.2}
+        ax.plot(heights, **look)
     for x, name in enumerate(names):
         ticks, labels = axes_of[name].ticks(3)
-        scale = Normalize(*axes_of[name].limits)
-        draw_scale(ax, x, [float(scale(tick)) for tick in ticks], labels)
-    middle = [limits.vmin, (limits.vmin + limits.vmax) / 2, limits.vmax]
-    draw_scale(ax, len(names), [0, 0.5, 1], [f"{each:.1f}" for each in middle])
+        limits = Normalize(*axes_of[name].limits)
+        draw_scale(ax, x, [float(limits(tick)) for tick in ticks], labels)
+    middle = (scale.vmin + scale.vmax) / 2
+    labels = [f"{each:.1f}" for each in (scale.vmin, middle, scale.vmax)]
+    draw_scale(ax, len(names), [0, 0.5, 1], labels)
     titles = [*map(words, names), "accuracy (%)"]
     ax.set_xticks(range(len(titles)), titles, rotation=30, ha="right", rotation_mode="anchor")
     ax.set(yticks=[], xlim=(-0.35, len(names) + 0.35), ylim=(-0.05, 1.05))
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
+    grey = ""
+    if len(trials) > COLOURED:
+        grey = f" Trials other than the best {COLOURED} are grey."
     return figure, (
         "Each trial is a line through its values of the settings, to its validation accuracy on "
-        "the right; light lines are better, orange is the best."
+        f"the right; light lines are better, orange is the best.{grey}"
         f"{sentence}{left_out(search, names)}{failures(search)}"
     )
 
