@@ -152,7 +152,7 @@ class Plan:
 
     searched: list[str]
     trials: list[Trial]
-    ignored: list[str]  # settings that were given, but have no effect in any trial
+    notes: list[SettingError]  # about values without effect that do no harm
 
 
 def make_plan(task: Task) -> Plan:
@@ -162,7 +162,7 @@ def make_plan(task: Task) -> Plan:
         problem = "must be one value with --halving"
         raise SettingError("epochs", typed_values(task.values["epochs"]), problem)
     tried = random_points(task) if task.random else grid_points(task)
-    ignored = ignored_settings(task, tried)
+    notes = idle_values(task.values, tried)
     trials = []
     for point in tried:
         for repeat in range(1, task.repeats + 1):
@@ -176,7 +176,7 @@ def make_plan(task: Task) -> Plan:
         raise SearchError(
             "--halving does nothing with a single setting: give several values, or leave it out"
         )
-    return Plan(searched, trials, ignored)
+    return Plan(searched, trials, notes)
 
 
 def grid_points(task: Task) -> list[train.Settings]:
@@ -250,21 +250,22 @@ def settings_of(point: dict, recipe: str) -> train.Settings:
     return settings if train.effective(settings).keys() == effective.keys() else whole
 
 
-def ignored_settings(task: Task, tried: list[train.Settings]) -> list[str]:
-    """Return the given settings that have no effect in any of the tried ones.
+def idle_values(values: Values, tried: list[train.Settings]) -> list[SettingError]:
+    """Return notes about the given settings that have no effect in any of the tried ones.
 
-    Raises SettingError for one that isn't the default. The patience is an exception: the report's
-    own commands give it with fewer epochs.
+    Raises SettingError for such a setting if it was meant to have an effect, as in train.py.
     """
     effective = {name for each in tried for name in train.effective(each)}
-    ignored = [name for name in task.values if name not in effective]
-    for name in ignored:
-        if name != "patience":
-            for value in ends(task.values[name]):
-                settings = train.Settings(**asdict(tried[-1]) | {name: value})
-                for _, error in train.idle_settings({name: value}, settings):
-                    raise error
-    return ignored
+    notes = []
+    for name in values:
+        if name not in effective:
+            for value in ends(values[name]):
+                settings = replace(tried[-1], **{name: value})
+                for need, error in train.idle_settings({name: value}, settings):
+                    if not need.harmless:
+                        raise error
+                    notes.append(error)
+    return notes
 
 
 # ---- A trial, in a worker's process -----------------------------------------------------------
@@ -765,7 +766,7 @@ def note_report_flags(args: argparse.Namespace) -> None:
 
 def note(text: str) -> None:
     """Print a line on stderr that asks for no action."""
-    print(f"note: {text}", file=sys.stderr)
+    print(cli.clean(f"note: {text}"), file=sys.stderr)
 
 
 def data_flags(args: argparse.Namespace) -> str:
@@ -794,15 +795,27 @@ def given_values(args: argparse.Namespace) -> Values:
     return given
 
 
+def check_splits(plan: Plan, data: cifar10.Dataset) -> None:
+    """Check that there are enough images for every trial.
+
+    Raises SettingError or DataError if not, before anything is trained.
+    """
+    splits = {(trial.settings.limit, trial.settings.validation_share) for trial in plan.trials}
+    rng = np.random.default_rng(0)
+    for limit, share in sorted(splits):
+        labels = data.train_labels
+        if limit:
+            labels = labels[train.limited_rows(labels, limit, rng)]
+        cifar10.split(labels, share, rng)
+
+
 def main(argv: list[str] | None = None) -> int:
     task = parse(argv)
     plan = make_plan(task)
-    if "patience" in plan.ignored:
-        note("--patience has no effect here: there are too few epochs")
+    for each in plan.notes:
+        note(each.command_line_text())
     data = task.load_images()
-    # A share that is too small for these images is an error before anything is trained.
-    for share in {trial.settings.validation_share for trial in plan.trials}:
-        cifar10.split(data.train_labels, share, np.random.default_rng(0))
+    check_splits(plan, data)
     folder = task.output_dir or cli.ROOT / "checkpoints" / f"search-{data.title}"
     folder = cli.shorter(folder)
     try:
