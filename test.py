@@ -468,7 +468,9 @@ class Split:
 
     @property
     def class_names(self) -> list[str]:
-        return [clean(name, 40) for name in self.data.class_names]
+        """The names as they are printed and written to CSV files."""
+        names = list(self.data.class_names)
+        return cifar10.class_names({"class_names": names}, len(names))
 
 
 @dataclass(frozen=True)
