@@ -16,6 +16,7 @@ import contextlib
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -805,8 +806,11 @@ def read_pictures(
         except PictureError as error:
             return error
 
+    with warnings.catch_warnings():  # read_picture's own are not safe on several threads
+        warnings.simplefilter("ignore")
+        results = network.threads.each(read, paths)
     good, images = [], np.empty((len(paths), PIXELS), np.uint8)
-    for path, image in zip(paths, network.threads.each(read, paths), strict=True):
+    for path, image in zip(paths, results, strict=True):
         if isinstance(image, PictureError):
             printer.leave_out(str(image))
         else:

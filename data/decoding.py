@@ -28,6 +28,7 @@ MAX_SCANNED = 1_000_000_000  # pixels times passes over them, in a progressive J
 ENOUGH = 8 * SIDE  # the smaller side of a JPEG isn't decoded at less than this
 STRIP = 1 << 20  # pixels that are averaged at a time
 
+QUIET = logging.NullHandler()  # for Pillow's own words on damaged files; added once, not per file
 REMEDY = "give another picture"
 CONVERT = "convert it to JPEG or PNG"
 
@@ -212,7 +213,7 @@ def _decode(content: bytes, suffix: str) -> np.ndarray:
         _refuse_kind(kind)
     if not content:
         raise PictureFault("is empty", "empty")
-    logging.getLogger("PIL").addHandler(logging.NullHandler())  # its own words on damaged files
+    logging.getLogger("PIL").addHandler(QUIET)
     Image.MAX_IMAGE_PIXELS = None  # _check_cost judges by the memory, which may be much less
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import logging
 import os
 import re
 
 import model
 from checkpoints import call_test, describe, save_networks, save_picture
+from data.decoding import read_picture
 
 import numpy as np
 import pytest
@@ -202,6 +204,13 @@ def test_many_files_that_are_no_pictures_are_named_in_part(nets, tmp_path):
     assert len(err.splitlines()) == 21
     assert "10 more files left out" in err
     assert out == "pictures: 0 classified, 30 left out\n"
+
+
+def test_each_picture_leaves_no_handler_behind(pics):
+    for path in pics.iterdir():
+        read_picture(path)
+    handlers = logging.getLogger("PIL").handlers
+    assert sum(isinstance(each, logging.NullHandler) for each in handlers) == 1
 
 
 def test_no_output_replaces_a_picture(nets, pics):
