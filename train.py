@@ -17,6 +17,7 @@ import os
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -31,6 +32,7 @@ from model import MAX_UNITS, SGD, Network
 from support import cli, files, npz, progress, runs
 from support.estimator import Estimator
 from support.image_shape import PIXELS, SIDE
+from support.interrupts import interrupts_wait
 from support.network.window import Window
 from support.runs import HISTORY, RunFiles, TrainingError, state_path
 from support.settings import (
@@ -663,6 +665,18 @@ class Run:
         """Whether all epochs are done, or patience has run out."""
         return runs.is_finished(asdict(self.settings), self.history)
 
+    def start_from(self, network: Network, images: np.ndarray) -> None:
+        """Begin with the weights and the whitening map of a network instead of new ones.
+
+        images: the training images. Raises ValueError if the weights have other shapes.
+        """
+        self.network.load_weights(network.weights)
+        self.network.window = network.window
+        if self.network.preconditioner is not None:
+            self.network.precondition(images[self.train_rows[:1024]])
+        self.averaged = self.network.copy() if self.settings.ema else self.network
+        self.best = self.network.copy()
+
     def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Return the weights of some images, or None if all images count alike."""
         return None if self.image_weights is None else self.image_weights[rows]
@@ -703,6 +717,7 @@ def train(
     command: str = "",
     storage=None,
     sample_weight: np.ndarray | None = None,
+    run: "Run | None" = None,
 ) -> Run:
     """Train a network, and write its best weights to the checkpoint `output`.
 
@@ -710,6 +725,7 @@ def train(
     written. stop_after: the epoch after which to pause, the schedule unchanged. show: print a
     table, and bars on a terminal. recipe, command: what the checkpoint says of its origin.
     storage: the dtype in the checkpoint, see Network.save. sample_weight: see Run.
+    run: a run to train instead of a new one.
 
     Raises TrainingError if a run's files are in the way, or if the loss isn't finite: the last
     good checkpoint stays. Raises FileError or SettingError if the state doesn't fit, or if another
@@ -728,7 +744,7 @@ def train(
         hidden_lambda_scale=settings.hidden_lambda_scale,
     )
     with run_files.locked():
-        run = Run(settings, data, threads, recipe, command, sample_weight)
+        run = run or Run(settings, data, threads, recipe, command, sample_weight)
         run_files.start(run, resume, overwrite)
         display.start(run, data, effective(settings), asdict(Settings()))
 
@@ -778,10 +794,12 @@ def train(
                 "val_accuracy": val_accuracy,
                 "seconds": seconds,
             }
-            for name, value in row.items():
-                run.history[name].append(value)
-            if run.best_epoch == run.epoch:
-                run.best.load_weights(run.averaged.weights)
+            # Ctrl-C waits, so that history and best weights agree.
+            with interrupts_wait():
+                for name, value in row.items():
+                    run.history[name].append(value)
+                if run.best_epoch == run.epoch:
+                    run.best.load_weights(run.averaged.weights)
             run_files.save(run)
             display.end_epoch(run)
         run_files.finish(run)
@@ -808,14 +826,22 @@ class Classifier(Estimator, settings=Settings):
     Classifier(**RECIPES["quick"]) has a recipe's settings.
     """
 
-    def _train(
-        self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]
-    ) -> tuple[Network, dict]:
+    def _train(self, images, labels, names, weights, start) -> tuple[Network, dict]:
+        settings = Settings(**self.settings())
         no_images, no_labels = images[:0], labels[:0]
         data = cifar10.Dataset(
             "arrays", images, labels, no_images, no_labels, names, fingerprint=""
         )
-        run = train(Settings(**self.settings()), data, None, threads=self.threads)
+        run = Run(settings, data, self.threads, sample_weight=weights)
+        if start is not None:
+            run.start_from(start, images)
+        try:
+            train(settings, data, None, show=bool(self.verbose), run=run)
+        except KeyboardInterrupt:
+            if run.epoch == 0:
+                raise
+            text = f"interrupted in epoch {run.epoch + 1}; the best weights until then are kept"
+            warnings.warn(text, stacklevel=3)
         info = runs.describe(run)
         del info["data"]["fingerprint"]  # of both splits, and there is no test split here
         return run.best, info

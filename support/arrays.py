@@ -1,4 +1,4 @@
-"""Checks of the arrays that are passed from Python: images and labels.
+"""Checks of the arrays that are passed from Python: images, labels and weights.
 
 Each check returns its array in the form that the network needs. What can be understood is
 converted. Everything else raises a ValueError or TypeError that names the argument, says what is
@@ -288,6 +288,72 @@ def check_lengths(images: np.ndarray, labels: np.ndarray) -> None:
         raise ValueError(
             f"X has {len(images)} images, and y has {len(labels)} labels; pass one label an image"
         )
+
+
+def check_same_kind(labels: np.ndarray, classes: np.ndarray) -> None:
+    """Raise ValueError if labels are text and the classes are numbers, or the other way round."""
+    kinds = ["text" if array.dtype.kind in "UO" else "numbers" for array in (labels, classes)]
+    if len(labels) and kinds[0] != kinds[1]:
+        example = f"such as {labels[0]!r}, and the classes are {kinds[1]}, such as {classes[0]!r}"
+        raise ValueError(f"y holds {kinds[0]}, {example}; pass labels of their kind")
+
+
+# ---- Weights -------------------------------------------------------------------------------------
+
+
+def check_weights(sample_weight, count: int) -> np.ndarray:
+    """Return weights of `count` images as float64, the largest of them 1; all are 1 for None.
+
+    Raises ValueError unless they are finite, at least 0, and not all 0.
+    """
+    if sample_weight is None:
+        return np.ones(count)
+    name = "sample_weight"
+    if np.ma.is_masked(sample_weight):
+        raise ValueError(f"{name} has masked values; give the images that don't count 0")
+    array = np.asarray(sample_weight)
+    if array.ndim != 1:
+        raise ValueError(f"{name} has the shape {array.shape}; weights have the shape (N,)")
+    if len(array) != count:
+        raise ValueError(f"{name} has {len(array)} values, and X has {count} images")
+    if array.dtype.kind not in "buifO":
+        raise ValueError(f"{name} holds {array.dtype}; weights are numbers")
+    try:
+        weights = array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} holds values that are no numbers; weights are numbers") from None
+    check_factors(weights, name)
+    return weights / weights.max()
+
+
+def class_factors(class_weight: dict, classes: np.ndarray) -> np.ndarray:
+    """Return the weight of each class (C,) by a dict of label: weight; others have 1.
+
+    Raises ValueError for labels or weights that are invalid.
+    """
+    labels = classes.tolist()
+    unknown = [label for label in class_weight if label not in labels]
+    if unknown and any(label not in class_weight for label in labels):
+        raise ValueError(f"class_weight has the label {unknown[0]!r}; y holds {labels}")
+    try:
+        factors = np.array([float(class_weight.get(label, 1)) for label in labels])
+    except (TypeError, ValueError):
+        raise ValueError("class_weight must be a dict of label: number") from None
+    check_factors(factors, "class_weight")
+    return factors
+
+
+def check_factors(weights: np.ndarray, name: str) -> None:
+    """Raise ValueError unless weights are finite, at least 0, and not all 0."""
+    for fault, wrong in (
+        ("contains NaN or infinity", ~np.isfinite(weights)),
+        ("has a negative value", weights < 0),
+    ):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(f"{name} {fault}: {weights[row]:g} at {row}; give 0 to leave it out")
+    if not weights.any():
+        raise ValueError(f"{name} is zero everywhere; give what counts a weight above 0")
 
 
 # ---- Values --------------------------------------------------------------------------------------

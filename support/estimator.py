@@ -4,15 +4,24 @@ A subclass says how to train and how to read a checkpoint: `Classifier` in train
 """
 
 import inspect
+import re
 import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import ClassVar
 
 from support import files
-from support.arrays import check_images, check_labels, check_lengths
+from support.arrays import (
+    check_images,
+    check_labels,
+    check_lengths,
+    check_same_kind,
+    check_weights,
+    class_factors,
+)
 from support.cli import UserError
 from support.image_shape import PIXELS
+from support.settings import SettingError
 
 import numpy as np
 
@@ -25,17 +34,25 @@ class Estimator:
     """A classifier of images.
 
     The parameters of the constructor are those of a training, by name and with their defaults.
-    The seed is called random_state; None draws another one in each `fit`. `threads` is the
-    number of threads.
+    Besides these, and called otherwise:
+        random_state    the seed: a whole number, a RandomState or a Generator, from which each
+                        `fit` draws one, or None for another one in each `fit`
+        class_weight    "balanced", a dict of label: weight (others have 1), or None or "none"
+        threads         the number of threads
+        verbose         True prints what train.py prints: a summary and one line per epoch
+        warm_start      True begins a second `fit` with the weights and the whitening map of the
+                        first; momentum, learning rate and epochs begin anew, and the validation
+                        images are drawn again: the same ones for the same data and random_state
 
     After `fit`:
-        classes_            the labels in order
-        n_features_in_      3072
-        network_            the network, with the weights of the best epoch
-        best_epoch_         this epoch, counted from 1
-        loss_curve_         training loss of each epoch
-        validation_scores_  validation accuracy of each epoch
-        info_               what a checkpoint says of the training
+        classes_                the labels in order
+        n_features_in_          3072
+        network_                the network, with the weights of the best epoch
+        best_epoch_             this epoch, counted from 1
+        loss_curve_             training loss of each epoch of the last `fit`
+        validation_loss_curve_  validation loss of each epoch
+        validation_scores_      validation accuracy of each epoch
+        info_                   what a checkpoint says of the training
 
     A subclass is declared with the dataclass of its settings, `class C(Estimator, settings=S)`,
     and defines `_train` and `_read`.
@@ -43,14 +60,21 @@ class Estimator:
 
     _estimator_type = "classifier"
     _defaults: ClassVar[dict] = {}  # the constructor's parameters
+    _shape_settings: ClassVar[tuple] = ()  # what warm_start can't change
 
     def _train(
-        self, images: np.ndarray, labels: np.ndarray, names: tuple[str, ...]
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        names: tuple[str, ...],
+        weights: np.ndarray | None,
+        start,
     ) -> tuple[object, dict]:
         """Return the trained network and its info.
 
         images (N, 3072) uint8; labels (N,) int64, from 0 to C - 1; names of the C classes.
-        Raises UserError if a setting is invalid or the training diverges.
+        weights (N,): factors of the losses, or None if all are 1. start: the network to begin
+        with, or None. Raises UserError if a setting is invalid or the training diverges.
         """
         raise NotImplementedError
 
@@ -67,7 +91,13 @@ class Estimator:
         if settings is None:
             return
         known = {option.name: option.default for option in fields(settings)}
-        defaults = {"random_state": known.pop("seed"), **known, "threads": 1}
+        defaults = {
+            "random_state": known.pop("seed"),
+            **known,
+            "threads": 1,
+            "verbose": False,
+            "warm_start": False,
+        }
 
         def __init__(self, **parameters):
             unknown = parameters.keys() - defaults.keys()
@@ -83,6 +113,9 @@ class Estimator:
         __init__.__signature__ = inspect.Signature(signature)
         cls.__init__ = __init__
         cls._defaults = defaults
+        cls._shape_settings = tuple(
+            option.name for option in fields(settings) if option.metadata.get("group") == "network"
+        )
 
     def get_params(self, deep: bool = True) -> dict:
         """Return the constructor's parameters. `deep` has no effect: there are no nested ones."""
@@ -98,16 +131,33 @@ class Estimator:
         return self
 
     def settings(self) -> dict:
-        """Return the settings of a training, with a seed drawn if random_state is None."""
-        given = self.get_params()
-        del given["threads"]
-        for name, value in given.items():
-            if isinstance(value, np.generic):  # a grid's parameters are often NumPy's numbers
-                given[name] = value.item()
-        seed = given.pop("random_state")
-        if seed is None:
-            seed = int(np.random.default_rng().integers(2**31))
-        return given | {"seed": seed}
+        """Return the settings of a training, with a seed that may be drawn just now."""
+        given = {
+            # a grid's parameters are often NumPy's numbers
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in self.get_params().items()
+        }
+        for name in ("threads", "verbose", "warm_start"):
+            del given[name]
+        if not isinstance(given["class_weight"], str):
+            given["class_weight"] = "none"  # a dict reaches the training as weights of images
+        return given | {"seed": draw_seed(given.pop("random_state"))}
+
+    def _check_own_parameters(self) -> None:
+        """Raise ValueError if a parameter that isn't a setting is invalid."""
+        threads = self.threads
+        whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+        if not whole or threads < 1:
+            raise ValueError(f"threads={threads!r} must be a whole number of at least 1")
+        for name in ("verbose", "warm_start"):
+            value = getattr(self, name)
+            if not isinstance(value, bool | np.bool_ | int | np.integer):
+                raise ValueError(f"{name}={value!r} must be True or False")
+        if not isinstance(self.class_weight, str | dict | None):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} must be 'balanced', a dict of label: weight, "
+                "or None"
+            )
 
     def __repr__(self):
         changed = [
@@ -133,29 +183,74 @@ class Estimator:
 
     # ---- Fitting and predicting ------------------------------------------------------------------
 
-    def fit(self, X, y) -> "Estimator":
+    def fit(self, X, y, sample_weight=None) -> "Estimator":
         """Train on images X with labels y (N,): text, whole numbers or truth values.
 
         X has the shape (N, 3072), channel by channel: 1024 numbers of red, then green, then blue,
         each row by row. (N, 32, 32, 3) and (N, 3, 32, 32) are understood also. Pixels are whole
-        numbers from 0 to 255, or floats in [0, 1], which are rounded to 256 levels. Writes no
-        file. Raises ValueError or TypeError if an argument or a parameter is invalid.
+        numbers from 0 to 255, or floats in [0, 1], which are rounded to 256 levels.
+
+        sample_weight (N,) are factors of the images' losses, in training and in validation; only
+        their ratios count, and an image of weight 0 is left out.
+
+        Ctrl-C ends the training with a warning and keeps the best weights so far; before the end
+        of the first epoch it raises KeyboardInterrupt. Writes no file. Raises ValueError or
+        TypeError if an argument or a parameter is invalid.
         """
         images = self._images(X)
         y = check_labels(y)
         check_lengths(images, y)
+        weights = check_weights(sample_weight, len(images))
+        self._check_own_parameters()
         classes, labels = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"y holds only one class, {classes[0]!r}; pass at least two")
         labels = labels.reshape(-1).astype(np.int64)
-        if type(self.threads) is not int or self.threads < 1:
-            raise ValueError(f"threads must be a whole number of at least 1, not {self.threads!r}")
+        if isinstance(self.class_weight, dict):
+            weights = weights * class_factors(self.class_weight, classes)[labels]
+        used = weights > 0
+        if len(np.unique(labels[used])) < 2:
+            remedy = "pass at least two classes with weights above 0"
+            raise ValueError(f"y holds only one class, {classes[0]!r}; {remedy}")
+        if not used.all():
+            images, labels, weights = images[used], labels[used], weights[used]
+        weights = None if np.ptp(weights) == 0 else weights / weights.mean()
         try:
-            network, info = self._train(images, labels, tuple(map(str, classes)))
+            start = self._network_to_start_from(classes)
+            names = tuple(map(str, classes))
+            network, info = self._train(images, labels, names, weights, start)
         except UserError as error:
-            raise ValueError(str(error)) from None
+            raise ValueError(in_python(error)) from None
         self._keep(network, info, classes)
         return self
+
+    def _network_to_start_from(self, classes: np.ndarray):
+        """Return the fitted network if warm_start says so, else None.
+
+        Raises ValueError if it can't be trained further with these parameters or classes.
+        """
+        if not self.warm_start or not self.__sklearn_is_fitted__():
+            return None
+        remedy = "set warm_start=False to begin anew"
+        if not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"y holds the classes {classes.tolist()}, and with warm_start=True they must stay "
+                f"{self.classes_.tolist()}; {remedy}"
+            )
+        before = self.info_.get("settings", {})
+        for name in self._shape_settings:
+            value = getattr(self, name)
+            if name in before and before[name] != value:
+                raise ValueError(
+                    f"{name}={value!r} must stay {before[name]!r} with warm_start=True; {remedy}"
+                )
+        return self.network_
+
+    @property
+    def partial_fit(self):
+        """Raise AttributeError, so that hasattr says that there is none."""
+        raise AttributeError(
+            f"{type(self).__name__} has no partial_fit: learning rate, early stopping and the "
+            "choice of the best epoch need whole epochs; use warm_start=True and fit again"
+        )
 
     def predict(self, X) -> np.ndarray:
         """Return the likeliest label of each image, (N,). X as for `fit`."""
@@ -168,11 +263,13 @@ class Estimator:
         return self.network_.predict_proba(self._images(X))
 
     def score(self, X, y, sample_weight=None) -> float:
-        """Return the accuracy, from 0 to 1. X and y as for `fit`."""
+        """Return the accuracy, from 0 to 1, weighted if sample_weight is given. As for `fit`."""
         predicted = self.predict(X)
         y = check_labels(y)
         check_lengths(predicted, y)
-        return float(np.average(predicted == y, weights=sample_weight))
+        check_same_kind(y, self.classes_)
+        weights = check_weights(sample_weight, len(predicted))
+        return float(np.average(predicted == y, weights=weights))
 
     def _keep(self, network, info: dict, classes: np.ndarray) -> None:
         """Set the attributes of a fitted classifier."""
@@ -182,6 +279,7 @@ class Estimator:
         self.classes_ = classes
         self.n_features_in_ = PIXELS
         self.loss_curve_ = list(history.get("train_loss", ()))
+        self.validation_loss_curve_ = list(history.get("val_loss", ()))
         self.validation_scores_ = list(history.get("val_accuracy", ()))
         self.best_epoch_ = info.get("best_epoch", 0)
 
@@ -205,7 +303,11 @@ class Estimator:
         Raises OSError if the file can't be written.
         """
         self._check_fitted()
-        self.network_.save(path, self.info_ | {"classes": self.classes_.tolist()})
+        own = {"classes": self.classes_.tolist()}
+        if isinstance(self.class_weight, dict):
+            factors = class_factors(self.class_weight, self.classes_)
+            own["class_weights"] = factors.tolist()  # as JSON's keys are text only
+        self.network_.save(path, self.info_ | own)
 
     @classmethod
     def load(cls, path: str | Path, threads: int = 1) -> "Estimator":
@@ -221,6 +323,35 @@ class Estimator:
             different = len(set(classes.tolist()))
             if classes.dtype.kind not in "biufU" or different != network.classes:
                 raise files.Fault(f"doesn't say what its {network.classes} classes are")
+            if "class_weights" in info:
+                pairs = zip(classes.tolist(), info.pop("class_weights"), strict=True)
+                settings["class_weight"] = dict(pairs)
             fitted = cls(**settings, random_state=seed, threads=threads)
             fitted._keep(network, info, classes)
         return fitted
+
+
+# ---- Between the words of scikit-learn and those of train.py -------------------------------------
+
+
+def draw_seed(random_state) -> int:
+    """Return the seed that a random_state stands for. Raises ValueError for another kind."""
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31 - 1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    if isinstance(random_state, bool) or not isinstance(random_state, int):
+        raise ValueError(
+            f"random_state={random_state!r} must be a whole number, None, a RandomState or a "
+            "Generator"
+        )
+    return random_state
+
+
+def in_python(error: UserError) -> str:
+    """Return the text of an error with parameters instead of flags."""
+    if isinstance(error, SettingError):
+        return error.python_text({"seed": "random_state"})
+    return re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), str(error))

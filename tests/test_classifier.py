@@ -1,6 +1,8 @@
 """`train.Classifier`: the bits of train.py, with scikit-learn's conventions."""
 
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import warnings
@@ -10,12 +12,14 @@ import train
 from data.cifar10 import Dataset
 from support.arrays import check_numbers
 from support.files import FileError
+from support.interrupts import interrupts_wait
 from train import Classifier
 
 import numpy as np
 import pytest
 from helpers import ROOT, line_of
 from sklearn.base import clone
+from sklearn.ensemble import AdaBoostClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -182,6 +186,302 @@ def test_a_random_state_of_none_is_another_one_in_each_fit(images):
     assert net.random_state is None
 
 
+@pytest.mark.parametrize("kind", [np.random.RandomState, np.random.default_rng])
+def test_each_fit_draws_a_seed_of_a_generator(images, kind):
+    nets = []
+    for _ in range(2):
+        net = Classifier(random_state=kind(5), **SMALL)
+        nets.append([net.fit(*images).info_["settings"]["seed"] for _ in range(2)])
+    assert nets[0] == nets[1]
+    assert nets[0][0] != nets[0][1]
+
+
+def test_the_validation_loss_is_an_attribute(fitted):
+    assert fitted.validation_loss_curve_ == fitted.info_["history"]["val_loss"]
+    assert len(fitted.validation_loss_curve_) == 2
+
+
+# ---- Weights -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weight", [1, 1e-3, 7.0, True], ids=str)
+def test_equal_weights_of_any_size_change_no_bit(fitted, images, weight):
+    weights = np.full(200, weight)
+    same_weights(Classifier(**SMALL).fit(*images, sample_weight=weights), fitted)
+
+
+def test_only_the_ratios_of_weights_count(images):
+    weights = np.random.default_rng(0).integers(1, 5, 200)
+    nets = [Classifier(**SMALL).fit(*images, sample_weight=w) for w in (weights, weights / 1024)]
+    same_weights(*nets)
+
+
+def test_weights_of_any_type_are_understood(images):
+    weights = np.arange(200) % 3
+    net = Classifier(**SMALL).fit(*images, sample_weight=weights)
+    for form in (list, lambda w: w.astype(np.float16), lambda w: w.astype(object)):
+        same_weights(Classifier(**SMALL).fit(*images, sample_weight=form(weights)), net)
+
+
+def test_an_image_of_weight_0_is_left_out(images):
+    X, y = images
+    used = np.arange(200) % 3 > 0
+    net = Classifier(**SMALL).fit(X, y, sample_weight=used)
+    same_weights(net, Classifier(**SMALL).fit(X[used], y[used]))
+
+
+def test_a_class_of_weight_0_stays_a_class(images):
+    X, y = images
+    net = Classifier(**SMALL).fit(X, y, sample_weight=y != 3)
+    assert net.classes_.tolist() == list(range(10))
+
+
+def test_a_class_with_larger_weights_is_predicted_more_often(images):
+    X, y = images
+    plain = Classifier(**SMALL).fit(X, y).predict(X)
+    weighted = Classifier(**SMALL).fit(X, y, sample_weight=np.where(y == 3, 100, 1)).predict(X)
+    assert (weighted == 3).sum() > (plain == 3).sum()
+
+
+@pytest.mark.parametrize(
+    "weights, fault",
+    [
+        (np.ones(199), "199 values, and X has 200"),
+        (np.ones((200, 1)), "shape"),
+        (2.0, "shape"),
+        (np.zeros(200), "zero everywhere"),
+        (np.r_[np.ones(199), -1], "negative value: -1 at 199"),
+        (np.r_[np.nan, np.ones(199)], "NaN or infinity: nan at 0"),
+        (np.r_[np.inf, np.ones(199)], "NaN or infinity"),
+        (np.full(200, "1"), "numbers"),
+        (np.full(200, 1j), "numbers"),
+        ([None] * 200, "NaN"),
+        (np.ma.array(np.ones(200), mask=np.arange(200) == 5), "masked"),
+    ],
+    ids=str,
+)
+def test_invalid_weights_are_refused_by_fit_and_score(fitted, images, weights, fault):
+    for call in (Classifier(**SMALL).fit, fitted.score):
+        with pytest.raises(ValueError) as caught:
+            call(*images, sample_weight=weights)
+        assert "sample_weight" in str(caught.value)
+        assert fault in str(caught.value)
+
+
+def test_weights_that_leave_one_class_are_refused(images):
+    with pytest.raises(ValueError, match="one class"):
+        Classifier(**SMALL).fit(*images, sample_weight=images[1] == 3)
+
+
+def test_a_score_is_weighted(fitted, images):
+    X, y = images
+    correct = fitted.predict(X) == y
+    assert fitted.score(X, y, sample_weight=correct) == 1
+    assert fitted.score(X, y, sample_weight=~correct) == 0
+    weights = np.arange(200.0)
+    expected = np.average(correct, weights=weights)
+    assert fitted.score(X, y, sample_weight=weights) == pytest.approx(expected)
+
+
+def test_balanced_classes_are_those_of_the_setting(images, data, tmp_path):
+    X, y = images
+    uneven = np.flatnonzero((y > 0) | (np.arange(200) < 100))
+    settings = SMALL | {"class_weight": "balanced"}
+    net = Classifier(**settings).fit(X[uneven], y[uneven])
+    none = X[:0], y[:0]
+    same = Dataset("uneven", X[uneven], y[uneven], *none, data.class_names, "0" * 64, tmp_path)
+    run = train.train(train.resolve(settings), same, None)
+    np.testing.assert_array_equal(net.network_.weights["W1"], run.best.weights["W1"])
+
+
+@pytest.mark.parametrize("names", [np.arange(10), np.array(list("abcdefghij"))], ids=str)
+def test_a_dict_of_class_weights_is_a_weight_for_each_image(images, names):
+    X, y = images
+    by_class = Classifier(class_weight={names[3]: 5, names[4]: 0.5}, **SMALL).fit(X, names[y])
+    factors = np.ones(10)
+    factors[[3, 4]] = 5, 0.5
+    same_weights(by_class, Classifier(**SMALL).fit(X, names[y], sample_weight=factors[y]))
+
+
+def test_class_weights_and_sample_weights_multiply(images):
+    X, y = images
+    both = Classifier(class_weight={3: 5}, **SMALL).fit(X, y, sample_weight=1 + y % 2)
+    factors = np.where(y == 3, 5, 1) * (1 + y % 2)
+    same_weights(both, Classifier(**SMALL).fit(X, y, sample_weight=factors))
+
+
+def test_no_class_weight_is_none(fitted, images):
+    same_weights(Classifier(class_weight=None, **SMALL).fit(*images), fitted)
+
+
+@pytest.mark.parametrize(
+    "class_weight, fault",
+    [
+        ({"cat": 2}, "label 'cat'"),
+        ({3: "much"}, "number"),
+        ({3: -1}, "negative"),
+        ({3: np.nan}, "NaN"),
+        (dict.fromkeys(range(10), 0), "zero everywhere"),
+    ],
+    ids=str,
+)
+def test_invalid_class_weights_are_refused(images, class_weight, fault):
+    with pytest.raises(ValueError) as caught:
+        Classifier(class_weight=class_weight, **SMALL).fit(*images)
+    assert "class_weight" in str(caught.value)
+    assert fault in str(caught.value)
+
+
+def test_class_weights_are_saved_and_loaded(images, tmp_path):
+    net = Classifier(class_weight={3: 5.0}, **SMALL).fit(*images)
+    net.save(tmp_path / "net.npz")
+    again = Classifier.load(tmp_path / "net.npz")
+    assert again.class_weight == {label: 5.0 if label == 3 else 1.0 for label in range(10)}
+    same_weights(again.fit(*images), net)
+
+
+# ---- Warm start ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [SMALL, WINDOWS], ids=["report", "quick"])
+def test_a_warm_start_begins_with_the_weights_of_the_last_fit(images, settings):
+    net = Classifier(warm_start=True, **settings).fit(*images)
+    first = net.network_
+    net.set_params(learning_rate=0.0, ema=0.0, momentum=0.0).fit(*images)
+    for name in ("W1", "b1", "W2", "b2"):
+        weights = net.network_.weights[name]
+        np.testing.assert_allclose(weights, first.weights[name], rtol=1e-5, atol=1e-7)
+    for name, array in first.window.map.items():
+        np.testing.assert_array_equal(net.network_.window.map[name], array)
+
+
+def test_a_warm_start_learns_further(images):
+    net = Classifier(warm_start=True, **SMALL).fit(*images)
+    before = net.loss_curve_[0]
+    assert net.fit(*images).loss_curve_[0] < before
+    assert len(net.loss_curve_) == 2
+
+
+def test_a_warm_start_on_other_images_keeps_the_whitening_map(images):
+    X, y = images
+    net = Classifier(warm_start=True, **WINDOWS).fit(X[:150], y[:150])
+    P = net.network_.window.P
+    np.testing.assert_array_equal(net.fit(X[50:], y[50:]).network_.window.P, P)
+
+
+def test_without_warm_start_a_second_fit_begins_anew(fitted, images):
+    net = Classifier(**SMALL).fit(*images)
+    same_weights(net.fit(*images), fitted)
+
+
+def test_a_checkpoint_is_trained_further(images, tmp_path, fitted):
+    fitted.save(tmp_path / "net.npz")
+    net = Classifier.load(tmp_path / "net.npz").set_params(warm_start=True).fit(*images)
+    assert net.loss_curve_[0] < fitted.loss_curve_[0]
+
+
+@pytest.mark.parametrize(
+    "name, value", [("hidden_size", 8), ("batchnorm", False), ("cap", 1.0), ("window", 8)]
+)
+def test_a_warm_start_keeps_the_network(images, name, value):
+    net = Classifier(warm_start=True, **SMALL).fit(*images)
+    with pytest.raises(ValueError, match=f"{name}={value}.* must stay .*warm_start"):
+        net.set_params(**{name: value}).fit(*images)
+
+
+def test_a_warm_start_keeps_the_classes(images):
+    X, y = images
+    net = Classifier(warm_start=True, **SMALL).fit(X, y)
+    with pytest.raises(ValueError, match=r"classes .*warm_start"):
+        net.fit(X, y % 5)
+
+
+def test_there_is_no_partial_fit_and_the_error_says_what_to_use(fitted):
+    assert not hasattr(fitted, "partial_fit")
+    with pytest.raises(AttributeError, match="warm_start"):
+        fitted.partial_fit(1, 2)
+
+
+# ---- Progress and Ctrl-C -------------------------------------------------------------------------
+
+
+def test_a_verbose_fit_prints_a_line_per_epoch(images, capsys):
+    Classifier(verbose=True, **SMALL).fit(*images)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["1", "2"]
+
+
+def test_a_fit_is_silent_by_default(images, capsys):
+    Classifier(**SMALL).fit(*images)
+    assert capsys.readouterr() == ("", "")
+
+
+def interrupt_in(monkeypatch, epoch):
+    """Make the training stop as by Ctrl-C in this epoch, from 1."""
+    rate = train.learning_rate
+
+    def interrupted(settings, done, within):
+        if done == epoch - 1 and within > 0.5:
+            raise KeyboardInterrupt
+        return rate(settings, done, within)
+
+    monkeypatch.setattr(train, "learning_rate", interrupted)
+
+
+def test_an_interrupted_fit_keeps_the_best_weights_and_warns(images, monkeypatch):
+    settings = SMALL | {"epochs": 3, "schedule": "constant"}
+    interrupt_in(monkeypatch, 3)
+    with pytest.warns(UserWarning, match="interrupted in epoch 3"):
+        net = Classifier(**settings).fit(*images)
+    assert len(net.loss_curve_) == 2
+    same_weights(net, Classifier(**settings | {"epochs": 2}).fit(*images))
+
+
+def test_a_fit_that_is_interrupted_in_its_first_epoch_has_nothing_to_keep(images, monkeypatch):
+    net = Classifier(**SMALL)
+    interrupt_in(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(*images)
+    assert not hasattr(net, "network_")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_a_real_ctrl_c_keeps_the_best_weights(tmp_path):
+    code = (
+        "import sys; from train import Classifier; import numpy as np\n"
+        "rng = np.random.default_rng(0)\n"
+        "X, y = rng.integers(256, size=(200, 3072)), np.arange(200) % 2\n"
+        "net = Classifier(hidden_size=16, epochs=10**5, patience=0, verbose=True).fit(X, y)\n"
+        "print('best', net.best_epoch_, net.predict(X).shape, flush=True)"
+    )
+    command = [sys.executable, "-c", code]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    with subprocess.Popen(command, **options) as process:
+        for line in process.stdout:
+            if line.split()[:1] == ["3"]:
+                break
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "interrupted in epoch" in err
+    assert out.splitlines()[-1].startswith("best ")
+
+
+def test_ctrl_c_waits_for_the_end_of_what_is_stored():
+    stored = []
+    with pytest.raises(KeyboardInterrupt), interrupts_wait():
+        signal.raise_signal(signal.SIGINT)
+        stored.append("all")
+    assert stored == ["all"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_passes_a_block_in_which_ctrl_c_waits():
+    with pytest.raises(ZeroDivisionError), interrupts_wait():
+        1 / 0  # noqa: B018
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 # ---- Parameters ----------------------------------------------------------------------------------
 
 
@@ -193,14 +493,36 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones():
 
 
 def test_parameters_are_checked_by_fit(images):
-    with pytest.raises(ValueError, match=r"hidden.size.*0 must be at least 1"):
-        Classifier(hidden_size=0).fit(*images)
-    with pytest.raises(ValueError, match="threads must be a whole number"):
-        Classifier(threads=0).fit(*images)
+    for name, value, fault in (
+        ("hidden_size", 0, "at least 1"),
+        ("hidden_size", "16", "whole number"),
+        ("learning_rate", None, "number"),
+        ("init", "random", "one of"),
+        ("batchnorm", 1, "true or false"),
+        ("batch_size", 1, "batchnorm=False"),
+        ("window", 40, "at most 32"),
+        ("limit", 1000, "200 training images"),
+        ("random_state", 1.5, "whole number"),
+        ("random_state", "0", "Generator"),
+        ("random_state", True, "whole number"),
+        ("random_state", -1, "at least 0"),
+        ("threads", 0, "whole number"),
+        ("threads", 1.5, "whole number"),
+        ("verbose", "yes", "True or False"),
+        ("warm_start", None, "True or False"),
+        ("class_weight", "equal", "one of"),
+        ("class_weight", [1, 2], "a dict"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            Classifier(**{name: value}).fit(*images)
+        text = str(caught.value)
+        assert text.startswith(f"{name}={value!r} ")
+        assert fault in text
+        assert "--" not in text
 
 
 def test_a_training_that_diverges_is_an_error(images):
-    with pytest.raises(ValueError, match="loss not finite in epoch 1"):
+    with pytest.raises(ValueError, match=r"loss not finite in epoch 1.* learning_rate 1e.30"):
         Classifier(learning_rate=1e30, batchnorm=False, **SMALL).fit(*images)
 
 
@@ -334,15 +656,25 @@ def test_a_grid_in_two_processes_gives_the_scores_of_one(images):
     same_weights(search.best_estimator_, alone.best_estimator_)
 
 
+def test_boosting_weights_the_images(images):
+    X, y = images
+    weak = Classifier(
+        hidden_size=16, epochs=6, batch_size=16, bn_lr_scale=1.0, dropout=0.0, flip=False
+    )
+    boosted = AdaBoostClassifier(weak, n_estimators=4, random_state=0).fit(X, y)
+    assert len(boosted.estimators_) == 4
+    assert boosted.score(X, y) > 0.2  # chance is 0.1
+
+
 class Rows(Classifier):
     """A Classifier of rows of any length, drawn as bands into images.
 
     scikit-learn's checks pass rows of 1 to 20 numbers.
     """
 
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         vars(self).pop("n_features_in_", None)
-        super().fit(X, y)
+        super().fit(X, y, sample_weight)
         self.n_features_in_ = check_numbers(X).shape[1]
         return self
 
@@ -366,6 +698,8 @@ DEVIATIONS = {
     "check_estimators_empty_data_messages": WORDS,
     "check_dtype_object": WORDS,
     "check_positive_only_tag_during_fit": WORDS,
+    "check_sample_weight_equivalence_on_dense_data": "wants a weight of 2 to be the image twice, "
+    "and the random batches are others then",
     "check_supervised_y_2d": "wants a warning for a column of labels, which has one meaning only",
 }
 
