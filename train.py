@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 
 # python -P leaves out the folder of the script.
@@ -49,6 +50,14 @@ import numpy as np
 # ---- Settings ------------------------------------------------------------------------------------
 
 
+# The headings of --help. A rare setting is shown by --help-all.
+_network = partial(setting, group="network")
+_images = partial(setting, group="training images")
+_optimisation = partial(setting, group="optimisation")
+_regularisation = partial(setting, group="regularisation")
+_run = partial(setting, group="run")
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a run depends on besides its images. The names are those of the flags.
@@ -56,190 +65,91 @@ class Settings:
     Raises SettingError for an invalid value.
     """
 
-    # -- the network
-    hidden_size: int = setting(
-        1024, "hidden units, or filters", group="network", low=1, high=MAX_UNITS
+    hidden_size: int = _network(1024, "hidden units, or filters", low=1, high=MAX_UNITS)
+    window: int = _network(
+        SIDE, "side of the filters in pixels; 32: the whole image", low=1, high=SIDE
     )
-    window: int = setting(
-        SIDE,
-        "side of the filters in pixels; 32: the whole image",
-        group="network",
-        low=1,
-        high=SIDE,
+    stride: int = _network(1, "pixels between neighbouring positions of a filter", low=1, high=31)
+    regions: int = _network(1, "average pooling over N x N regions", low=1)
+    mirror: bool = _network(False, "also apply each filter left-right flipped", rare=True)
+    preprocess: str = _network(
+        "none", "whiten: principal components of the patches", choices=("none", "whiten")
     )
-    stride: int = setting(
-        1, "pixels between neighbouring positions of a filter", group="network", low=1, high=31
+    whiten_dims: int = _network(
+        256, "principal components that are kept, at most", low=1, high=PIXELS, rare=True
     )
-    regions: int = setting(1, "average pooling over N x N regions", group="network", low=1)
-    mirror: bool = setting(
-        False, "also apply each filter left-right flipped", group="network", rare=True
+    whiten_eps: float = _network(
+        0.1, "added to their variances, in units of the mean variance", low=0, high=1e6, rare=True
     )
-    preprocess: str = setting(
-        "none",
-        "whiten: principal components of the patches",
-        group="network",
-        choices=("none", "whiten"),
+    init: str = _network(
+        "he", "first filters: normal, or patches of training images", choices=("he", "patches")
     )
-    whiten_dims: int = setting(
-        256,
-        "principal components that are kept, at most",
-        group="network",
-        low=1,
-        high=PIXELS,
-        rare=True,
+    batchnorm: bool = _network(
+        True, "batch normalisation before the ReLU", aliases=("use-batchnorm",)
     )
-    whiten_eps: float = setting(
-        0.1,
-        "added to their variances, in units of the mean variance",
-        group="network",
-        low=0,
-        high=1e6,
-        rare=True,
-    )
-    init: str = setting(
-        "he",
-        "first filters: normal, or patches of training images",
-        group="network",
-        choices=("he", "patches"),
-    )
-    batchnorm: bool = setting(
-        True,
-        "batch normalisation before the ReLU",
-        group="network",
-        aliases=("use-batchnorm",),
-    )
-    cap: float = setting(
-        0.0,
-        "upper limit of an activation, as 6 in ReLU6; 0: none",
-        group="network",
-        low=0,
-        high=1e6,
-        rare=True,
+    cap: float = _network(
+        0.0, "upper limit of an activation, as 6 in ReLU6; 0: none", low=0, high=1e6, rare=True
     )
 
-    # -- the training images
-    limit: int = setting(
-        0, "use only N images, of all classes; 0: all", group="training images", low=0
+    limit: int = _images(0, "use only N images, of all classes; 0: all", low=0)
+    flip: bool = _images(True, "flip half of the images left-right, at random")
+    shift: int = _images(0, "shift images by up to N pixels, at random", low=0, high=16)
+    jitter: float = _images(
+        0.0, "std of random changes of contrast, brightness, colours", low=0, high=1, rare=True
     )
-    flip: bool = setting(
-        True, "flip half of the images left-right, at random", group="training images"
-    )
-    shift: int = setting(
-        0,
-        "shift images by up to N pixels, at random",
-        group="training images",
-        low=0,
-        high=16,
-    )
-    jitter: float = setting(
-        0.0,
-        "std of random changes of contrast, brightness, colours",
-        group="training images",
-        low=0,
-        high=1,
-        rare=True,
-    )
-    validation_share: float = setting(
-        0.1,
-        "share that is kept for validation",
-        group="training images",
-        low=0,
-        below=1,
-    )
-
-    class_weight: str = setting(
+    validation_share: float = _images(0.1, "share that is kept for validation", low=0, below=1)
+    class_weight: str = _images(
         "none",
         "balanced: rare classes count as much as frequent ones",
-        group="training images",
         choices=("none", "balanced"),
     )
 
-    # -- optimisation
-    epochs: int = setting(
-        100, "passes over the images, at most", group="optimisation", low=1, high=10**6
-    )
-    batch_size: int = setting(
-        128, "images in a mini-batch", group="optimisation", low=1, high=10**6
-    )
-    learning_rate: float = setting(
-        0.01,
-        "the rate of the first epoch",
-        group="optimisation",
-        low=0,
-        aliases=("lr",),
-    )
-    schedule: str = setting(
+    epochs: int = _optimisation(100, "passes over the images, at most", low=1, high=10**6)
+    batch_size: int = _optimisation(128, "images in a mini-batch", low=1, high=10**6)
+    learning_rate: float = _optimisation(0.01, "rate of the first epoch", low=0, aliases=("lr",))
+    schedule: str = _optimisation(
         "report",
         "the rate decays, follows half a cosine, or stays",
-        group="optimisation",
         choices=("report", "cosine", "constant"),
     )
-    lr_decay: float = setting(
-        0.9, "schedule report: factor per epoch", group="optimisation", low=0, high=1
+    lr_decay: float = _optimisation(0.9, "schedule report: factor per epoch", low=0, high=1)
+    step_decay: float = _optimisation(
+        0.5, "schedule report: factor per ten epochs", low=0, high=1, rare=True
     )
-    step_decay: float = setting(
-        0.5,
-        "schedule report: factor per ten epochs",
-        group="optimisation",
-        low=0,
-        high=1,
-        rare=True,
+    warmup_epochs: float = _optimisation(
+        0.0, "epochs in which the rate rises from 0", low=0, rare=True
     )
-    warmup_epochs: float = setting(
-        0.0, "epochs in which the rate rises from 0", group="optimisation", low=0, rare=True
+    momentum: float = _optimisation(0.9, "momentum of SGD", low=0, below=1)
+    output_lr_scale: float = _optimisation(
+        1.0, "factor of the rate for W2 and b2", low=0, rare=True
     )
-    momentum: float = setting(0.9, "momentum of SGD", group="optimisation", low=0, below=1)
-    output_lr_scale: float = setting(
-        1.0, "factor of the rate for W2 and b2", group="optimisation", low=0, rare=True
-    )
-    bn_lr_scale: float = setting(
-        128.0,
-        "factor of the rate for gamma and beta; 128: as in the report's code",
-        group="optimisation",
-        low=0,
-        rare=True,
+    bn_lr_scale: float = _optimisation(
+        128.0, "factor of the rate for gamma and beta; the report's is 128", low=0, rare=True
     )
 
-    # -- regularisation, and which weights are kept
-    dropout: float = setting(
+    dropout: float = _regularisation(
         0.5,
         "probability of dropping a hidden unit, rounded to 1/256",
-        group="regularisation",
         low=0,
         below=0.998,  # above 255.5 / 256, the nearest 1/256 is 1
         aliases=("dropout-rate",),
     )
-    lambda_reg: float = setting(
-        0.01, "L2: lambda/2 (|W1|^2 + |W2|^2)", group="regularisation", low=0
+    lambda_reg: float = _regularisation(0.01, "L2: lambda/2 (|W1|^2 + |W2|^2)", low=0)
+    hidden_lambda_scale: float = _regularisation(1.0, "factor of lambda for W1", low=0, rare=True)
+    label_smoothing: float = _regularisation(
+        0.0, "share of each label that is spread over all classes", low=0, below=1, rare=True
     )
-    hidden_lambda_scale: float = setting(
-        1.0, "factor of lambda for W1", group="regularisation", low=0, rare=True
+    ema: float = _regularisation(
+        0.0, "decay of a moving average of the weights; 0: none", low=0, below=1, rare=True
     )
-    label_smoothing: float = setting(
-        0.0,
-        "share of each label that is spread over all classes",
-        group="regularisation",
-        low=0,
-        below=1,
-        rare=True,
-    )
-    ema: float = setting(
-        0.0,
-        "decay of a moving average of the weights; 0: none",
-        group="regularisation",
-        low=0,
-        below=1,
-        rare=True,
-    )
-    patience: int = setting(
+    patience: int = _regularisation(
         10,
         "stop after N epochs without improvement; 0: never",
-        group="regularisation",
         low=0,
         aliases=("early-stopping",),
     )
 
-    seed: int = setting(0, "seed of everything random", group="run", low=0, high=2**63)
+    seed: int = _run(0, "seed of everything random", low=0, high=2**63)
 
     def __post_init__(self):
         check(self)

@@ -87,6 +87,10 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
             return action.help
         return super()._get_help_string(action)
 
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        words = " ".join(text.split())
+        return textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """A parser with errors of one line. --some_flag means --some-flag; nothing is abbreviated."""

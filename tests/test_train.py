@@ -600,6 +600,7 @@ def test_help_shows_the_usual_settings_and_help_all_every_one(run):
 def test_help_takes_two_screens_of_80_columns(run):
     lines = run("train.py", "--help", env={**train.os.environ, "COLUMNS": "80"}).stdout.splitlines()
     assert len(lines) <= 110
+    assert any("checkpoints/DATASET-RECIPE-seedN.npz" in line for line in lines)
     assert max(map(len, lines)) <= 80
 
 
