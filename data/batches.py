@@ -68,11 +68,11 @@ def read_labels(value: object, classes: int) -> np.ndarray:
         raise Fault(f"has labels of type {type(value).__name__}, not a list or an array")
     for row, label in enumerate(labels):
         if type(label) not in (int, float):  # bool isn't a number here
-            raise Fault(f"has a label that is no integer in row {row}: {_shown(label)}")
+            raise Fault(f"has a label that is not an integer in row {row}: {_shown(label)}")
         if not 0 <= label < classes:  # nor is NaN
             raise Fault(f"has label {_shown(label)} in row {row}, outside 0..{classes - 1}")
         if label != int(label):
-            raise Fault(f"has a label that is no integer in row {row}: {_shown(label)}")
+            raise Fault(f"has a label that is not an integer in row {row}: {_shown(label)}")
     return np.array(labels, np.int64)
 
 

@@ -246,7 +246,7 @@ def read(folder: str | os.PathLike, dataset: str = "cifar10") -> Dataset:
     if layout is None:
         shown = shlex.quote(clean(shorter(folder), 90))
         raise DataError(
-            f"{shown}: is no folder of CIFAR-10 batches, it {folder_fault(folder)}; "
+            f"{shown}: is not a folder of CIFAR-10 batches, it {folder_fault(folder)}; "
             "give another --data-dir, or fetch one by: python data/cifar10.py --data-dir NEW"
         )
     if LAYOUTS[dataset].meta != layout.meta:

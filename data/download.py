@@ -1,30 +1,23 @@
-"""Fetch an archive from the first of several addresses that works, verify it, and unpack it.
+"""Fetch an archive from the first of several addresses that works, and unpack it.
 
 What has arrived is kept and resumed, also at another address. Only an archive with the expected
 MD5 sum is unpacked.
 """
 
-import bz2
 import contextlib
-import errno
-import gzip
-import hashlib
 import http.client
 import re
-import shutil
-import socket
 import sys
-import tarfile
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
-import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NoReturn
+from pathlib import Path
+from typing import NoReturn
 
+from data.archives import CHUNK, md5_of, unpack
+from data.connection import Broken, Failed, NoNetwork, open_url, reason_of
 from data.folders import whole_folder
 from data.layouts import Archive
 from data.pickles import LIMIT, DataError
@@ -32,10 +25,7 @@ from support.cli import UserError, clean, shorter, user_path
 
 from tqdm import tqdm
 
-TIMEOUT = 10  # seconds to connect, and then between two pieces of the content
 WAITS = (0.5, 1, 2)  # seconds between attempts at one address that bring nothing new
-NO_NETWORK = 3  # seconds; a name server that takes longer to fail can't be reached
-CHUNK = 1 << 18  # bytes
 
 
 @dataclass(frozen=True)
@@ -54,14 +44,6 @@ class Unreachable(DataError):
     """The archive can't be fetched. `load("auto")` then takes drawn images."""
 
 
-class Failed(Exception):
-    """An address failed; another one may work."""
-
-
-class Broken(Failed):
-    """An address failed in a way that may pass."""
-
-
 class TooSlow(Failed):
     """An address is too slow; speed: bytes a second."""
 
@@ -72,10 +54,6 @@ class TooSlow(Failed):
 
 class WrongSum(Failed):
     """The archive is complete and isn't the expected one."""
-
-
-class NoNetwork(Failed):
-    """Nothing can be reached."""
 
 
 class Meter:
@@ -115,7 +93,7 @@ def download(
     """
     if not re.fullmatch("[0-9a-f]{32}", archive.md5):
         raise DataError(
-            f"--data-md5 {archive.md5}: is no MD5 sum; "
+            f"--data-md5 {archive.md5}: is not an MD5 sum; "
             "give 32 hexadecimal digits, as md5sum prints them"
         )
     given = _local_path(archive.urls[0])
@@ -124,7 +102,7 @@ def download(
             return
         if given is not None:
             _check_given(given, archive)
-            _unpack(given, new, files)
+            unpack(given, new, files)
             check(new)
             return
         for path in _found_by_hand(archive, look_in):
@@ -139,7 +117,7 @@ def download(
             text = f"interrupted; the same command resumes after {_size(part):,} bytes"
             raise KeyboardInterrupt(text) from None
         try:
-            _unpack(part, new, files)
+            unpack(part, new, files)
             check(new)
         except DataError:
             part.unlink()
@@ -175,7 +153,7 @@ def _local_path(url: str) -> Path | None:
 
 def _check_given(path: Path, archive: Archive) -> None:
     """Raises DataError unless the file of --data-url has the expected sum."""
-    found = _md5(path)
+    found = md5_of(path)
     if found != archive.md5:
         raise DataError(
             f"--data-url {path}: has MD5 {found}, not {archive.md5}; give another file, "
@@ -198,10 +176,10 @@ def _found_by_hand(archive: Archive, folders: Sequence[Path]) -> list[Path]:
 def _use_found(path: Path, archive: Archive, new: Path, files: Collection[str]) -> bool:
     """Unpack an archive that a person put there; return whether it is the expected one."""
     size = path.stat().st_size
-    found = _md5(path)
+    found = md5_of(path)
     if found == archive.md5:
         _say(f"using {shorter(path)}")
-        _unpack(path, new, files)
+        unpack(path, new, files)
         return True
     if path.suffix == ".tar" and _unpack_known(path, archive, new):
         _say(f"using {shorter(path)}")
@@ -218,23 +196,12 @@ def _unpack_known(path: Path, archive: Archive, new: Path) -> bool:
     if not archive.sums:
         return False
     with contextlib.suppress(DataError):  # damaged
-        _unpack(path, new, archive.sums)
-    if all(_md5(new / file) == known for file, known in archive.sums.items()):
+        unpack(path, new, archive.sums)
+    if all(md5_of(new / file) == known for file, known in archive.sums.items()):
         return True
     for file in new.iterdir():
         file.unlink()
     return False
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    try:
-        with open(path, "rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-    except FileNotFoundError:
-        return "none"
-    return digest.hexdigest()
 
 
 def _say(text: str) -> None:
@@ -312,12 +279,12 @@ def _fetch_from(url: str, archive: Archive, part: Path, pace: Pace) -> None:
     """Complete `part` from one address and verify it. Raises Failed if that doesn't work."""
     resumed = _size(part) > 0
     _complete(url, archive, part, pace)
-    found = _md5(part)
+    found = md5_of(part)
     if found != archive.md5 and resumed:
         # What was there before may have been wrong, not what this address sends.
         part.unlink()
         _complete(url, archive, part, pace)
-        found = _md5(part)
+        found = md5_of(part)
     if found != archive.md5:
         part.unlink()
         raise WrongSum(f"has MD5 {found}, not {archive.md5}")
@@ -346,7 +313,7 @@ def _receive(url: str, archive: Archive, part: Path, meter: Meter) -> None:
     have = _size(part)
     if archive.size and have >= archive.size:
         return  # the sum decides
-    response = _open(url, have)
+    response = open_url(url, have)
     if response is None:
         return
     with response:
@@ -395,146 +362,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
         try:
             chunk = response.read1(CHUNK)  # read would wait for a whole chunk
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Broken(_reason(error)) from error
+            raise Broken(reason_of(error)) from error
         if not chunk:
             return
         yield chunk
-
-
-# ---- One connection ------------------------------------------------------------------------------
-
-
-def _open(url: str, have: int) -> http.client.HTTPResponse | None:
-    """Open the address, with the content after `have` bytes; return None if there is no more."""
-    headers = {"User-Agent": "cifar10.py"}
-    if have:
-        headers["Range"] = f"bytes={have}-"
-    opener = urllib.request.build_opener(_HTTPHandler, _HTTPSHandler)
-    start = time.monotonic()
-    try:
-        return opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and have:
-            return None  # the sum decides
-        if 300 <= error.code < 400:
-            raise Failed("redirects in circles, or to no web address") from None
-        fault = f"the server answers {error.code} {clean(error.reason, 60)}"
-        if error.code >= 500 or error.code == 429:
-            raise Broken(fault) from None
-        raise Failed(fault) from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        waited_for_name = isinstance(reason, socket.gaierror) and (
-            time.monotonic() - start > NO_NETWORK
-        )
-        if waited_for_name or getattr(reason, "errno", None) == errno.ENETUNREACH:
-            raise NoNetwork(_reason(reason)) from None
-        raise Failed(_reason(reason)) from None
-
-
-def _connect(address: tuple[str, int], timeout: float, source: object = None) -> socket.socket:
-    """Connect to one of a host's numbers within `timeout` seconds in total.
-
-    socket.create_connection would wait so long for each of them.
-    """
-    numbers = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[:5]
-    failures = []
-    for family, kind, protocol, _, number in numbers:
-        connection = socket.socket(family, kind, protocol)
-        connection.settimeout(timeout / len(numbers))
-        try:
-            connection.connect(number)
-        except OSError as error:
-            connection.close()
-            failures.append(error)
-        else:
-            connection.settimeout(timeout)
-            return connection
-    # An IPv6 number is out of reach on many machines: not the reason why the others failed.
-    failures.sort(key=lambda error: error.errno == errno.ENETUNREACH)
-    raise failures[0]
-
-
-class _HTTPConnection(http.client.HTTPConnection):
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._create_connection = _connect
-
-
-class _HTTPSConnection(http.client.HTTPSConnection):
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self._create_connection = _connect
-
-
-class _HTTPHandler(urllib.request.HTTPHandler):
-    def http_open(self, request):
-        return self.do_open(_HTTPConnection, request)
-
-
-class _HTTPSHandler(urllib.request.HTTPSHandler):
-    def https_open(self, request):
-        return self.do_open(_HTTPSConnection, request)
-
-
-def _reason(error: object) -> str:
-    return clean(getattr(error, "strerror", None) or error, 60) or type(error).__name__
-
-
-# ---- Unpacking -----------------------------------------------------------------------------------
-
-
-class _Unpacked:
-    """The content of a compressed file. tarfile would believe a header that asks for gigabytes."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.close = file.close
-        self.tell = file.tell
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= 2**20:
-            raise tarfile.ReadError(f"a header of {clean(f'{size:,}', 30)} bytes")
-        return self.file.read(size)
-
-    def seek(self, position: int) -> int:
-        if position > 2 * LIMIT:
-            raise tarfile.ReadError("a member beyond its end")
-        return self.file.seek(position)
-
-
-def _unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
-    """Unpack the files called `names` from the archive into `folder`.
-
-    The archive is a .tar, .tar.gz or .tar.bz2. Its folders don't matter, and its links are
-    ignored, so nothing outside of `folder` is written. Raises DataError if it is damaged or huge.
-    """
-    remedy = "give the --data-url and --data-md5 of another archive"
-    size = 0
-    try:
-        with (
-            open(archive, "rb") as file,
-            tarfile.open(fileobj=_Unpacked(_decompressed(file)), mode="r:") as tar,
-        ):
-            for member in tqdm(tar, "unpack", unit=" files", disable=None):
-                size += abs(member.size)
-                if size > LIMIT:
-                    raise DataError(f"{archive}: unpacks to over {LIMIT:,} bytes; {remedy}")
-                name = PurePosixPath(member.name).name
-                if member.isfile() and name in names:
-                    with tar.extractfile(member) as source, open(folder / name, "wb") as target:
-                        shutil.copyfileobj(source, target, CHUNK)
-    except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error) as error:
-        if getattr(error, "errno", None):
-            raise  # from the disk; the OSError of a damaged archive has no number
-        raise DataError(f"{archive}: is damaged ({clean(error, 60)}); {remedy}") from error
-
-
-def _decompressed(file: BinaryIO) -> BinaryIO:
-    start = file.read(3)
-    file.seek(0)
-    if start == b"\x1f\x8b\x08":
-        return gzip.open(file)
-    if start == b"BZh":
-        return bz2.open(file)
-    return file

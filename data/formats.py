@@ -67,7 +67,7 @@ def folder_fault(path: Path) -> str:
             fault = file_fault(file.read(1 << 16)) or "is a file"
         return f"{fault.partition(':')[0]}, which --data-url may take"
     if not path.is_dir():
-        return "is no folder"
+        return "is not a folder"
     names = sorted(os.listdir(path))
     if not names:
         return "is empty"

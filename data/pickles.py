@@ -102,7 +102,9 @@ class _Machine:
             reason = ""
         except (TypeError, ValueError, AttributeError) as error:
             reason = f"{type(error).__name__} in {bytes([code])!r}"
-        raise Fault(f"is no CIFAR-10 pickle ({reason})" if reason else "is no CIFAR-10 pickle")
+        raise Fault(
+            f"is not a CIFAR-10 pickle ({reason})" if reason else "is not a CIFAR-10 pickle"
+        )
 
     def execute(self, code: int) -> None:
         # The operations of labels and file names come first, without a call: 30,000 in a batch.
@@ -143,7 +145,7 @@ class _Machine:
             self.position = len(self.content)
             raise Fault("is truncated or empty")
         if end - self.position > limit:
-            raise Fault("is no CIFAR-10 pickle (a line that is too long)")
+            raise Fault("is not a CIFAR-10 pickle (a line that is too long)")
         line = self.content[self.position : end]
         self.position = end + 1
         return line
@@ -179,7 +181,7 @@ class _Machine:
     def push_literal(self) -> None:
         line = self.line(limit=len(self.content)).strip()
         if len(line) < 2 or line[:1] not in b"'\"" or line[-1:] != line[:1]:
-            raise Fault("is no CIFAR-10 pickle (a string without quotes)")
+            raise Fault("is not a CIFAR-10 pickle (a string without quotes)")
         self.stack.append(codecs.escape_decode(line[1:-1])[0])
 
     # The stack, and containers
@@ -227,7 +229,7 @@ class _Machine:
 
     def extend(self, items: list) -> None:
         if type(self.stack[-1]) is not list:
-            raise Fault("appends to something that is no list")
+            raise Fault("appends to something that is not a list")
         self.deepen(self.stack[-1], items)
         self.stack[-1].extend(items)
 
@@ -236,7 +238,7 @@ class _Machine:
         keys = items[::2]
         values = items[1::2]
         if type(target) is not dict or len(keys) != len(values):
-            raise Fault("sets items of something that is no dict")
+            raise Fault("sets items of something that is not a dict")
         for key in keys:
             if type(key) not in (str, bytes, int):
                 raise Fault(f"holds a key of type {type(key).__name__}")
@@ -260,7 +262,7 @@ class _Machine:
 
     def push_name(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str:
-            raise Fault("names a function by something that is no text")
+            raise Fault("names a function by something that is not text")
         known = _NAMES.get(f"{module}.{name}")
         if known is None:
             wanted = f"{clean(module, 60)}.{clean(name, 60)}"
@@ -269,7 +271,7 @@ class _Machine:
 
     def call(self, name: object, args: object) -> None:
         if type(name) is not Name or type(args) is not tuple:
-            raise Fault("calls something that is no function")
+            raise Fault("calls something that is not a function")
         if name.text == "encode":  # Python 3 writes bytes this way in protocols 0 to 2
             self.stack.append(self.encode(args))
         elif name.text == "bytes":  # and empty bytes this way
@@ -433,7 +435,7 @@ def _is_shape(shape: object) -> bool:
 
 def _dtype(call: object) -> np.dtype:
     if type(call) is not Call or call.name != "dtype" or not call.args:
-        raise Fault("is no CIFAR-10 pickle (an array without dtype)")
+        raise Fault("is not a CIFAR-10 pickle (an array without dtype)")
     kind = text(call.args[0])
     if not re.fullmatch(r"[<>|=]?[biufc]\d\d?", kind, re.ASCII):
         raise Fault(f"holds an array of dtype {clean(kind, 20)!r}")
@@ -451,5 +453,5 @@ def _dtype(call: object) -> np.dtype:
 
 def _items(value: object, count: int) -> tuple:
     if type(value) is not tuple or len(value) != count:
-        raise Fault("is no CIFAR-10 pickle (a call without its arguments)")
+        raise Fault("is not a CIFAR-10 pickle (a call without its arguments)")
     return value

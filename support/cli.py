@@ -137,7 +137,7 @@ def integer(low: int, high: int) -> Callable[[str], int]:
             number = None
         if number is None or not low <= number <= high:
             shown = _cut(text, 40)
-            raise argparse.ArgumentTypeError(f"{shown!r} is no integer from {low} to {high}")
+            raise argparse.ArgumentTypeError(f"{shown!r} is not an integer from {low} to {high}")
         return number
 
     return parse
@@ -177,7 +177,7 @@ def user_path(text: str | os.PathLike) -> Path:
     """
     name = os.fspath(text)
     if not name:
-        raise UserError("'': is no name; choose another name")
+        raise UserError("'': is empty; give a name")
     if not name.isprintable():
         raise UserError(f"{clean(name)!r}: can't be printed; choose another name")
     try:

@@ -217,13 +217,13 @@ def test_the_error_says_what_a_folder_without_batches_holds(tmp_path, monkeypatc
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     text = message(cifar10.load, data_dir="mine")
-    assert text.startswith("mine: is no folder of CIFAR-10 batches, it holds ")
+    assert text.startswith("mine: is not a folder of CIFAR-10 batches, it holds ")
     assert any(file in text for file in files)
 
 
 def test_an_empty_folder_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert ".: is no folder of CIFAR-10 batches, it is empty; " in message(
+    assert ".: is not a folder of CIFAR-10 batches, it is empty; " in message(
         cifar10.load, data_dir="."
     )
 
@@ -270,7 +270,7 @@ def test_the_data_set_tells_which_folder_is_meant(folder):
 
 def test_a_folder_that_is_being_made_is_not_taken(folder):
     folder.rename(folder.parent / "outer.partial")
-    assert "is no folder of" in message(cifar10.load, data_dir=folder.parent)
+    assert "is not a folder of" in message(cifar10.load, data_dir=folder.parent)
 
 
 def test_an_unknown_data_set_is_named():

@@ -16,7 +16,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from data import cifar10, download, synthetic
+from data import archives, cifar10, connection, download, synthetic
 from data.layouts import CIFAR10, CIFAR100
 
 import pytest
@@ -335,7 +335,7 @@ BAD = {
 def test_a_bad_address_is_left_for_the_next_in_one_line(
     mirrors, serve, body, capsys, kind, monkeypatch
 ):
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    monkeypatch.setattr(connection, "TIMEOUT", 0.2)
     good = serve(body)
     bad = serve(
         body, **{name: list(v) if isinstance(v, list) else v for name, v in BAD[kind].items()}
@@ -419,7 +419,7 @@ def test_without_a_network_one_name_is_looked_up(mirrors, monkeypatch):
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(download, "NO_NETWORK", 0.01)
+    monkeypatch.setattr(connection, "NO_NETWORK", 0.01)
     assert "no network" in message(mirrors, "http://a.example/", "http://b.example/")
     assert looked_up == ["a.example"]
 
@@ -444,7 +444,7 @@ def test_all_numbers_of_a_host_share_the_time_to_connect(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: numbers)
     monkeypatch.setattr(socket, "socket", Dead)
     with pytest.raises(TimeoutError):
-        download._connect(("dead.example", 80), 10)
+        connection._connect(("dead.example", 80), 10)
     assert sum(timeouts) == 10
 
 
@@ -591,7 +591,7 @@ def test_archives_without_the_images_are_refused(unpack, folder, body, tmp_path)
         (b"<html>", "is damaged"),
         (b"", "is damaged"),
         (body[: len(body) // 2], "is damaged"),
-        (archive(ROOT / "tests"), "is no folder of"),
+        (archive(ROOT / "tests"), "is not a folder of"),
     ):
         assert fault in message(unpack, content)
         assert left(tmp_path) == []
@@ -603,7 +603,7 @@ def test_kinds_of_archives(unpack, folder, mode):
 
 
 def test_a_huge_archive_is_refused(unpack, body, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "LIMIT", len(body))
+    monkeypatch.setattr(archives, "LIMIT", len(body))
     assert "unpacks to over" in message(unpack, body)
     assert left(tmp_path) == []
 
@@ -640,11 +640,12 @@ def test_archive_bombs_take_little_memory(tmp_path):
     done = in_little_memory(
         f"""
 from pathlib import Path
+from data import archives
 for path in sorted(Path({str(tmp_path)!r}).glob("*.gz")):
     new = path.with_suffix(".new")
     new.mkdir()
     try:
-        download._unpack(path, new, {FILES!r})
+        archives.unpack(path, new, {FILES!r})
     except cifar10.DataError as error:
         assert len(str(error)) <= 300, error
 print("refused")
@@ -691,7 +692,7 @@ def test_auto_falls_back_to_drawn_images_and_says_what_they_are(home, mirrors, c
 
 
 def test_drawn_images_need_no_attempt_to_connect(home, monkeypatch):
-    monkeypatch.setattr(download, "_open", None)
+    monkeypatch.setattr(download, "open_url", None)
     assert cifar10.load("synthetic").name == "synthetic"
 
 
@@ -706,4 +707,4 @@ def test_a_wrong_archive_is_never_replaced_by_drawn_images(home, serve, body):
 
 def test_a_broken_folder_is_never_replaced(home):
     (home / "cifar-10-batches-py").mkdir(parents=True)
-    assert "is no folder of CIFAR-10 batches" in message(cifar10.load)
+    assert "is not a folder of CIFAR-10 batches" in message(cifar10.load)
