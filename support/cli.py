@@ -208,7 +208,7 @@ def output_folder(text: str) -> Path:
     try:
         path = user_path(text)
         if not path.absolute().name:
-            raise UserError(f"{text}: is no place for results; name a folder in it")
+            raise UserError(f"{text}: is the root; name a folder in it")
         _check_writable_in(path.absolute())
     except (UserError, OSError) as error:
         raise argparse.ArgumentTypeError(_describe(error)) from None
@@ -221,7 +221,7 @@ def _check_writable_in(folder: Path) -> None:
         if os.path.lexists(path):
             if not path.is_dir():
                 raise UserError(
-                    f"{path}: is no folder, so nothing can be written into it; rename it"
+                    f"{path}: is not a folder, so nothing can be written into it; choose another"
                 )
             return
 
