@@ -43,6 +43,8 @@ ROWS_PER_STRIP = 278
 LARGEST_VALUE = 281
 TILE_WIDTH = 322
 TILE_HEIGHT = 323
+SAMPLE_FORMAT = 339
+SIGNED = 2
 
 
 class PictureError(UserError):
@@ -224,8 +226,8 @@ def _decode(content: bytes, suffix: str) -> np.ndarray:
         except UnidentifiedImageError:
             if kind == "AVIF":
                 _refuse_kind(kind)
-            text = "no picture that can be read (its format is unknown)"
-            raise PictureFault(text, "of unknown format") from None
+            fault = f"no picture that can be read (its format is unknown); {CONVERT}"
+            raise PictureFault(fault, "of unknown format") from None
         with file:
             _check_cost(file, content)
             file.load()
@@ -548,6 +550,8 @@ def _whites(picture, high: float) -> Sequence[float]:
         bits = max(picture.tag_v2.get(BITS_PER_SAMPLE, (32,)))
         if bits < 16:  # 12 bits, which Pillow doesn't scale
             return [2**bits - 1]
+        if bits == 16 and max(picture.tag_v2.get(SAMPLE_FORMAT, (1,))) == SIGNED:
+            return [2**15 - 1]
         largest = np.max(picture.tag_v2.get(LARGEST_VALUE, 0))
         if largest >= high and largest + 1 in (2**10, 2**12, 2**14):
             return [largest]  # as microscopes and scanners write it

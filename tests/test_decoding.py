@@ -109,6 +109,18 @@ def test_pictures_are_turned_upright(orientation, size, name):
     assert np.array_equal(decoding.read_picture(name), decoding.read_picture("upright.png"))
 
 
+@pytest.mark.parametrize("format", ["JPEG", "MPO"])
+def test_large_jpegs_are_turned_upright(format):
+    exif = Image.Exif()
+    exif[decoding.ORIENTATION] = 6  # clockwise: what is above comes to the right
+    picture = Image.linear_gradient("L").resize((4000, 3000))  # black above, white below
+    more = {"save_all": True, "append_images": [Image.new("L", (9, 9))]} if format == "MPO" else {}
+    picture.save("a.jpg", format, exif=exif, **more)
+    rows = decoding.read_picture("a.jpg").reshape(3, 32, 32)[0]
+    assert (rows[:, 0] > 240).all()
+    assert (rows[:, -1] < 15).all()
+
+
 def test_damaged_exif_is_no_reason_to_refuse():
     pixels = np.asarray(save("a.png", (32, 32), exif=b"Exif\0\0II*\0\xff\xff\xff\x7f"))
     assert np.array_equal(decoding.read_picture("a.png"), whole(pixels))
@@ -205,6 +217,15 @@ def test_a_largest_value_of_the_picture_alone_is_no_range():
     values = np.full((40, 40), 257 * 100, np.uint16)
     Image.fromarray(values).save("a.tif", tiffinfo={decoding.LARGEST_VALUE: 257 * 100})
     assert grey_of("a.tif") == 100
+
+
+def test_16_bits_with_a_sign_are_scaled():
+    values = np.full((40, 40), 32767, np.int16)
+    Image.fromarray(values.astype(np.int32)).convert("I;16").save("a.tif", tiffinfo={339: 2})
+    with Image.open("a.tif") as file:
+        if file.mode != "I":
+            pytest.skip("this Pillow writes another kind")
+    assert grey_of("a.tif") == 255
 
 
 def test_a_tiff_of_12_packed_bits_is_scaled():
@@ -464,10 +485,40 @@ def turned():
     return exif
 
 
-def huge_tile(name):
+def large_frame(name):
+    """Write a GIF of 32 x 32 pixels whose first frame has 20000 x 20000."""
+    Image.new("P", (32, 32)).save(name)
+    with open(name, "rb") as file:
+        content = bytearray(file.read())
+    position = content.index(b"\x2c\0\0\0\0")
+    content[position + 5 : position + 9] = struct.pack("<HH", 20_000, 20_000)
+    write(name, content)
+    return name
+
+
+def large_tile(name):
     """Write a TIFF of 64 x 64 pixels in a tile of 30000 x 30000."""
-    info = {decoding.TILE_WIDTH: 30_000, decoding.TILE_HEIGHT: 30_000}
-    Image.new("L", (64, 64)).save(name, compression="tiff_adobe_deflate", tiffinfo=info)
+    entries = [
+        (256, 3, 1, 64),
+        (257, 3, 1, 64),
+        (decoding.BITS_PER_SAMPLE, 3, 1, 8),
+        (decoding.COMPRESSION, 3, 1, 8),  # deflate
+        (decoding.PHOTOMETRIC, 3, 1, 1),
+        (decoding.SAMPLES_PER_PIXEL, 3, 1, 1),
+        (decoding.TILE_WIDTH, 4, 1, 30_000),
+        (decoding.TILE_HEIGHT, 4, 1, 30_000),
+        (324, 4, 1, 8),
+        (325, 4, 1, 1000),
+    ]
+    table = struct.pack("<H", len(entries))
+    table += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    write(
+        name,
+        b"II*\0"
+        + struct.pack("<I", 1008)
+        + zlib.compress(bytes(900_000))[:1000].ljust(1000)
+        + table,
+    )
     return name
 
 
@@ -486,6 +537,8 @@ def huge_tile(name):
         lambda: rewritten_size("a.jpg"),
         lambda: scans_of_one_channel("a.jpg"),
         lambda: many_scans("a.jpg"),
+        lambda: large_frame("a.gif"),
+        lambda: large_tile("a.tif"),
         lambda: large("a.avif", (7000, 7000), speed=10),
     ],
 )
