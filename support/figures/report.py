@@ -94,6 +94,10 @@ td span {{ white-space: nowrap }}
 .numbers td {{ white-space: nowrap }}
 .numbers td + td, .numbers th + th {{ text-align: right }}
 .long td + td {{ overflow-wrap: anywhere }}
+@media (max-width: 30rem) {{
+  table {{ font-size: .85em }}
+  td, th {{ padding-right: .5em }}
+}}
 i {{ display: inline-block; width: .8em; height: .8em; margin-right: .5em;
   print-color-adjust: exact }}
 @page {{ margin: 14mm }}
@@ -106,7 +110,7 @@ i {{ display: inline-block; width: .8em; height: .8em; margin-right: .5em;
   section {{ break-inside: avoid; margin-bottom: 7mm }}
   section.long {{ break-inside: auto }}
   h2 {{ break-after: avoid }}
-  img {{ max-width: 8.6cm; max-height: 21cm; width: auto }}
+  img {{ max-width: 100%; max-height: 11cm; width: auto; filter: none }}
 }}
 </style>
 <h1>{title}</h1>
