@@ -1,17 +1,21 @@
-"""Test whether the maps of votes mean something: accuracy without the most decisive positions.
+"""Test whether the maps of votes mean something: delete or insert positions in their order.
 
-    python benchmarks/deletion.py checkpoints/cifar10-best.npz checkpoints/cifar10-report.npz
+    python benchmarks/deletion.py checkpoints/cifar10-quick.npz --count 500 --figure deletion.png
 
-Deletion (Samek et al. 2017): in each test image, the tenth of the positions with the highest votes
-for the predicted class is blanked. For comparison: as many random positions, and those with the
-lowest votes. Windows overlap, so scattered positions cover more pixels than those with the highest
-votes, which lie together. Those same positions, moved by a random distance around the edges, are
-the control that blanks as many pixels. Where there is a draw, the figure is the mean of DRAWS.
+Deletion: in each test image, the positions with the highest votes for the predicted class are
+blanked first, more and more of them (Samek et al. 2017). Insertion: in a blank image, the same
+positions are shown first (Petsiuk et al. 2018). If the votes mean something, accuracy falls early
+as positions are deleted, and rises early as they are inserted.
+
+Two controls have another order: *random*, and *moved*, the order of the votes moved by a random
+distance around the edges, which keeps the shape of the map. Of both, the figures are the mean of
+DRAWS draws. Windows overlap, so as many positions can cover more or fewer pixels. Therefore
+accuracy is drawn against the share of blank pixels, not of positions.
 
 A position is all pixels of its window. If the network sees the whole image, it is a pixel, and its
-votes are gradient times input. Blanked pixels get the image's mean colour, as black or grey would
-be new edges in most images. Votes are of the intact image. This reads the test split, as test.py
-does; nothing is chosen by it. Prints a Markdown table with the share of blank pixels in brackets.
+votes are gradient times input. Blank pixels have the image's mean colour, as black or grey would be
+new edges in most images. Votes are of the intact image. This reads the test split, as test.py does;
+nothing is chosen by it. Prints the mean accuracy over all shares of pixels, as a Markdown table.
 """
 
 import sys
@@ -24,16 +28,25 @@ import model
 from data import cifar10
 from support import cli
 from support.checkpoints import trained_on
+from support.figures.report import write_figure
+from support.figures.style import BLUE, GREY, ORANGE, Figured, drawing, grid
 from support.image_shape import CHANNELS, PIXELS, SIDE
 from support.network.votes import votes
 
 import numpy as np
 from tqdm import tqdm
 
-DELETED = 0.1  # share of the positions
-DRAWS = 5  # of random positions, and of random distances
+SHARES = (0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.85, 1)  # of the positions
+DRAWS = 3  # of random orders, and of random distances
 BATCH = 200  # images
-WAYS = ("intact", "highest votes", "highest votes, moved", "random", "lowest votes")
+MODES = ("deletion", "insertion")
+WAYS = ("highest votes", "moved", "random")
+LOOKS = {"highest votes": (BLUE, "-"), "moved": (ORANGE, "--"), "random": (GREY, ":")}
+
+# Of each mode and way: the share of blank pixels, and the accuracy, at each of SHARES.
+Curves = dict[tuple[str, str], np.ndarray]
+
+# ---- Blank pixels --------------------------------------------------------------------------------
 
 
 def pixels_of_positions(network: model.Network) -> np.ndarray:
@@ -55,58 +68,101 @@ def blanked(images: np.ndarray, blank: np.ndarray) -> np.ndarray:
     return np.where(blank[:, None], colour, planes).reshape(len(images), -1)
 
 
-def highest(scores: np.ndarray) -> np.ndarray:
-    """Return (m, n) float32 with 1 at the tenth of the positions with the highest scores (m, n)."""
-    count = max(1, round(DELETED * scores.shape[1]))
-    order = scores.argsort(axis=1, kind="stable")
-    chosen = np.zeros(scores.shape, np.float32)
-    np.put_along_axis(chosen, order[:, -count:], 1, axis=1)
-    return chosen
+# ---- Orders of positions -------------------------------------------------------------------------
 
 
-def moved(chosen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return `chosen` (m, side^2) with each image's positions moved by a random distance."""
-    side = round(chosen.shape[1] ** 0.5)
-    distances = rng.integers(0, side, (len(chosen), 2))
-    squares = chosen.reshape(-1, side, side)
-    pairs = zip(squares, distances, strict=True)
-    return np.stack([np.roll(square, by, (0, 1)) for square, by in pairs]).reshape(chosen.shape)
+def moved(maps: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return maps (m, side, side), each moved by a random distance around the edges."""
+    distances = rng.integers(0, maps.shape[1], (len(maps), 2))
+    pairs = zip(maps, distances, strict=True)
+    return np.stack([np.roll(each, by, (0, 1)) for each, by in pairs])
 
 
-def choices(maps: np.ndarray, rng: np.random.Generator) -> dict[str, list[np.ndarray]]:
-    """Return the draws of each way to choose positions by votes (m, side, side).
-
-    A draw is (m, side^2) float32, 1 at the chosen positions.
-    """
-    scores = maps.reshape(len(maps), -1)
-    most = highest(scores)
+def scores(maps: np.ndarray, rng: np.random.Generator) -> dict[str, list[np.ndarray]]:
+    """Return the draws of each of WAYS: scores (m, side, side); the highest go first."""
     return {
-        "intact": [np.zeros_like(most)],
-        "highest votes": [most],
-        "highest votes, moved": [moved(most, rng) for _ in range(DRAWS)],
-        "random": [highest(rng.random(scores.shape)) for _ in range(DRAWS)],
-        "lowest votes": [highest(-scores)],
+        "highest votes": [maps],
+        "moved": [moved(maps, rng) for _ in range(DRAWS)],
+        "random": [rng.random(maps.shape) for _ in range(DRAWS)],
     }
 
 
-def deletion(
-    network: model.Network, images: np.ndarray, labels: np.ndarray, seed: int = 0
-) -> dict[str, np.ndarray]:
-    """Return (accuracy, share of blank pixels) for each of WAYS."""
+def highest(scores: np.ndarray, share: float) -> np.ndarray:
+    """Return (m, n) float32 with 1 at this share of the n positions, the highest scores."""
+    flat = scores.reshape(len(scores), -1)
+    count = round(share * flat.shape[1])
+    order = (-flat).argsort(axis=1, kind="stable")
+    chosen = np.zeros(flat.shape, np.float32)
+    np.put_along_axis(chosen, order[:, :count], 1, axis=1)
+    return chosen
+
+
+# ---- Curves --------------------------------------------------------------------------------------
+
+
+def measured(network, images: np.ndarray, labels: np.ndarray, seed: int = 0) -> Curves:
+    """Return the Curves of test images (N, 3072) uint8 with labels (N,)."""
     rng = np.random.default_rng(seed)
     covers = pixels_of_positions(network)
-    sums = {way: np.zeros(2) for way in WAYS}
-    starts = range(0, len(images), BATCH)
-    for start in tqdm(starts, "delete", unit=" batches", leave=False, disable=None):
-        some, y = images[start : start + BATCH], labels[start : start + BATCH]
-        maps, rest = votes(network, some)
-        predicted = (maps.sum(axis=(2, 3)) + rest).argmax(axis=1)
-        for way, draws in choices(maps[np.arange(len(some)), predicted], rng).items():
-            for chosen in draws:
-                blank = chosen @ covers > 0
-                correct = network.predict(blanked(some, blank)) == y
-                sums[way] += np.array([correct.sum(), blank.mean(axis=1).sum()]) / len(draws)
-    return {way: total / len(images) for way, total in sums.items()}
+    sums = {(mode, way): np.zeros((len(SHARES), 2)) for mode in MODES for way in WAYS}
+    bar = tqdm(total=len(images), desc="delete", unit=" images", leave=False, disable=None)
+    with bar:
+        for start in range(0, len(images), BATCH):
+            some, y = images[start : start + BATCH], labels[start : start + BATCH]
+            maps, rest = votes(network, some)
+            predicted = (maps.sum(axis=(2, 3)) + rest).argmax(axis=1)
+            of_prediction = maps[np.arange(len(some)), predicted]
+            for way, draws in scores(of_prediction, rng).items():
+                for draw in draws:
+                    for mode in MODES:
+                        points = points_of(network, some, y, draw, covers, mode)
+                        sums[mode, way] += points / len(draws)
+            bar.update(len(some))
+    return {key: total / len(images) for key, total in sums.items()}
+
+
+def points_of(network, images, labels, scores, covers, mode: str) -> np.ndarray:
+    """Return the sums over images of (share of blank pixels, correct predictions) at SHARES."""
+    points = []
+    for share in SHARES:
+        covered = highest(scores, share) @ covers > 0
+        blank = covered if mode == "deletion" else ~covered
+        correct = network.predict(blanked(images, blank)) == labels
+        points.append((blank.mean(axis=1).sum(), correct.sum()))
+    return np.array(points, float)
+
+
+def area(points: np.ndarray) -> float:
+    """Return the mean accuracy over the shares of blank pixels from 0 to 1."""
+    blank, accuracy = points[np.argsort(points[:, 0], kind="stable")].T
+    steps = np.diff(blank) * (accuracy[1:] + accuracy[:-1]) / 2
+    return float(steps.sum() / (blank[-1] - blank[0]))
+
+
+def draw(curves: dict[str, Curves]) -> Figured:
+    """Draw the Curves of each checkpoint, a row each."""
+    figure, axes = grid(len(curves), 2, 2.1 * len(curves) + 0.5, sharex=True, sharey="row")
+    for row, (name, each) in zip(axes, curves.items(), strict=True):
+        for ax, mode in zip(row, MODES, strict=True):
+            for way in WAYS:
+                blank, accuracy = 100 * each[mode, way].T
+                shown = blank if mode == "deletion" else 100 - blank
+                colour, style = LOOKS[way]
+                ax.plot(shown, accuracy, style, color=colour, label=way)
+            ax.set_title(mode)
+        row[0].set_ylabel(f"{name}\naccuracy (%)")
+    for ax, what in zip(axes[-1], ("blank", "shown"), strict=True):
+        ax.set_xlabel(f"{what} pixels (%)")
+    lines = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper center", ncols=3, columnspacing=1)
+    return figure, (
+        "Accuracy on test images of which more and more is blanked (deletion) or shown "
+        "(insertion): first the positions with the highest votes for the predicted class, in "
+        "that order moved around the edges, or in random order."
+    )
+
+
+# ---- The script ----------------------------------------------------------------------------------
 
 
 def make_parser() -> cli.ArgumentParser:
@@ -118,29 +174,44 @@ def make_parser() -> cli.ArgumentParser:
     )
     text = "test images (default: all)"
     parser.add_argument("--count", type=cli.integer(1, 10**9), metavar="N", help=text)
+    text = "draw the curves into this .png file"
+    parser.add_argument("--figure", type=cli.output_path, metavar="FILE", help=text)
     cli.add_threads(parser)
     cifar10.add_arguments(parser)
     return parser
 
 
+def curves_of(path: Path, args) -> tuple[model.Network, Curves]:
+    """Return a checkpoint's network and its Curves on the test images."""
+    network, info = model.load(path, threads=args.threads)
+    data = cifar10.load_for(args, trained_on(info))
+    if network.classes != len(data.class_names):
+        raise cli.UserError(
+            f"{path}: was trained on other classes than those of {data.name}; give its --dataset"
+        )
+    cifar10.warn_of_other_data(path, trained_on(info), data)
+    images, labels = data.test_images[: args.count], data.test_labels[: args.count]
+    return network, measured(network, images, labels)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    args = make_parser().parse_args(argv)
-    print(f"Accuracy (and share of blank pixels) without {DELETED:.0%} of the positions.\n")
-    print(f"| checkpoint | positions | {' | '.join(WAYS)} |")
-    print(f"|---|---|{'---|' * len(WAYS)}")
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.figure and args.figure.suffix != ".png":
+        parser.error(f"--figure {args.figure}: is no .png file; choose such a name")
+    heads = [f"{mode}: {way}" for mode in MODES for way in WAYS]
+    print("Mean accuracy while 0 to 100 % of the pixels are blank.\n")
+    print(f"| checkpoint | positions | {' | '.join(heads)} |")
+    print(f"|---|---|{'---|' * len(heads)}")
+    curves = {}
     for path in args.checkpoints:
-        network, info = model.load(path, threads=args.threads)
-        data = cifar10.load_for(args, trained_on(info))
-        if network.classes != len(data.class_names):
-            raise cli.UserError(
-                f"{path}: was trained on other classes than those of {data.name}; "
-                "give its --dataset"
-            )
-        cifar10.warn_of_other_data(path, trained_on(info), data)
-        results = deletion(network, data.test_images[: args.count], data.test_labels[: args.count])
+        network, curves[path.stem] = curves_of(path, args)
         kind = "1,024 pixels" if network.window.whole else f"{network.window.positions:,} windows"
-        cells = [f"{accuracy:.2%} ({blank:.0%})" for accuracy, blank in results.values()]
+        cells = [f"{area(points):.1%}" for points in curves[path.stem].values()]
         print(f"| {path.name} | {kind} | {' | '.join(cells)} |", flush=True)
+    if args.figure:
+        with drawing():
+            write_figure(*draw(curves), args.figure, 200)
 
 
 if __name__ == "__main__":

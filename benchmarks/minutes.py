@@ -58,7 +58,7 @@ def draw() -> None:
     """Draw the figure of the table."""
     points = read_table()
     ticks = [1, 5, 20, 60]
-    with plt.rc_context(plots.STYLE):
+    with plots.drawing():
         figure, axes = plt.subplots(figsize=(plots.WIDTH, 2.6))
         for (label, level), style in zip(LEVELS.items(), (":", "--"), strict=True):
             axes.axhline(level, color=plots.GREY, linestyle=style, linewidth=0.8, label=label)

@@ -451,43 +451,81 @@ def test_a_network_that_overflows_is_refused(tmp_path, recwarn):
     assert not recwarn.list
 
 
-# ---- Deletion ------------------------------------------------------------------------------------
+# ---- Deletion and insertion ----------------------------------------------------------------------
 
 
-def test_deletion_blanks_the_places_with_the_highest_votes(monkeypatch):
+@pytest.fixture
+def deletion(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import deletion
 
-    network = network_of(Window(8, 4, 1), classes=2)
-    covers = deletion.pixels_of_positions(network)
-    assert covers.shape == (49, 1024) and (covers.sum(axis=1) == 64).all()
-    place = covers[2 * 7 + 3].reshape(32, 32)  # row 2, column 3
-    assert place[8:16, 12:20].all() and place.sum() == 64
+    return deletion
+
+
+def test_a_position_covers_the_pixels_of_its_window(deletion):
+    covers = deletion.pixels_of_positions(network_of(Window(8, 4, 1), classes=2))
+    assert covers.shape == (49, 1024)
+    square = covers[2 * 7 + 3].reshape(32, 32)  # row 2, column 3
+    assert square[8:16, 12:20].all()
+    assert square.sum() == 64
+
+
+def test_positions_with_the_highest_scores_are_chosen(deletion):
     maps = rng.random((3, 7, 7))
     maps[:, 4, 1:6] += 1
-    for way, draws in deletion.choices(maps, np.random.default_rng(0)).items():
-        assert all(
-            ((chosen > 0).sum(axis=1) == (0 if way == "intact" else 5)).all() for chosen in draws
-        )
-        if way == "highest votes":
-            assert draws[0].reshape(3, 7, 7)[:, 4, 1:6].all()
+    chosen = deletion.highest(maps, 0.1).reshape(3, 7, 7)
+    assert chosen[:, 4, 1:6].all()
+    assert chosen.sum() == 15
+
+
+def test_a_moved_map_has_the_same_votes_elsewhere(deletion):
+    maps = rng.random((3, 7, 7))
+    moved = deletion.moved(maps, np.random.default_rng(1))
+    np.testing.assert_array_equal(np.sort(moved.ravel()), np.sort(maps.ravel()))
+    assert (moved != maps).any()
+
+
+def test_blank_pixels_have_the_mean_colour(deletion):
     blank = np.zeros((1, 1024), bool)
     blank[0, 5] = True
-    planes = deletion.blanked(IMAGES[:1], blank).reshape(3, 1024)
-    assert planes[:, 5].tolist() == IMAGES[0].reshape(3, 1024).mean(axis=1).round().tolist()
-    assert (np.delete(planes, 5, 1) == np.delete(IMAGES[0].reshape(3, 1024), 5, 1)).all()
+    before = IMAGES[0].reshape(3, 1024)
+    after = deletion.blanked(IMAGES[:1], blank).reshape(3, 1024)
+    assert after[:, 5].tolist() == before.mean(axis=1).round().tolist()
+    np.testing.assert_array_equal(np.delete(after, 5, 1), np.delete(before, 5, 1))
+
+
+def test_curves_run_from_the_intact_to_the_blank_image(deletion):
+    network, labels = network_of(Window(8, 8, 1)), np.arange(11) % 10
+    curves = deletion.measured(network, IMAGES, labels)
+    intact = (network.predict(IMAGES) == labels).mean()
+    for way in deletion.WAYS:
+        assert curves["deletion", way][0] == pytest.approx([0, intact])
+        assert curves["insertion", way][-1] == pytest.approx([0, intact])
+        assert curves["deletion", way][-1, 0] == 1
+        assert curves["insertion", way][0, 0] == 1
+
+
+def test_the_area_of_a_line_is_its_mean(deletion):
+    points = np.array([[0, 0.9], [0.5, 0.5], [1, 0.1]])
+    assert deletion.area(points) == pytest.approx(0.5)
+    assert deletion.area(points[::-1]) == pytest.approx(0.5)
 
 
 def test_deletion_prints_a_row_for_each_checkpoint(run, tmp_path, synthetic_dir):
     network_of(Window(8, 8, 1)).save(tmp_path / "a.npz")
     network_of(Window()).save(tmp_path / "b.npz")
-    flags = "--data-dir", synthetic_dir, "--threads", 1, "--count", 40
-    done = run("benchmarks/deletion.py", "a.npz", "b.npz", *flags)
+    flags = "--data-dir", synthetic_dir, "--threads", 1, "--count", 20
+    done = run("benchmarks/deletion.py", "a.npz", "b.npz", *flags, "--figure", "curves.png")
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if ".npz |" in line]
-    assert [row[0] for row in rows] == ["| a.npz", "| b.npz"] and all(len(row) == 7 for row in rows)
+    assert [row[0] for row in rows] == ["| a.npz", "| b.npz"]
+    assert {len(row) for row in rows} == {8}
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_deletion_refuses_a_network_of_other_classes(run, tmp_path, synthetic_dir):
     network_of(Window(), classes=3).save(tmp_path / "c.npz")
-    wrong = run("benchmarks/deletion.py", "c.npz", *flags)
-    assert (
-        wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "other classes" in wrong.stderr
-    )
+    done = run("benchmarks/deletion.py", "c.npz", "--data-dir", synthetic_dir)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "other classes" in done.stderr
