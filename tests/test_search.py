@@ -19,7 +19,7 @@ from support.settings import SettingError
 
 import numpy as np
 import pytest
-from helpers import called
+from helpers import ROOT, called
 from searches import (
     GRID,
     HALVING,
@@ -633,6 +633,19 @@ def test_a_patience_beyond_the_epochs_is_noted(in_process, tmp_path):
     assert code == 0, error
     assert "note: --patience 3" in error
     assert "no effect" in error
+
+
+def commands_of_the_page():
+    """The search.py commands of docs/search.md, without the ones that are cut off by `...`."""
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^python search\.py (.*)$", text, re.MULTILINE)
+    flags = [shlex.split(line, comments=True) for line in lines]
+    return [each for each in flags if "..." not in each]
+
+
+@pytest.mark.parametrize("flags", commands_of_the_page(), ids=" ".join)
+def test_the_commands_of_the_page_are_searches(flags):
+    assert len(search.make_plan(search.parse(flags)).trials) > 1
 
 
 # ---- From Python ------------------------------------------------------------------------------
