@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 # python -P leaves out the script's folder.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -255,7 +256,9 @@ def idle_values(values: Values, tried: list[train.Settings]) -> list[SettingErro
 
     Raises SettingError for such a setting if it was meant to have an effect, as in train.py.
     """
-    effective = {name for each in tried for name in train.effective(each)}
+    effective = set()
+    for each in tried:
+        effective.update(train.effective(each))
     notes = []
     for name in values:
         if name not in effective:
@@ -410,47 +413,45 @@ class Runner:
         """
         groups = same_settings(self.trials)
         rungs = halving_rungs(len(groups), self.trials[0].settings.epochs, eta)
-        self.say_if_few_epochs(rungs, eta)
-        left = groups
-        for i, (epochs, _) in enumerate(rungs):
-            if not all(self.is_done(trial) for group in left for trial in group):
+        if rungs[-1].settings > 1 and not self.results.rows:
+            self.say_that_several_survive(rungs, eta)
+        for i, rung in enumerate(rungs):
+            if i > 0:
+                groups.sort(key=partial(self.score, rungs[i - 1].epochs))
+                self.stop(groups[rung.settings :])
+                groups = groups[: rung.settings]
+            if not all(map(self.is_done, trials_in(groups))):
                 self.say(
-                    f"rung {i + 1} of {len(rungs)}: {len(left)} of {len(groups)} settings, "
-                    f"up to epoch {epochs}"
+                    f"rung {i + 1} of {len(rungs)}: {len(groups)} of {rungs[0].settings} "
+                    f"settings, up to epoch {rung.epochs}"
                 )
-            self.train_rung(left, epochs)
-            if i + 1 < len(rungs):
-                _, keep = rungs[i + 1]
-                left = sorted(left, key=lambda group, epochs=epochs: self.score(group, epochs))
-                self.stop(left[keep:])
-                left = left[:keep]
+            self.train_rung(groups, rung.epochs)
 
-    def say_if_few_epochs(self, rungs: list[tuple[int, int]], eta: int) -> None:
-        (_, settings), (epochs, survivors) = rungs[0], rungs[-1]
-        if survivors > 1 and not self.results.rows:
-            enough = eta ** (len(halving_rungs(settings, sys.maxsize, eta)) - 1)
-            self.say(
-                f"{survivors} of the {settings} settings will be trained to the end: "
-                f"{epochs} epochs are enough for {len(rungs) - 1} choices; "
-                f"--epochs {enough} would leave one"
-            )
+    def say_that_several_survive(self, rungs: list["Rung"], eta: int) -> None:
+        first, last = rungs[0], rungs[-1]
+        # With enough epochs there are as many rungs as it takes to leave one setting.
+        choices = len(halving_rungs(first.settings, sys.maxsize, eta)) - 1
+        self.say(
+            f"{last.settings} of the {first.settings} settings will be trained to the end: "
+            f"{last.epochs} epochs are enough for {len(rungs) - 1} choices; "
+            f"--epochs {eta**choices} would leave one"
+        )
 
     def train_rung(self, groups: list[list[Trial]], epochs: int) -> None:
         """Train the trials up to an epoch, and record those that ended."""
-        trials = [trial for group in groups for trial in group]
-        for trial, result in self.train(trials, stop_after=epochs):
+        for trial, result in self.train(trials_in(groups), stop_after=epochs):
             self.histories[trial.name] = result.get("history")
             if result["status"] != "stopped":
                 self.finish(trial, result)
 
     def stop(self, groups: list[list[Trial]]) -> None:
         """Record the trials as they are."""
-        for trial in [trial for group in groups for trial in group]:
+        for trial in trials_in(groups):
             if not self.is_done(trial):
                 history = self.histories[trial.name]
                 self.finish(trial, {"status": "stopped", "reason": "", "history": history})
 
-    def score(self, group: list[Trial], epochs: int) -> tuple:
+    def score(self, epochs: int, group: list[Trial]) -> tuple:
         """Return the sort key of a setting as it was after that many epochs."""
         scores = []
         for trial in group:
@@ -479,6 +480,10 @@ def same_settings(trials: list[Trial]) -> list[list[Trial]]:
     return list(groups.values())
 
 
+def trials_in(groups: list[list[Trial]]) -> list[Trial]:
+    return list(itertools.chain.from_iterable(groups))
+
+
 def best_of(history: dict | None, epochs: int) -> tuple[float, float] | None:
     """Return (accuracy, loss) of the best of the first epochs; None without any."""
     if not history:
@@ -487,8 +492,15 @@ def best_of(history: dict | None, epochs: int) -> tuple[float, float] | None:
     return max(rows[:epochs], key=lambda row: row[0], default=None)
 
 
-def halving_rungs(count: int, epochs: int, eta: int) -> list[tuple[int, int]]:
-    """Return the rungs of `count` settings: (the last epoch, how many settings) of each.
+class Rung(NamedTuple):
+    """A rung of successive halving."""
+
+    epochs: int  # up to which it trains
+    settings: int  # that are left
+
+
+def halving_rungs(count: int, epochs: int, eta: int) -> list[Rung]:
+    """Return the rungs of `count` settings.
 
     The last rung trains all epochs, each other rung 1/eta of the next. There are enough rungs
     to leave one setting, or fewer if the first would have no epoch.
@@ -497,7 +509,7 @@ def halving_rungs(count: int, epochs: int, eta: int) -> list[tuple[int, int]]:
     while counts[-1] > 1 and epochs // eta ** len(counts) >= 1:
         counts.append(math.ceil(counts[-1] / eta))
     last = len(counts) - 1
-    return [(epochs // eta ** (last - i), left) for i, left in enumerate(counts)]
+    return [Rung(epochs // eta ** (last - i), left) for i, left in enumerate(counts)]
 
 
 # ---- The whole search -------------------------------------------------------------------------

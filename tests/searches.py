@@ -7,7 +7,9 @@ import sys
 import time
 from concurrent.futures import Future
 
-from helpers import ROOT
+import search
+
+from helpers import ROOT, called
 
 GRID = ("--hidden-size", 16, 24, "--learning-rate", 0.01, 0.05, "--epochs", 4, "--threads", 1)
 TINY = ("--hidden-size", 4, 8, "--epochs", 1, "--threads", 1)
@@ -79,6 +81,20 @@ def workers_in_this_process(function, jobs):
         return future
 
     yield submit
+
+
+def run_here(capsys, data, folder, *flags):
+    """Run a search in this process; return its exit code, stdout and stderr."""
+    return called(search.main, capsys, "--data-dir", data, "--output-dir", folder, *flags)
+
+
+def refusal(capsys, data, folder, *flags):
+    """Return the line on stderr with which a search ends before training."""
+    code, _, error = run_here(capsys, data, folder, *flags)
+    assert code == 2, error
+    assert error.count("\n") == 1
+    assert error.removesuffix("\n").isprintable()
+    return error
 
 
 def start(folder, *flags, data, **options):

@@ -8,6 +8,7 @@ import shlex
 import statistics
 import struct
 import subprocess
+from functools import partial
 
 import model
 import search
@@ -19,7 +20,7 @@ from support.settings import SettingError
 
 import numpy as np
 import pytest
-from helpers import ROOT, called
+from helpers import ROOT
 from searches import (
     GRID,
     HALVING,
@@ -28,7 +29,9 @@ from searches import (
     command,
     left_in,
     no_workers,
+    refusal,
     rows,
+    run_here,
     trial_files,
     workers_in_this_process,
 )
@@ -63,15 +66,7 @@ def refused(synthetic_dir, tmp_path, monkeypatch, capsys):
     """refused(*flags): the line on stderr with which search.py ends before training."""
     monkeypatch.setattr(workers, "local_workers", no_workers)
 
-    def call(*flags, folder=tmp_path / "out"):
-        argv = ["--data-dir", synthetic_dir, "--output-dir", folder, *flags]
-        code, _, error = called(search.main, capsys, *argv)
-        assert code == 2, error
-        assert error.count("\n") == 1
-        assert error.removesuffix("\n").isprintable()
-        return error
-
-    return call
+    return partial(refusal, capsys, synthetic_dir, tmp_path / "out")
 
 
 @pytest.fixture
@@ -79,11 +74,7 @@ def in_process(synthetic_dir, monkeypatch, capsys):
     """in_process(folder, *flags): a search in this process; its exit code, stdout and stderr."""
     monkeypatch.setattr(workers, "local_workers", workers_in_this_process)
 
-    def call(folder, *flags):
-        argv = ["--data-dir", synthetic_dir, "--output-dir", folder, *flags]
-        return called(search.main, capsys, *argv)
-
-    return call
+    return partial(run_here, capsys, synthetic_dir)
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,15 @@ import shutil
 import signal
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
-import search
 from support import files, npz
 from support.searching import workers
 from support.searching.results import Results
 
 import pytest
-from helpers import called, line_of
+from helpers import line_of
 from searches import (
     GRID,
     HALVING,
@@ -27,7 +27,9 @@ from searches import (
     left_in,
     no_workers,
     only_line,
+    refusal,
     rows,
+    run_here,
     start,
     trial_files,
     wait_until_training,
@@ -63,15 +65,7 @@ def refused(synthetic_dir, monkeypatch, capsys):
     """refused(folder, *flags): the line on stderr with which a search ends before training."""
     monkeypatch.setattr(workers, "local_workers", no_workers)
 
-    def call(folder, *flags):
-        argv = ["--data-dir", synthetic_dir, "--output-dir", folder, *flags]
-        code, _, error = called(search.main, capsys, *argv)
-        assert code == 2, error
-        assert error.count("\n") == 1
-        assert error.removesuffix("\n").isprintable()
-        return error
-
-    return call
+    return partial(refusal, capsys, synthetic_dir)
 
 
 @pytest.fixture
@@ -80,8 +74,7 @@ def searched(synthetic_dir, monkeypatch, capsys):
     monkeypatch.setattr(workers, "local_workers", workers_in_this_process)
 
     def call(folder, *flags):
-        argv = ["--data-dir", synthetic_dir, "--output-dir", folder, *flags]
-        code, out, error = called(search.main, capsys, *argv)
+        code, out, error = run_here(capsys, synthetic_dir, folder, *flags)
         assert code == 0, error
         return out
 
@@ -221,8 +214,7 @@ def test_files_that_cannot_grow(size, synthetic_dir, tmp_path):
 
 
 def test_a_finished_search_is_resumed_without_training(copy, whole, refused, synthetic_dir, capsys):
-    argv = ["--data-dir", synthetic_dir, "--output-dir", copy, *GRID, "--resume"]
-    code, out, error = called(search.main, capsys, *argv)
+    code, out, error = run_here(capsys, synthetic_dir, copy, *GRID, "--resume")
     assert code == 0, error
     assert "4 of 4 trials are in" in out
     assert rows(copy) == rows(whole(GRID))
@@ -352,8 +344,7 @@ def test_locks_that_are_not_ours_stay(name, kind, tmp_path, synthetic_dir, monke
         os.mkfifo(lock)
     else:
         lock.write_bytes(b"mine")
-    argv = ["--data-dir", synthetic_dir, "--output-dir", tmp_path / "out", *TINY]
-    code, _, error = called(search.main, capsys, *argv)
+    code, _, error = run_here(capsys, synthetic_dir, tmp_path / "out", *TINY)
     if name == "out.lock":  # the search's own lock
         assert code == 2
         assert "out.lock: " in error
