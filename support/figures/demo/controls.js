@@ -171,7 +171,10 @@ function moved(event) {
     return;
   }
   const at = cellAt(point);
-  if (last && at !== cellAt(last)) state.pinned = at; // dragged, as by touch
+  if (last && at !== cellAt(last)) {
+    state.pinned = at; // dragged, as by touch
+    last = point;
+  }
   state.hovered = event.pointerType === "mouse" ? at : null;
   refresh();
 }
@@ -245,6 +248,11 @@ function listenToKeys(canvas) {
   canvas.addEventListener("keydown", keyOnPicture);
   canvas.addEventListener("keyup", (event) => {
     if (event.key === "Shift") shiftStroke = false;
+  });
+  canvas.addEventListener("focus", () => {
+    const byKeyboard = canvas.matches(":focus-visible");
+    if (byKeyboard && tool() !== "look") state.brush = [SIDE / 2, SIDE / 2];
+    refresh();
   });
   canvas.addEventListener("blur", () => {
     state.brush = null;
