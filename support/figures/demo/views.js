@@ -73,19 +73,16 @@ const signed = (value, digits) => (value < 0 ? "" : "+") + number(value, digits)
 const percent = (p) => `${(100 * p).toFixed(1)}%`;
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
-// A total and its parts to some digits such that the parts as printed sum to the total as printed.
-// Rounding each by itself may leave a difference; the parts that lose least by it take it.
+// A total and its parts to some digits such that the parts as printed sum to the total as printed:
+// all parts are rounded down, then those that lost most are rounded up, as many as the total needs.
+// See rounded_sum in support/network/votes.py.
 function roundedSum(total, parts, digits = 2) {
-  const unit = 10 ** digits;
-  const sum = Math.round(total * unit);
-  const rounded = parts.map((part) => Math.round(part * unit));
-  let difference = sum - rounded.reduce((a, b) => a + b, 0);
-  while (difference !== 0 && Math.abs(difference) <= parts.length) {
-    const step = Math.sign(difference);
-    const losses = parts.map((part, i) => step * (rounded[i] - part * unit));
-    rounded[losses.indexOf(Math.min(...losses))] += step;
-    difference -= step;
-  }
+  const unit = 10 ** digits, sum = Math.round(total * unit);
+  const exact = parts.map((part) => part * unit), rounded = exact.map(Math.floor);
+  const missing = sum - rounded.reduce((a, b) => a + b, 0);
+  const losses = exact.map((each, i) => each - rounded[i]);
+  const byLoss = Array.from(parts.keys()).sort((a, b) => losses[b] - losses[a]);
+  for (const i of byLoss.slice(0, missing)) rounded[i]++;
   return [sum, ...rounded].map((each) => each / unit);
 }
 
