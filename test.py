@@ -13,6 +13,7 @@ architecture and its images: neither needs a flag.
 
 import argparse
 import contextlib
+import difflib
 import os
 import sys
 import time
@@ -61,6 +62,7 @@ EXTREMES = 10  # classes printed at each end of the table if there are more than
 CONFUSIONS = 8  # kinds of mistakes printed
 LIKELIEST = 3  # classes printed for a picture
 PICTURES = 100  # pictures that are read and classified at a time
+BACKGROUND = 200  # pictures at most, whose votes are averaged for each picture explained
 LISTED = 20  # pictures, and files that are none, that are printed if there are many
 
 
@@ -91,6 +93,8 @@ class Task:
     # Own pictures instead of a data set
     pictures: Found | None
     explain: Path | None  # the folder of the figures
+    against: str | None  # the class to compare the predicted one with; None: the runner-up
+    background: Found | None  # pictures whose mean votes are subtracted
     # Files to write
     json: Path | None
     predictions: Path | None
@@ -180,7 +184,14 @@ def make_parser() -> cli.ArgumentParser:
         "--explain",
         type=cli.output_folder,
         metavar="FOLDER",
-        help="draw there what in each picture votes for which class",
+        help="draw there what in each picture votes for its class and for the runner-up",
+    )
+    add("--against", metavar="CLASS", help="explain by this class instead of the runner-up")
+    add(
+        "--background",
+        nargs="+",
+        metavar="PICTURE",
+        help="explain by votes less their mean over these pictures (Shapley values)",
     )
 
     add = parser.add_argument_group("files to write").add_argument
@@ -242,6 +253,8 @@ def parse(argv: Sequence[str] | None) -> Task:
         validation=args.validation,
         pictures=find_pictures(args.images) if args.images else None,
         explain=args.explain,
+        against=args.against,
+        background=find_pictures(args.background) if args.background else None,
         json=args.json,
         predictions=args.predictions,
         submission=args.submission,
@@ -296,7 +309,13 @@ def checkpoints_fault(task: Task) -> str | None:
 
 def without_pictures_fault(task: Task) -> str | None:
     """Return which flag needs --images."""
-    for flag, value in (("--explain", task.explain), ("--submission", task.submission)):
+    pictures_only = {
+        "--explain": task.explain,
+        "--against": task.against,
+        "--background": task.background,
+        "--submission": task.submission,
+    }
+    for flag, value in pictures_only.items():
         if value:
             return f"{flag} needs --images, the pictures"
     return None
@@ -304,8 +323,13 @@ def without_pictures_fault(task: Task) -> str | None:
 
 def pictures_fault(task: Task) -> str | None:
     """Return what is wrong with --images and the flags given with it."""
-    if not task.pictures.paths:
-        return f"--images {no_picture(task.pictures)}"
+    for flag, found in (("--images", task.pictures), ("--background", task.background)):
+        if found and not found.paths:
+            return f"{flag} {no_picture(found)}"
+    if not task.explain:
+        for flag, value in (("--against", task.against), ("--background", task.background)):
+            if value:
+                return f"{flag} needs --explain, the folder of the figures"
     test_only = {
         "--validation": task.validation,
         "--export": task.export,
@@ -755,6 +779,7 @@ def classify(task: Task, checkpoints: list[Checkpoint]) -> int:
 
     paths = task.pictures.paths
     printer = PicturePrinter(task)
+    explainer = Explainer(task, networks[0], names, printer) if task.explain else None
     for fault in task.pictures.faults:
         printer.leave_out(fault)
     with contextlib.ExitStack() as stack:
@@ -768,8 +793,8 @@ def classify(task: Task, checkpoints: list[Checkpoint]) -> int:
                 printer.add(path, row, names)
                 for writer in writers:
                     writer.add(path, row)
-                if task.explain:
-                    explain(task, networks[0], image, names, printer.figure_path(path))
+                if explainer:
+                    explainer.add(path, image, row)
             bar.update(len(some))
         for writer in writers:
             writer.finish(printer.left_out, task.pictures.passed_over)
@@ -836,9 +861,6 @@ class PicturePrinter:
         self.width = max(len(name) for name in names)
         # If the rows are in a file, a long list on the screen serves nobody.
         self.in_file = bool(task.outputs)
-        self.taken: set[str] = set()  # files that no figure may replace
-        if task.explain:
-            self.taken.update(os.path.realpath(path) for path in task.pictures.paths)
 
     def add(self, path: Path, y: np.ndarray, names: Sequence[str]) -> None:
         """Print the likeliest classes of a picture. y: probabilities (C,)."""
@@ -858,20 +880,6 @@ class PicturePrinter:
     def show(self, line: str) -> None:
         """Print a line above the bar."""
         tqdm.write(line, file=sys.stdout)
-
-    def figure_path(self, picture: Path) -> Path:
-        """Return where a picture is explained: --explain's folder/NAME-votes.png.
-
-        It has a number if a picture, or another figure, is called so.
-        """
-        stem = clean(picture.stem).encode()[:200].decode(errors="ignore")
-        path = self.task.explain / f"{stem}-votes.png"
-        number = 1
-        while os.path.realpath(path) in self.taken:
-            number += 1
-            path = self.task.explain / f"{stem}-votes-{number}.png"
-        self.taken.add(os.path.realpath(path))
-        return path
 
     def finish(self) -> None:
         """Print what was not printed one by one, and the counts."""
@@ -895,14 +903,94 @@ class PicturePrinter:
         return f"; written: {', '.join(str(path) for path in self.task.outputs.values())}"
 
 
-def explain(task: Task, network: Network, image: np.ndarray, names: list[str], path: Path) -> None:
-    """Print logits as sums of votes, and draw the votes into the file `path`."""
-    from support.figures.votes import write_votes
+# ---- Why this class ------------------------------------------------------------------------------
 
-    explanation = write_votes(network, image, names, path)
-    for line in explanation.equations(names):
-        tqdm.write(f"  {line}", file=sys.stdout)
-    tqdm.write(f"  drawn in {shorter(path)}", file=sys.stdout)
+
+class Explainer:
+    """Prints, for each picture, two logits and their difference as sums, and draws their votes."""
+
+    def __init__(
+        self, task: Task, network: Network, names: Sequence[str], printer: PicturePrinter
+    ) -> None:
+        self.task, self.network, self.names, self.printer = task, network, names, printer
+        self.against = None if task.against is None else class_named(task.against, names)
+        self.background = None
+        if task.background:
+            self.background = self.read_background(task.background)
+        # Files that no figure may replace. Those of an earlier command may be replaced.
+        kept = (*task.pictures.paths, *task.outputs.values())
+        self.taken = {os.path.realpath(path) for path in kept}
+
+    def read_background(self, found: Found) -> np.ndarray:
+        """Return at most BACKGROUND of the pictures, evenly spread, as images (N, 3072)."""
+        if self.network.window.whole:
+            raise UserError(
+                "--background: needs filters smaller than the image, as only their votes are "
+                "independent; leave it out"
+            )
+        for fault in found.faults:
+            self.printer.leave_out(fault)
+        step = -(-len(found.paths) // BACKGROUND)
+        _, images = read_pictures(found.paths[::step], self.network, self.printer)
+        if len(images) == 0:
+            raise UserError("--background: none of these files is a picture; name others")
+        return images
+
+    def add(self, picture: Path, image: np.ndarray, y: np.ndarray) -> None:
+        """Explain an image (3072,) with probabilities y (C,)."""
+        from support.figures.votes import write_votes
+
+        # `write_votes` takes the runner-up if the class to compare with is the predicted one.
+        against = int(y.argmax()) if self.against is None else self.against
+        path = self.figure_path(picture)
+        explanation = write_votes(
+            self.network, image, self.names, path, against=against, background=self.background
+        )
+        for line in explanation.equations(self.names):
+            self.printer.show(f"  {line}")
+        self.printer.show(f"  {self.odds(explanation)}")
+        self.printer.show(f"  drawn in {shorter(path)}")
+
+    def odds(self, explanation) -> str:
+        """Return what the difference of the two logits means: e to it is a ratio."""
+        first, second = explanation.predicted, explanation.against
+        y = explanation.probabilities
+        with np.errstate(divide="ignore"):
+            ratio = y[first] / y[second]
+        return (
+            f"{self.names[first]} is {ratio:.3g} times as likely as {self.names[second]}: "
+            "e to the power of the difference"
+        )
+
+    def figure_path(self, picture: Path) -> Path:
+        """Return --explain's folder/NAME-votes.png, with a number if that is taken.
+
+        The figure's caption is in NAME-votes.txt, which may not be taken either.
+        """
+        stem = clean(picture.stem).encode()[:200].decode(errors="ignore")
+        path = self.task.explain / f"{stem}-votes.png"
+        number = 1
+        while self.is_taken(path) or self.is_taken(path.with_suffix(".txt")):
+            number += 1
+            path = self.task.explain / f"{stem}-votes-{number}.png"
+        self.taken.add(os.path.realpath(path))
+        return path
+
+    def is_taken(self, path: Path) -> bool:
+        return os.path.realpath(path) in self.taken
+
+
+def class_named(name: str, names: Sequence[str]) -> int:
+    """Return the number of the class of --against. Raises UserError if there is none."""
+    lower = [each.casefold() for each in names]
+    if name in names:
+        return list(names).index(name)
+    if name.casefold() in lower:
+        return lower.index(name.casefold())
+    near = difflib.get_close_matches(name.casefold(), lower, 1)
+    hint = f"did you mean {names[lower.index(near[0])]}?" if near else ""
+    known = hint or f"there are {clean(', '.join(names), 150)}"
+    raise UserError(f"--against {clean(name, 60)}: is no class of this network; {known}")
 
 
 if __name__ == "__main__":
