@@ -957,8 +957,9 @@ class Explainer:
         y = explanation.probabilities
         with np.errstate(divide="ignore"):
             ratio = y[first] / y[second]
+        times = f"{ratio:,.0f}" if 1000 <= ratio < 1e9 else f"{ratio:.3g}"
         return (
-            f"{self.names[first]} is {ratio:.3g} times as likely as {self.names[second]}: "
+            f"{self.names[first]} is {times} times as likely as {self.names[second]}: "
             "e to the power of the difference"
         )
 

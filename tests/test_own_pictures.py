@@ -268,6 +268,98 @@ def test_pictures_are_explained_in_figures_that_replace_nothing(nets, data, name
             assert len(np.unique(np.asarray(figure.convert("L")))) > 50
 
 
+def sums_in(out):
+    """Return (title, numbers) of each sum printed: total, votes for, votes against, the rest."""
+    pattern = (
+        r"^  (.+?) +(-?[\d.]+) = ([\d.]+) for - ([\d.]+) against ([+-] [\d.]+) (?:bias|average)$"
+    )
+    found = []
+    for title, total, pro, contra, rest in re.findall(pattern, out, re.M):
+        numbers = float(total), float(pro), -float(contra), float(rest.replace(" ", ""))
+        found.append((title, numbers))
+    return found
+
+
+def test_the_predicted_class_is_explained_against_the_runner_up(nets, data, pics):
+    code, out, _ = call_test(nets / "windows.npz", "--images", "pics", "--explain", "why")
+    assert code == 0
+    network = model.load(nets / "windows.npz")[0]
+    sums = sums_in(out)
+    assert len(sums) == 3 * 12
+    for i in range(12):
+        z2 = network.logits(data.test_images[i : i + 1])[0]
+        first, second = np.argsort(-z2)[:2]
+        a, b = data.class_names[first], data.class_names[second]
+        titles = [title for title, _ in sums[3 * i : 3 * i + 3]]
+        assert titles == [a, b, f"{a} − {b}"]
+        totals = [numbers[0] for _, numbers in sums[3 * i : 3 * i + 3]]
+        assert totals[:2] == pytest.approx([z2[first], z2[second]], abs=0.0051)
+
+
+def test_sums_add_up_as_printed(nets, pics):
+    _, out, _ = call_test(nets / "windows.npz", "--images", "pics", "--explain", "why")
+    sums = sums_in(out)
+    for _, (total, *parts) in sums:
+        assert round(sum(parts), 2) == total
+    for i in range(0, len(sums), 3):
+        first, second, difference = (numbers[0] for _, numbers in sums[i : i + 3])
+        assert round(first - second, 2) == difference
+
+
+def test_the_difference_is_the_logarithm_of_the_odds(nets, data, pics):
+    flags = "--images", "pics/1.png", "--explain", "why", "--against", "RING"
+    code, out, _ = call_test(nets / "windows.npz", *flags)
+    assert code == 0
+    y = model.load(nets / "windows.npz")[0].predict_proba(data.test_images[:1])[0]
+    ring = data.class_names.index("ring")
+    title, numbers = sums_in(out)[2]
+    assert title.endswith("− ring")
+    assert numbers[0] == pytest.approx(np.log(y.max() / y[ring]), abs=0.011)
+    assert f"is {y.max() / y[ring]:.3g} times as likely as ring" in out
+
+
+def test_a_figure_has_its_caption_in_a_file_next_to_it(nets, pics):
+    call_test(nets / "windows.npz", "--images", "pics/1.png", "--explain", "why")
+    assert sorted(os.listdir("why")) == ["1-votes.png", "1-votes.txt"]
+    with open("why/1-votes.txt") as file:
+        assert "logit" in file.read()
+
+
+def test_with_a_background_the_rest_is_the_average_logit(nets, data, pics):
+    flags = "--images", "pics/1.png", "--explain", "why", "--background", "pics"
+    code, out, _ = call_test(nets / "windows.npz", *flags)
+    assert code == 0
+    z2 = model.load(nets / "windows.npz")[0].logits(data.test_images[:12])
+    title, numbers = sums_in(out)[0]
+    expected = z2.mean(axis=0)[data.class_names.index(title)]
+    assert numbers[3] == pytest.approx(expected, abs=0.011)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--explain", "why", "--against", "crss"], ["--against crss", "did you mean cross?"]),
+        (["--explain", "why", "--against", "xyz"], ["--against xyz", "there are disc"]),
+        (["--against", "cross"], ["--against needs --explain"]),
+        (["--background", "pics"], ["--background needs --explain"]),
+        (["--explain", "why", "--background", "no*"], ["--background no*: matches no file"]),
+    ],
+)
+def test_what_cannot_be_explained_is_refused(nets, pics, flags, parts):
+    code, out, err = call_test(nets / "windows.npz", "--images", "pics/1.png", *flags)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+def test_a_background_needs_filters_smaller_than_the_image(nets, pics):
+    flags = "--explain", "why", "--background", "pics"
+    code, out, err = call_test(nets / "bn.npz", "--images", "pics/1.png", *flags)
+    assert (code, out) == (2, "")
+    assert "--background: needs filters smaller than the image" in err
+
+
 def test_both_mirror_images_are_explained_together(nets, data):
     save_picture(data.test_images[0], "a.png")
     flags = "--images", "a.png", "--explain", "new/why"

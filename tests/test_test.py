@@ -502,6 +502,7 @@ def test_odd_accuracies_in_the_history_are_no_obstacle(tmp_path):
         (["WINDOWS", "--stride", "0"], ["--stride"]),
         (["MIRRORED", "--stride", "24", "--fold-mirror", "f.npz"], ["--stride 24"]),
         (["BN", "--explain", "why"], ["--explain needs --images"]),
+        (["BN", "--against", "cat"], ["--against needs --images"]),
         (["BN", "--submission", "s.csv"], ["--submission needs --images"]),
         (["BN", "--images", "a.png", "--explain", "text.npz"], ["text.npz", "not a folder"]),
         (["BN", "--export", "e.txt"], ["--export e.txt", ".npz or .onnx"]),

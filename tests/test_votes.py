@@ -303,6 +303,23 @@ def test_rounded_parts_add_up_to_the_rounded_total():
         assert max(abs(a - b) for a, b in zip(parts, rounded, strict=True)) < 0.01
 
 
+def numbers_in(line):
+    """Return total, votes for, votes against and bias of an equation, as they are written."""
+    words = line.replace("+ ", "").replace("- ", "-").split()
+    return [float(words[i]) for i in (0, 2, 4, 6)]
+
+
+def test_two_logits_and_their_difference_add_up_as_written():
+    network = network_of(window_of(8, 2, 3, "whiten"), dtype=np.float32)
+    for image in IMAGES:
+        for against in range(10):
+            lines = explain(network, image, against=against).equations(["a"] * 10)
+            first, second, difference = (numbers_in(line.partition("  ")[2]) for line in lines)
+            for total, *parts in (first, second, difference):
+                assert round(sum(parts), 2) == total
+            assert round(first[0] - second[0], 2) == difference[0]
+
+
 @pytest.mark.parametrize(
     ("map_of_votes", "rest", "text"),
     [
@@ -318,8 +335,7 @@ def test_the_sum_in_a_line(map_of_votes, rest, text):
 def test_the_sum_in_a_line_adds_up_as_written():
     for _ in range(300):
         line = equation(rng.standard_normal((3, 3)), float(rng.standard_normal()))
-        words = line.replace("+ ", "").replace("- ", "-").split()
-        total, pro, contra, bias = (float(words[i]) for i in (0, 2, 4, 6))
+        total, pro, contra, bias = numbers_in(line)
         assert round(pro + contra + bias, 2) == total
 
 

@@ -19,7 +19,7 @@ from support.figures.style import (
 )
 from support.image_shape import SIDE
 from support.network.filters import filter_weights
-from support.network.votes import Explanation, explain, terms
+from support.network.votes import Explanation, explain
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -109,7 +109,7 @@ def draw_explanation(
     if explanation.against is not None and explanation.against not in likeliest:
         likeliest.append(explanation.against)
     _draw_probabilities(right, explanation.probabilities[likeliest], [names[c] for c in likeliest])
-    _draw_maps(middle, network, panels, explanation.rest_name)
+    _draw_maps(middle, network, panels, explanation.sums(names, CLASSES))
     _draw_filters(bottom, network, image, explanation.filters, panels)
     return figure, caption
 
@@ -199,7 +199,7 @@ def _draw_probabilities(axes, y: np.ndarray, names: list[str]) -> None:
 # ---- The maps ------------------------------------------------------------------------------------
 
 
-def _draw_maps(figure, network, panels: list, rest_name: str) -> None:
+def _draw_maps(figure, network, panels: list, sums: list) -> None:
     """Draw maps of votes where their positions are in the image, each above its sum."""
     window, edge = network.window, 0.0
     if not window.whole:
@@ -213,14 +213,13 @@ def _draw_maps(figure, network, panels: list, rest_name: str) -> None:
         limit = float(np.quantile(sizes, CLIPPED)) or limit
         extend = "both"
     axes_of_maps = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (name, votes, rest) in zip(axes_of_maps, panels, strict=True):
+    for axes, (name, votes, _), terms in zip(axes_of_maps, panels, sums, strict=True):
         extent = (edge, SIDE - edge, SIDE - edge, edge)
         shown = axes.imshow(votes, SIGNED, vmin=-limit, vmax=limit, extent=extent)
         axes.set(xlim=(0, SIDE), ylim=(SIDE, 0), xticks=[], yticks=[], facecolor="#EEEEEE")
         axes.set_title(name.replace(" − ", "\n− ") if len(name) > 16 else name)
         axes.spines[:].set(visible=True, linewidth=0.5)
-        minus = (term.replace("-", "−") for term in terms(votes, rest, rest_name))
-        total, pro, contra, bias = minus
+        total, pro, contra, bias = (term.replace("-", "−") for term in terms)
         axes.set_xlabel(f"{total} = {pro}\n{contra}\n{bias}")
     options = {"location": "bottom", "aspect": 40, "fraction": 0.06, "pad": 0.03, "extend": extend}
     bar = figure.colorbar(shown, ax=list(axes_of_maps), **options)

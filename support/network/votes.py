@@ -242,11 +242,27 @@ class Explanation:
             (f"{names[a]} − {names[b]}", *difference),
         ]
 
+    def sums(self, names: Sequence[str], count: int = 3) -> list[tuple[str, str, str, str]]:
+        """Return the `terms` of each panel.
+
+        The difference's total is the difference of the two totals, as they are written.
+        """
+        panels = self.panels(names, count)
+        sums = [terms(votes, rest, self.rest_name) for _, votes, rest in panels]
+        if self.against is not None:
+            _, votes, rest = panels[2]
+            lead = float(sums[0][0]) - float(sums[1][0])
+            sums[2] = terms(votes, rest, self.rest_name, lead)
+        return sums
+
     def equations(self, names: Sequence[str], count: int = 3) -> list[str]:
         """Return the panels as lines: "ship  4.12 = 5.31 for - 1.00 against - 0.19 bias"."""
-        panels = self.panels(names, count)
-        width = max(len(title) for title, _, _ in panels)
-        return [f"{title:<{width}}  {equation(m, r, self.rest_name)}" for title, m, r in panels]
+        titles = [title for title, _, _ in self.panels(names, count)]
+        width = max(len(title) for title in titles)
+        lines = []
+        for title, (total, *parts) in zip(titles, self.sums(names, count), strict=True):
+            lines.append(f"{title:<{width}}  {total} = {' '.join(parts)}")
+        return lines
 
 
 def explain(
@@ -302,16 +318,23 @@ def rounded_sum(parts: list[float], decimals: int = DECIMALS) -> tuple[float, li
     return total / unit, [part / unit for part in down]
 
 
-def terms(votes: np.ndarray, rest: float, rest_name: str = "bias") -> tuple[str, str, str, str]:
-    """Return a logit and its parts: "4.12", "5.31 for", "- 1.00 against", "- 0.19 bias".
+def terms(
+    votes: np.ndarray, rest: float, rest_name: str = "bias", total: float | None = None
+) -> tuple[str, str, str, str]:
+    """Return a logit and what it is the sum of: "4.12", "5.31 for", "- 1.00 against", "- 0.19
+    bias".
 
     votes: one class's map (rows, columns), or the difference of two. rest: what else the logit has,
-    named `rest_name`. The numbers add up as they are written.
+    named `rest_name`. The numbers add up as they are written. total: the logit, if it has been
+    rounded already; the rest then takes up what that rounding changed, one unit of the last digit.
     """
     pro, contra = float(votes[votes > 0].sum()), float(votes[votes < 0].sum())
     parts = [pro, contra, float(rest)]
     if max(map(abs, parts)) < LARGE:
-        total, parts = rounded_sum(parts)
+        rounded, parts = rounded_sum(parts)
+        if total is None:
+            total = rounded
+        parts[2] = round(parts[2] + total - rounded, DECIMALS)
     else:
         total = sum(parts)
     pro, contra, rest = parts
