@@ -511,6 +511,24 @@ class Diverged(TrainingError):
     """A run whose loss isn't finite."""
 
 
+class Totals:
+    """Sums over the steps of an epoch."""
+
+    def __init__(self):
+        self.images = 0
+        self.loss = 0.0  # over the images
+        self.correct = 0
+        self.rates = []
+        self.seconds = 0.0
+
+    def add(self, images: int, loss: float, correct: int, rate: float) -> None:
+        """Add a step on so many images with this mean loss."""
+        self.images += images
+        self.loss += loss * images
+        self.correct += correct
+        self.rates.append(rate)
+
+
 class Run:
     """The state of a run between two epochs: networks, generator, history."""
 
@@ -587,6 +605,23 @@ class Run:
         self.averaged = self.network.copy() if self.settings.ema else self.network
         self.best = self.network.copy()
 
+    def record(self, totals: Totals, val_loss: float, val_accuracy: float) -> None:
+        """Add an epoch to the history, and keep its weights if it is the best."""
+        row = {
+            "learning_rate": sum(totals.rates) / len(totals.rates),
+            "train_loss": totals.loss / totals.images,
+            "train_accuracy": totals.correct / totals.images,
+            "val_loss": val_loss,
+            "val_accuracy": val_accuracy,
+            "seconds": totals.seconds,
+        }
+        # Ctrl-C waits, so that history and best weights agree.
+        with interrupts_wait():
+            for name, value in row.items():
+                self.history[name].append(value)
+            if self.best_epoch == self.epoch:
+                self.best.load_weights(self.averaged.weights)
+
     def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Return the weights of some images, or None if all images count alike."""
         return None if self.image_weights is None else self.image_weights[rows]
@@ -612,7 +647,6 @@ class Run:
 # ---- The loop ------------------------------------------------------------------------------------
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what overflows becomes a loss that isn't finite
 def train(
     settings: Settings,
     data: cifar10.Dataset,
@@ -627,7 +661,6 @@ def train(
     command: str = "",
     storage=None,
     sample_weight: np.ndarray | None = None,
-    run: "Run | None" = None,
 ) -> Run:
     """Train a network, and write its best weights to the checkpoint `output`.
 
@@ -635,16 +668,31 @@ def train(
     written. stop_after: the epoch after which to pause, the schedule unchanged. show: print a
     table, and bars on a terminal. recipe, command: what the checkpoint says of its origin.
     storage: the dtype in the checkpoint, see Network.save. sample_weight: see Run.
-    run: a run to train instead of a new one.
 
-    Raises TrainingError if a run's files are in the way, or if the loss isn't finite: the last
-    good checkpoint stays. Raises FileError or SettingError if the state doesn't fit, or if another
-    process trains onto `output`, and OSError if a file can't be written.
+    Raises TrainingError if a run's files are in the way, or Diverged if the loss isn't finite: the
+    last good checkpoint stays. Raises FileError or SettingError if the state doesn't fit, or if
+    another process trains onto `output`, and OSError if a file can't be written.
     """
-    output = Path(output) if output else None
-    run_files = RunFiles(output, storage)
-    display = progress.Display(show)
-    images = data.train_images
+    run_files = RunFiles(Path(output) if output else None, storage)
+    with run_files.locked():
+        run = Run(settings, data, threads, recipe, command, sample_weight)
+        run_files.start(run, resume, overwrite)
+        train_epochs(run, data, run_files, stop_after, show)
+        run_files.finish(run)
+    return run
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what overflows becomes a loss that isn't finite
+def train_epochs(
+    run: Run,
+    data: cifar10.Dataset,
+    run_files: RunFiles,
+    stop_after: int | None = None,
+    show: bool = False,
+) -> None:
+    """Train a run to its end, or to the epoch stop_after. The arguments are those of `train`."""
+    settings = run.settings
+    images = data.train_images  # (N, 3072) uint8
     labels = data.train_labels.astype(np.int64)
     sgd = SGD(
         momentum=settings.momentum,
@@ -653,67 +701,54 @@ def train(
         output_lr_scale=settings.output_lr_scale,
         hidden_lambda_scale=settings.hidden_lambda_scale,
     )
-    with run_files.locked():
-        run = run or Run(settings, data, threads, recipe, command, sample_weight)
-        run_files.start(run, resume, overwrite)
-        display.start(run, data, effective(settings), asdict(Settings()))
+    display = progress.Display(show)
+    display.start(run, data, effective(settings), asdict(Settings()))
 
-        # Early stopping ends the run when validation accuracy hasn't improved for a while.
-        while not run.finished and (stop_after is None or run.epoch < stop_after):
-            started = time.perf_counter()
-            rates, loss_sum, correct, seen = [], 0.0, 0, 0
-            with display.epoch(run) as show_step:
-                for step, rows in enumerate(batches(run.train_rows, settings, run.rng), 1):
-                    # No two epochs show an image in the same way.
-                    X = augmented(images[rows], settings, run.rng)
-                    # The rate at the end of the step, so that a warm-up doesn't begin at 0.
-                    sgd.learning_rate = learning_rate(settings, run.epoch, step / run.steps)
-                    loss, hits = run.network.train_batch(
-                        X,
-                        labels[rows],
-                        sgd,
-                        smoothing=settings.label_smoothing,
-                        weights=run.weights_of(rows),
-                    )
-                    if not math.isfinite(loss):
-                        raise diverged(run, sgd.learning_rate, f"step {step}", output)
-                    run.step += 1
-                    if settings.ema:
-                        average(run.averaged, run.network, settings.ema, run.step)
-                    rates.append(sgd.learning_rate)
-                    loss_sum += loss * len(rows)
-                    correct += hits
-                    seen += len(rows)
-                    show_step(seen, loss_sum / seen)
-            seconds = time.perf_counter() - started
+    # A run is finished after its last epoch, or earlier if validation stops improving.
+    while not run.finished and (stop_after is None or run.epoch < stop_after):
+        totals = Totals()
+        started = time.perf_counter()
+        with display.epoch(run) as show_step:
+            for step, rows in enumerate(batches(run.train_rows, settings, run.rng), 1):
+                # Random changes: no two epochs show an image in the same way.
+                X = augmented(images[rows], settings, run.rng)
 
-            # Validation: plain images and labels, the averaged weights. With weights of classes,
-            # both are means over classes: a rare class counts as much in the choice of an epoch.
-            rows = run.validation_rows
-            val_loss, val_accuracy = run.averaged.evaluate(
-                images[rows], labels[rows], run.weights_of(rows)
-            )
-            if not math.isfinite(val_loss) or not all_finite(run.averaged.weights):
-                raise diverged(run, sgd.learning_rate, "validation", output)
+                # The rate at the end of the step, so that a warm-up doesn't begin at 0.
+                sgd.learning_rate = learning_rate(settings, run.epoch, step / run.steps)
 
-            row = {
-                "learning_rate": sum(rates) / len(rates),
-                "train_loss": loss_sum / seen,
-                "train_accuracy": correct / seen,
-                "val_loss": val_loss,
-                "val_accuracy": val_accuracy,
-                "seconds": seconds,
-            }
-            # Ctrl-C waits, so that history and best weights agree.
-            with interrupts_wait():
-                for name, value in row.items():
-                    run.history[name].append(value)
-                if run.best_epoch == run.epoch:
-                    run.best.load_weights(run.averaged.weights)
-            run_files.save(run)
-            display.end_epoch(run)
-        run_files.finish(run)
-    return run
+                # Forward, backward, update. The loss is that before the update.
+                loss, correct = run.network.train_batch(
+                    X,
+                    labels[rows],
+                    sgd,
+                    smoothing=settings.label_smoothing,
+                    weights=run.weights_of(rows),
+                )
+                if not math.isfinite(loss):
+                    raise diverged(run, sgd.learning_rate, f"step {step}", run_files.output)
+                run.step += 1
+                if settings.ema:
+                    average(run.averaged, run.network, settings.ema, run.step)
+
+                totals.add(len(rows), loss, correct, sgd.learning_rate)
+                show_step(totals.images, totals.loss / totals.images)
+        totals.seconds = time.perf_counter() - started
+
+        # Validation: plain images and labels, the averaged weights. For balanced classes both
+        # are means over the classes, so that a rare class counts as much as the others.
+        rows = run.validation_rows
+        val_loss, val_accuracy = run.averaged.evaluate(
+            images[rows], labels[rows], run.weights_of(rows)
+        )
+        if not math.isfinite(val_loss) or not all_finite(run.averaged.weights):
+            raise diverged(run, sgd.learning_rate, "validation", run_files.output)
+
+        # The history gets a row. After the best epoch so far, its weights are kept.
+        run.record(totals, val_loss, val_accuracy)
+
+        # The state always; the checkpoint if these are the best weights.
+        run_files.save(run)
+        display.end_epoch(run)
 
 
 def all_finite(weights: dict[str, np.ndarray]) -> bool:
@@ -746,7 +781,7 @@ class Classifier(Estimator, settings=Settings):
         if start is not None:
             run.start_from(start, images)
         try:
-            train(settings, data, None, show=bool(self.verbose), run=run)
+            train_epochs(run, data, RunFiles(None), show=bool(self.verbose))
         except KeyboardInterrupt:
             if run.epoch == 0:
                 raise
