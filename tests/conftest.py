@@ -4,12 +4,13 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT, called, in_little_memory, line_of  # noqa: F401  (tests import them here)
+from helpers import ROOT
 
 sys.path.insert(0, str(ROOT))
 
 import support.threads  # noqa: F401, I001  (sets BLAS to one thread before numpy loads)
 
+from batches import write_cifar10
 from data import cifar10, synthetic
 
 
@@ -19,6 +20,14 @@ def synthetic_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images") / "synthetic-batches-py"
     synthetic.write_synthetic(folder, train=1_000, test=200)
     return folder
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of official batches with 20 training and 4 test images, in the working folder."""
+    monkeypatch.chdir(tmp_path)  # short names in the errors
+    write_cifar10(tmp_path / "cifar-10-batches-py")
+    return tmp_path / "cifar-10-batches-py"
 
 
 @pytest.fixture

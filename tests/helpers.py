@@ -32,6 +32,15 @@ def line_of(caught, *parts):
     return text
 
 
+def message(call, *args, **options):
+    """Call a function that raises a UserError; return its line: the fault; the remedy."""
+    from support import cli
+
+    with pytest.raises(cli.UserError) as caught:
+        call(*args, **options)
+    return line_of(caught, ";")
+
+
 def in_little_memory(code, megabytes=300):
     """Run Python code in a process with so much memory beyond its imports; return its last line.
 

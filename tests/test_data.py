@@ -15,23 +15,8 @@ from support import npz
 
 import numpy as np
 import pytest
-from batches import BATCHES, batch, dump, rng, write_cifar10, write_cifar100
-from helpers import ROOT, line_of
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # short names in the errors
-    write_cifar10(tmp_path / "cifar-10-batches-py")
-    return tmp_path / "cifar-10-batches-py"
-
-
-def message(call, *args, **options):
-    """Return the one line of the DataError that the call raises."""
-    with pytest.raises(cifar10.DataError) as caught:
-        call(*args, **options)
-    return line_of(caught, ";")
-
+from batches import BATCHES, batch, dump, rng, write_cifar100
+from helpers import ROOT, message
 
 # ---- Loading -------------------------------------------------------------------------------------
 
@@ -673,14 +658,16 @@ def test_the_script_alone_never_draws_instead_of_fetching(monkeypatch):
     assert seen == ["cifar10"]
 
 
-def test_the_script_runs_with_a_safe_path_and_a_foreign_data_package(synthetic_dir, tmp_path):
+@pytest.mark.parametrize(
+    "script",
+    ["train.py", "test.py", "search.py", "visualize.py", "data/cifar10.py", "data/pictures.py"],
+)
+def test_scripts_run_with_a_safe_path_and_a_foreign_data_package(script, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "__init__.py").write_text("raise ImportError('the foreign package')")
-    command = [sys.executable, "-P", ROOT / "data" / "cifar10.py", "--data-dir", synthetic_dir]
-    if sys.version_info < (3, 11):
-        del command[1]
+    safe_path = ["-P"] if sys.version_info >= (3, 11) else []
     done = subprocess.run(
-        [str(word) for word in command],
+        [sys.executable, *safe_path, str(ROOT / script), "--help"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,

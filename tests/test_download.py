@@ -20,8 +20,8 @@ from data import archives, cifar10, connection, download, synthetic
 from data.layouts import CIFAR10, CIFAR100
 
 import pytest
-from batches import FILES, write_cifar10, write_cifar100
-from helpers import ROOT, in_little_memory, line_of
+from batches import FILES, write_cifar100
+from helpers import ROOT, in_little_memory, message
 
 REFUSED = "http://127.0.0.1:1/cifar.tar.gz"
 
@@ -31,20 +31,6 @@ def quick(monkeypatch):
     """Wait less than users do."""
     monkeypatch.setattr(download, "WAITS", (0.01, 0.01))
     monkeypatch.setattr(download, "BRISK", download.Pace(0, 60))
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # short names in the errors
-    write_cifar10(tmp_path / "cifar-10-batches-py")
-    return tmp_path / "cifar-10-batches-py"
-
-
-def message(call, *args, **options):
-    """Return the one line of the DataError that the call raises."""
-    with pytest.raises(cifar10.DataError) as caught:
-        call(*args, **options)
-    return line_of(caught, ";")
 
 
 def md5(content):

@@ -25,16 +25,8 @@ from batches import (
     py2_batch,
     py2_str,
     py2_text_batch,
-    write_cifar10,
 )
 from helpers import in_little_memory, line_of
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # short names in the errors
-    write_cifar10(tmp_path / "cifar-10-batches-py")
-    return tmp_path / "cifar-10-batches-py"
 
 
 def refused(folder, content=None, file="data_batch_1"):

@@ -9,7 +9,7 @@ from support.network.window import Window
 
 import numpy as np
 import pytest
-from conftest import in_little_memory, line_of
+from helpers import in_little_memory, line_of
 from networks import batch, make, make_window
 
 ARCHITECTURES = {

@@ -14,7 +14,7 @@ from support.threads import Threads
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from networks import make_window
 
 
