@@ -130,6 +130,8 @@ def shape_remedy(shape: tuple[int, ...]) -> str:
         return "Leave out the alpha channel: X[:, :3]"
     if np.prod(shape[1:]) == SIDE * SIDE:
         return "If these are grey images, pass np.tile(X.reshape(len(X), -1), 3)"
+    if len(shape) == 2 and shape[1] == PIXELS + 1:
+        return "If a column holds the labels, leave it out"
     return f"Resize the images to {SIDE} x {SIDE} pixels with {CHANNELS} channels"
 
 
@@ -294,8 +296,11 @@ def check_same_kind(labels: np.ndarray, classes: np.ndarray) -> None:
     """Raise ValueError if labels are text and the classes are numbers, or the other way round."""
     kinds = ["text" if array.dtype.kind in "UO" else "numbers" for array in (labels, classes)]
     if len(labels) and kinds[0] != kinds[1]:
-        example = f"such as {labels[0]!r}, and the classes are {kinds[1]}, such as {classes[0]!r}"
-        raise ValueError(f"y holds {kinds[0]}, {example}; pass labels of their kind")
+        label, known = labels.tolist()[0], classes.tolist()[0]
+        raise ValueError(
+            f"y holds {kinds[0]}, such as {label!r}, and fit was given {kinds[1]}, such as "
+            f"{known!r}; pass labels of the same kind"
+        )
 
 
 # ---- Weights -------------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ class Estimator:
         used = weights > 0
         if len(np.unique(labels[used])) < 2:
             remedy = "pass at least two classes with weights above 0"
-            raise ValueError(f"y holds only one class, {classes[0]!r}; {remedy}")
+            raise ValueError(f"y holds only one class, {y.tolist()[0]!r}; {remedy}")
         if not used.all():
             images, labels, weights = images[used], labels[used], weights[used]
         weights = None if np.ptp(weights) == 0 else weights / weights.mean()

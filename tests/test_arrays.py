@@ -4,7 +4,7 @@ import warnings
 from datetime import date
 from decimal import Decimal
 
-from support.arrays import check_images, check_labels, check_lengths
+from support.arrays import check_images, check_labels, check_lengths, check_same_kind
 from support.image_shape import PIXELS
 
 import numpy as np
@@ -187,6 +187,7 @@ def test_squares_with_channels_last_or_first_are_the_same_images(photos):
         ((5, 1024), "grey"),
         ((5, 32, 32), "grey"),
         ((5, 1, 32, 32), "grey"),
+        ((5, 3073), "labels"),
         ((5, 3000), "32 x 32 pixels"),
         ((5, 28, 28), "32 x 32 pixels"),
         ((5, 224, 224, 3), "32 x 32 pixels"),
@@ -336,3 +337,44 @@ def test_pairs_as_labels_are_refused():
 def test_there_is_one_label_for_each_image():
     with pytest.raises(ValueError, match="X has 4 images, and y has 3 labels"):
         check_lengths(np.zeros((4, PIXELS)), np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "labels, classes",
+    [([1, 2], ["1", "2"]), (["1", "2"], [1, 2]), (["a"], [True, False]), ([0.0], ["0"])],
+    ids=str,
+)
+def test_labels_of_another_kind_than_the_classes_are_refused(labels, classes):
+    with pytest.raises(ValueError, match="same kind"):
+        check_same_kind(np.array(labels), np.array(classes))
+
+
+def test_labels_of_the_same_kind_are_accepted():
+    check_same_kind(np.array([1, 2]), np.array([1.0, 2.0]))
+    check_same_kind(np.array(["a"]), np.array(["a", "b"], object))
+
+
+# ---- pandas --------------------------------------------------------------------------------------
+
+
+def test_tables_of_pandas_are_understood():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(LEVELS.repeat(2, axis=0))
+    for kind in ("uint8", "Int64", "object"):
+        np.testing.assert_array_equal(check_images(table.astype(kind)), table.to_numpy())
+    floats = (table / 255).astype("Float64")
+    np.testing.assert_array_equal(check_images(floats), table.to_numpy())
+
+
+def test_columns_of_pandas_are_labels():
+    pandas = pytest.importorskip("pandas")
+    assert check_labels(pandas.Series([3, 1], dtype="Int64")).tolist() == [3, 1]
+    for kind in ("string", "category", "object"):
+        assert check_labels(pandas.Series(["b", "a"], dtype=kind)).tolist() == ["b", "a"]
+
+
+@pytest.mark.parametrize("kind", ["string", "category", "object"])
+def test_missing_labels_of_pandas_are_named(kind):
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match="row 1"):
+        check_labels(pandas.Series(["b", None], dtype=kind))

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -615,6 +616,29 @@ def test_scikit_learn_is_not_imported():
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert "NotFitted" in done.stdout, done.stderr
+
+
+def test_the_examples_of_the_page_run(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    page = (ROOT / "docs" / "python.md").read_text()
+    X, y = images
+    names = {"X": X, "y": y, "X_test": X[:20], "y_test": y[:20]}
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) > 3
+    for example in examples:
+        exec(example, names)
+
+
+def test_it_is_imported_from_a_folder_with_a_data_package_of_its_own(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "__init__.py").touch()
+    script = tmp_path / "mine.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom train import Classifier\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, timeout=120)
+    assert done.returncode == 0
 
 
 # ---- With scikit-learn ---------------------------------------------------------------------------
