@@ -227,7 +227,7 @@ def _decode(content: bytes, suffix: str) -> np.ndarray:
             if kind == "AVIF":
                 _refuse_kind(kind)
             fault = f"no picture that can be read (its format is unknown); {CONVERT}"
-            raise PictureFault(fault, "of unknown format") from None
+            raise PictureFault(fault, "unknown format") from None
         with file:
             _check_cost(file, content)
             file.load()
@@ -479,8 +479,9 @@ def _rgb_strips(picture, box: tuple[int, int, int, int], content: bytes) -> Iter
         yield from _scaled_strips(picture, box)
         return
     if picture.mode == "LAB":
-        raise PictureFault(f"has LAB colours; {CONVERT} first", "of LAB colours")
-    transparent = picture.mode.upper() in ("RGBA", "LA", "PA") or "transparency" in picture.info
+        raise PictureFault(f"has LAB colours; {CONVERT} first", "LAB colours")
+    has_alpha = picture.mode.upper() in ("RGBA", "LA", "PA")
+    transparent = has_alpha or "transparency" in picture.info
     brightest = 0
     for strip in _strips(picture, box):
         if transparent:
@@ -497,6 +498,8 @@ def _on_white(strip):
     from PIL import Image
 
     strip = strip.convert("RGBA")
+    if strip.getextrema()[3] == (255, 255):  # opaque
+        return strip
     return Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
 
 
@@ -515,7 +518,7 @@ def _scaled_strips(picture, box: tuple[int, int, int, int]) -> Iterator[np.ndarr
     for strip in _strips(picture, box):
         array = np.asarray(strip)
         if not np.isfinite(array).all():
-            raise PictureFault("has pixels that are no finite numbers", "of an unclear range")
+            raise PictureFault("has pixels that are no finite numbers", "unclear range")
         low = min(low, float(array.min()))
         high = max(high, float(array.max()))
     white = _white(picture, low, high)
@@ -540,7 +543,7 @@ def _white(picture, low: float, high: float) -> float:
             return white
     raise PictureFault(
         f"has values from {low:.6g} to {high:.6g}, an unclear range; scale them to 0 to 255 first",
-        "of an unclear range",
+        "unclear range",
     )
 
 
@@ -568,5 +571,5 @@ def _check_brightness(high: float, white: float) -> None:
         raise PictureFault(
             f"has values up to {high:.6g} of {white:,}, an unclear range; "
             "scale them to 0 to 255 first",
-            "of an unclear range",
+            "unclear range",
         )

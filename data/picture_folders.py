@@ -81,6 +81,14 @@ def _count_files(folder: Path) -> int:
     return sum(not entry.is_dir() for entry in entries)
 
 
+def _loose_files(folder: Path) -> list[str]:
+    """Return the note on files that lie next to the folders in `folder`, if there are any."""
+    count = _count_files(folder)
+    if not count:
+        return []
+    return [f"left out: files in {_shown(folder)} that are in none of its folders: {count:,}"]
+
+
 def _unwrapped(folder: Path) -> Path:
     """Return the folder that has several folders in it, below ones that hold only the next."""
     inner = folder
@@ -137,11 +145,7 @@ def _plain_layout(root: Path) -> Layout:
     folders = subfolders(root)
     names = [_class_name(folder) for folder in folders]
     _check_classes(root, names)
-    layout = Layout(root, names, {"train": list(enumerate(folders))})
-    loose = _count_files(root)
-    if loose:
-        layout.notes.append(f"left out: {loose:,} files next to the folders of the classes")
-    return layout
+    return Layout(root, names, {"train": list(enumerate(folders))}, _loose_files(root))
 
 
 def _parts(root: Path) -> dict[str, Path]:
@@ -177,11 +181,14 @@ def _parts(root: Path) -> dict[str, Path]:
 
 def _split_layout(root: Path, parts: dict[str, Path]) -> Layout:
     """Return the layout of FOLDER/train/cat, FOLDER/val/cat, FOLDER/test/cat."""
-    notes = []
+    notes = _loose_files(root)
     classes: dict[str, list[Path]] = {}
     for name, part in parts.items():
-        classes[name] = subfolders(_unwrapped(part))
-        if not classes[name]:
+        inner = _unwrapped(part)
+        classes[name] = subfolders(inner)
+        if classes[name]:
+            notes += _loose_files(inner)
+        else:
             notes.append(
                 f"left out: {_shown(part)}, {_count_files(part):,} files without folders of "
                 "classes; classify them with test.py --images"
@@ -233,13 +240,11 @@ def _layout_split_below(root: Path) -> Layout:
     names = [_class_name(folder) for folder in folders]
     _check_classes(root, names)
     found: dict[str, list[tuple[int, Path]]] = {"train": [], "val": [], "test": []}
-    notes = []
+    notes = _loose_files(root)
     for label, folder in enumerate(folders):
         for part in subfolders(folder):
             found[role(part.name)].append((label, part))
-        loose = _count_files(folder)
-        if loose:
-            notes.append(f"left out: {loose:,} files in {_shown(folder)}, next to its splits")
+        notes += _loose_files(folder)
     splits = {"train": found["train"]}
     if found["test"]:
         splits["test"] = found["test"]

@@ -178,9 +178,9 @@ def _describe(name: str, split: Split, classes: Sequence[str]) -> str:
         shown.append(f"and {len(classes) - NAMED_CLASSES:,} more")
     line = f"{name}: {len(split.labels):,} pictures of {len(classes):,} classes: {', '.join(shown)}"
     for what, reasons in (("left out", split.left_out), ("passed over", split.passed_over)):
-        listed = [f"{count:,} {reason}" for reason, count in reasons.most_common() if count]
+        listed = [f"{reason} {count:,}" for reason, count in reasons.most_common() if count]
         if listed:
-            line += f"; {what}: {', '.join(listed)}"
+            line += f"; {what} {reasons.total():,}: {', '.join(listed)}"
     return line
 
 

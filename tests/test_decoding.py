@@ -131,8 +131,9 @@ def test_damaged_exif_is_no_reason_to_refuse():
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"])
 def test_grey_of_any_mode_is_that_grey(mode):
-    Image.new("L", (40, 40), 255).convert("RGB").convert(mode).save("a.tif")
-    assert grey_of("a.tif") == 255
+    name = "a.jpg" if mode == "YCbCr" else "a.tif"
+    Image.new("L", (40, 40), 255).convert("RGB").convert(mode).save(name)
+    assert grey_of(name) == 255
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -194,7 +195,7 @@ def test_16_bits_of_a_png_are_scaled():
 def test_grey_of_an_unclear_range_is_refused(values):
     values[0, 0] = 0
     Image.fromarray(values).save("a.tif")
-    assert error_of("a.tif").reason == "of an unclear range"
+    assert error_of("a.tif").reason == "unclear range"
 
 
 def test_one_pixel_that_is_no_number_is_found(monkeypatch):
@@ -202,7 +203,7 @@ def test_one_pixel_that_is_no_number_is_found(monkeypatch):
     values = np.full((40, 40), 0.5, np.float32)
     values[20, 20] = np.nan
     Image.fromarray(values).save("a.tif")
-    assert error_of("a.tif").reason == "of an unclear range"
+    assert error_of("a.tif").reason == "unclear range"
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
@@ -288,12 +289,12 @@ def test_too_few_bits_in_16_are_refused(channels, value):
     if channels in (2, 4):
         pixels[..., -1] = 65535
     write("a.png", png_of_16_bits(pixels))
-    assert error_of("a.png").reason == "of an unclear range"
+    assert error_of("a.png").reason == "unclear range"
 
 
-def test_hsv_and_lab_are_read_or_named():
+def test_lab_is_named():
     Image.new("LAB", (40, 40), (128, 128, 128)).save("a.tif")
-    assert error_of("a.tif").reason == "of LAB colours"
+    assert error_of("a.tif").reason == "LAB colours"
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.tif"])
@@ -382,7 +383,7 @@ def test_truncated_pictures_are_damaged(name):
 
 def test_text_is_of_unknown_format():
     write("a.png", b"no picture")
-    assert error_of("a.png").reason == "of unknown format"
+    assert error_of("a.png").reason == "unknown format"
 
 
 def test_an_empty_file_is_named():
@@ -545,7 +546,7 @@ def large_tile(name):
 def test_small_files_that_take_much_memory_or_time_are_refused(make):
     try:
         name = make()
-    except (KeyError, OSError):
+    except (KeyError, OSError, ValueError):
         pytest.skip("this Pillow can't write it")
     assert in_little_memory(REFUSED.format(name=name), megabytes=100) == "too large"
 

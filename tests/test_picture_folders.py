@@ -209,7 +209,17 @@ def test_other_folders_next_to_splits_are_named():
 
 def test_files_next_to_the_classes_are_counted():
     touch("mine/ants/1.png", "mine/bees/1.png", "mine/labels.csv", "mine/2.png", "mine/.hidden")
-    assert layout()[1] == ["left out: 2 files next to the folders of the classes"]
+    assert layout()[1] == ["left out: files in mine that are in none of its folders: 2"]
+
+
+def test_files_next_to_splits_and_in_them_are_counted():
+    for split in ("train", "test"):
+        touch(f"mine/{split}/ants/1.png", f"mine/{split}/bees/1.png")
+    touch("mine/README.md", "mine/train/1.png", "mine/train/2.png")
+    assert layout()[1] == [
+        "left out: files in mine that are in none of its folders: 1",
+        "left out: files in mine/train that are in none of its folders: 2",
+    ]
 
 
 @pytest.mark.parametrize("names", [["é", "e\u0301"], ["猫", "狗"], ["$1", "=x"], ["a b", "c'd"]])

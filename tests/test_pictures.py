@@ -151,8 +151,8 @@ def test_bad_files_are_named_and_counted_by_reason(capsys):
     assert all(line.isprintable() and line.startswith("left out: mine/") for line in lines[:-1])
     assert out.splitlines()[-2] == (
         "train: 8 pictures of 2 classes: cat 4, dog 4; "
-        "left out: 31 of unknown format, 1 SVG, 1 links to nothing; "
-        "passed over: 2 hidden or system files"
+        "left out 33: unknown format 31, SVG 1, links to nothing 1; "
+        "passed over 2: hidden or system files 2"
     )
 
 
