@@ -129,6 +129,7 @@ class Task:
     only: tuple[str, ...]  # names of figures and PAGES; () for all
     format: str
     dpi: int
+    background: int  # training images that votes are compared with; 0: none
     show: bool
     threads: int
     images: ImageFlags
@@ -184,6 +185,13 @@ def make_parser() -> cli.ArgumentParser:
         metavar="N",
         help="pixels per inch; a figure is 3.4 inches wide",
     )
+    parser.add_argument(
+        "--background",
+        type=cli.integer(1, 10**6),
+        default=0,
+        metavar="N",
+        help="votes-1 to 3: Shapley values, against N training images",
+    )
     parser.add_argument("--show", action="store_true", help="also show the figures in windows")
     cli.add_threads(parser)
     cifar10.add_arguments(parser)
@@ -230,6 +238,7 @@ def parse(argv: list[str] | None) -> Task:
         only=tuple(args.only or ()),
         format=args.format,
         dpi=args.dpi,
+        background=args.background,
         show=args.show,
         threads=args.threads,
         images=flags,
@@ -338,6 +347,10 @@ def load_subject(task: Task) -> Subject:
     """
     path, asked = task.paths[0], task.images.typed()
     network, info = model.load(path, threads=task.threads)
+    if task.background and network.window.whole:
+        raise UserError(
+            "--background: this network sees the whole image, so it has no positions; leave it out"
+        )
     trained = trained_on(info)
     own_names = tuple(cifar10.class_names(trained, network.classes))
     needed = any(kind.needs == "images" for kind in task.drawn.values())
@@ -363,7 +376,7 @@ def load_subject(task: Task) -> Subject:
         return Subject(network, info, own_names, None, f"there are no images ({error})")
     cifar10.warn_of_other_data(path, trained, data)
     names = tuple(clean(name, 60) for name in data.class_names)
-    return Subject(network, info, names, data)
+    return Subject(network, info, names, data, background_size=task.background)
 
 
 def write_demo_page(task: Task, subject: Subject) -> str:

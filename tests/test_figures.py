@@ -13,6 +13,7 @@ from support.figures.style import LeftOut
 from support.figures.subject import Subject
 from support.network import metrics
 from support.network.filters import influence
+from support.network.votes import explain
 
 import matplotlib
 import numpy as np
@@ -231,6 +232,16 @@ def test_votes_of_a_mistake_have_the_true_class(subject):
     figure, _ = images.votes(subject, 0)
     titles = [ax.get_title() for ax in figure.axes]
     assert subject.names[subject.labels[i]] in titles
+
+
+def test_votes_with_a_background_are_shapley_values(windows, data):
+    s = replace(windows, background_size=50)
+    assert len(s.background) == 50
+    _, caption = images.votes(s, 0)
+    assert "Shapley values" in caption
+    average = windows.network.logits(s.background).mean(axis=0)
+    explanation = explain(s.network, s.images[0], background=s.background)
+    np.testing.assert_allclose(explanation.rest, average, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("draw", [partial(images.votes, which=0), images.examples])

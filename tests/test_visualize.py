@@ -339,6 +339,7 @@ def test_runs_whose_long_names_differ_only_in_the_middle_are_told_apart(length, 
         (["BN", "--dpi", "5"], ["--dpi", "from 20 to 1200"]),
         (["BN", "--show"], ["--show: there is no window system here"]),
         (["BN", "--format", "gif"], ["'gif'"]),
+        (["BN", "--background", "9"], ["--background", "whole image"]),
         (["BN", "--only", "curves", "--out", "good.csv"], ["good.csv: is not a folder"]),
     ],
 )

@@ -288,7 +288,8 @@ def votes(s, which: int) -> Figured:
     i = s.surest_mistakes[which]
     label = int(s.labels[i])
     try:
-        figure, caption = draw_votes(s.network, s.images[i], s.names, label=label, against=label)
+        options = {"label": label, "against": label, "background": s.background}
+        figure, caption = draw_votes(s.network, s.images[i], s.names, **options)
     except UserError as error:
         raise LeftOut(clean(error)) from None
     return figure, (

@@ -33,6 +33,7 @@ class Subject:
     data: Images | None = None
     no_data: str = "no images were given"  # why data is None
     per_class: int = 1000  # test images of a class that means are taken over, at most
+    background_size: int = 0  # training images that votes are compared with; 0: none
 
     # ---- Images and predictions; LeftOut if there are no images ----------------------------------
 
@@ -52,6 +53,15 @@ class Subject:
     def labels(self) -> np.ndarray:
         """Their classes, (N,). Raises LeftOut if there are none."""
         return self.needed_data.test_labels
+
+    @property
+    def background(self) -> np.ndarray | None:
+        """The training images that votes are compared with, (N, 3072), evenly spaced; or None."""
+        if not self.background_size:
+            return None
+        images = self.needed_data.train_images
+        rows = np.linspace(0, len(images) - 1, min(self.background_size, len(images)))
+        return images[np.unique(rows.astype(int))]
 
     @cached_property
     def log_y(self) -> np.ndarray:
