@@ -55,7 +55,7 @@ def curves(s) -> Figured:
     training_axes.plot(epochs, history["train_loss"], **training)
     loss.plot(epochs, history["val_loss"], **validation)
     loss.plot(epochs[best], history["val_loss"][best], "o", **dot)
-    loss.set_title(f"at the best epoch {history['val_loss'][best]:.3g}", loc="right")
+    loss.set_title(f"at the best epoch {history['val_loss'][best]:#.3g}", loc="right")
     loss.set_ylabel("validation loss (nats)" if smoothed else "loss (nats)")
     if smoothed:
         training_axes.set_ylabel("training loss (nats)\nwith smoothed labels", color=BLUE)

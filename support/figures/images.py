@@ -80,13 +80,20 @@ def _name_points(ax, names: list[str], points: list[np.ndarray]) -> None:
     taken: list[np.ndarray] = []
     for i in np.argsort(-pixels[:, 1], kind="stable"):
         spot = pixels[i].copy()
-        while any(abs(spot[0] - x) < width and abs(spot[1] - y) < height for x, y in taken):
+        while _hides(spot, width, height, taken, pixels):
             spot[1] -= 1
         taken.append(spot)
         down = (spot[1] - pixels[i, 1]) * 72 / ax.figure.dpi  # points
         arrow = {"arrowstyle": "-", "color": GREY, "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
         options = {"textcoords": "offset points", "va": "center", "arrowprops": arrow}
         ax.annotate(names[i], points[i], (8, down), annotation_clip=False, **options)
+
+
+def _hides(spot, width: float, height: float, names: list, points: np.ndarray) -> bool:
+    """Return whether a name written right of `spot` would hide another name, or a point."""
+    near_name = any(abs(spot[0] - x) < width and abs(spot[1] - y) < height for x, y in names)
+    near_point = any(1 < x - spot[0] < width and abs(spot[1] - y) < height for x, y in points)
+    return near_name or near_point
 
 
 def firing(s) -> Figured:
@@ -219,10 +226,11 @@ def draw_mistake(s, ax, i: int, name_label: bool = True) -> None:
     The frame has the predicted class's colour.
     """
     predicted, label = int(s.predicted[i]), int(s.labels[i])
-    called = f"{s.name(predicted, 10)} {percent(np.exp(s.log_y[i, predicted]), 0)}"
-    own = f"is {s.name(label, 10)}" if name_label else "true"
-    own = f"{own} {percent(np.exp(s.log_y[i, label]))}"
-    titled(ax, s.images[i], f"{called}\n{own}", s.colours[predicted])
+    called, own = percent(np.exp(s.log_y[i, predicted]), 0), percent(np.exp(s.log_y[i, label]))
+    title = f"{s.name(predicted, 10)}\n{called.removesuffix(' %')} / {own}"
+    if name_label:
+        title = f"{s.name(predicted, 10)} {called}\nis {s.name(label, 10)} {own}"
+    titled(ax, s.images[i], title, s.colours[predicted])
 
 
 def titled(ax, image: np.ndarray, title: str, colour: str | None = None) -> None:
@@ -276,8 +284,8 @@ def mistakes(s) -> Figured:
     return figure, (
         f"The {WORST} worst mistakes of each class, two classes in a row: the test images whose "
         "own class got the lowest probability. Above each image are the predicted class, whose "
-        "colour is in the frame, and what the image is, both with the probability that the "
-        f"network gave them.{s.some()}"
+        "colour is in the frame, its probability, and that of the true class, which is at the "
+        f"left.{s.some()}"
     )
 
 
