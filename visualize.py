@@ -31,7 +31,7 @@ from data.augmentation import augment
 from support import cli, files, locks
 from support.checkpoints import default_checkpoint, trained_on
 from support.cli import UserError, clean, shorter
-from support.figures import curves, images, weights
+from support.figures import curves, images, searches, weights
 from support.figures.demo.demo import about_run, write_demo
 from support.figures.demo.drawings import opening
 from support.figures.report import (
@@ -43,7 +43,6 @@ from support.figures.report import (
     table,
     write_figure,
 )
-from support.figures.searches import SEARCH_FIGURES, best_trials, read_search
 from support.figures.style import LeftOut, drawable, drawing, report_missing_glyphs
 from support.figures.subject import Subject
 from support.network import metrics
@@ -86,15 +85,14 @@ FIGURES = {
     "augmentation": Kind("How training images vary", partial(images.augmentation, augment=augment)),
 }
 COMPARISON = {"curves": Kind("Learning curves", curves.compared, "nothing")}
+SEARCH = {
+    "search-curves": Kind("Learning curves of all trials", searches.search_curves, "nothing"),
+    "search-effects": Kind("The effect of each setting", searches.search_effects, "nothing"),
+    "search-grid": Kind("The two strongest settings", searches.search_grid, "nothing"),
+    "search-parallel": Kind("All settings at once", searches.search_parallel, "nothing"),
+    "search-cost": Kind("Accuracy against training time", searches.search_cost, "nothing"),
+}
 PAGES = ("report", "demo")
-
-
-def search_kinds() -> dict[str, Kind]:
-    """Return the figures of a search; a name such as "search-cost" is the title "Search cost"."""
-    kinds = {}
-    for name, function in SEARCH_FIGURES.items():
-        kinds[name] = Kind(name.replace("-", " ").capitalize(), function, "nothing")
-    return kinds
 
 
 # ---- What one call does --------------------------------------------------------------------------
@@ -208,14 +206,14 @@ def parse(argv: list[str] | None) -> Task:
     if not paths:
         paths = [default_checkpoint(cli.ROOT / "checkpoints")]
         print(f"no checkpoint named; this is {shorter(paths[0])}")
-    searches = [path for path in paths if path.suffix.lower() == ".csv"]
-    if searches and len(paths) > 1:
-        parser.error(f"{searches[0]}: a search is drawn alone; name no other file")
+    tables = [path for path in paths if path.suffix.lower() == ".csv"]
+    if tables and len(paths) > 1:
+        parser.error(f"{tables[0]}: a search is drawn alone; name no other file")
     if len({os.path.realpath(path) for path in paths}) < len(paths):
         raise UserError("a checkpoint is named twice; name each once")
 
-    if searches:
-        kinds = search_kinds()
+    if tables:
+        kinds = SEARCH
     elif len(paths) > 1:
         kinds = COMPARISON
     else:
@@ -535,7 +533,7 @@ def differing(runs: dict[str, dict]) -> list[list[str]]:
 def draw_search(task: Task) -> None:
     """Draw a search's results."""
     path = task.paths[0]
-    search = read_search(path)
+    search = searches.read_search(path)
     holder = locks.holder(path.parent)
     if holder:
         folder = clean(shorter(path.parent), 90)
@@ -545,8 +543,8 @@ def draw_search(task: Task) -> None:
         )
     drawn, left_out = draw(task, search)
     title = f"The best of {len(search.trials):,} trials"
-    last = {title: table(best_trials(search), "numbers")} | reasons(left_out)
-    finish(task, path.stem, drawn, first={}, last=last)
+    last = {title: table(searches.best_trials(search), "numbers")} | reasons(left_out)
+    finish(task, f"A search of {len(search.trials):,} trials", drawn, first={}, last=last)
 
 
 # ---- The script ----------------------------------------------------------------------------------

@@ -604,12 +604,3 @@ def key(marker: str, colour, value: str) -> plt.Line2D:
     """Return the line of a legend that explains a marker."""
     look = {"marker": marker, "mfc": colour, "mec": "black", "mew": 0.5}
     return plt.Line2D([], [], ls="", label=label(value), **look)
-
-
-SEARCH_FIGURES = {
-    "search-curves": search_curves,
-    "search-effects": search_effects,
-    "search-grid": search_grid,
-    "search-parallel": search_parallel,
-    "search-cost": search_cost,
-}
