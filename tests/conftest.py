@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, called
 
 sys.path.insert(0, str(ROOT))
 
