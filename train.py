@@ -871,10 +871,7 @@ def read_command_line(typed: list[str]) -> Task:
     start = settings_of(args.like) if args.like else args.recipe
     given = given_settings(args)
     settings = resolve(given, start)
-    for _, idle in idle_settings(given, settings):
-        print(f"note: {idle.command_line_text()}", file=sys.stderr)
-    if args.model_path:
-        print(f"note: --model-path has no effect: {MODEL_PATH}", file=sys.stderr)
+    note_idle_flags(args, given, settings)
     data = cifar10.load_from(args)
     recipe = args.recipe
     if args.like:
@@ -882,8 +879,8 @@ def read_command_line(typed: list[str]) -> Task:
     output = args.output
     if not output:
         folder = args.output_dir or cli.ROOT / "checkpoints"
-        check_writable(folder)
         output = cli.user_path(folder / f"{data.title}-{recipe}-seed{settings.seed}.npz")
+    check_writable(output.parent)
     own = [word for word in typed if word not in ("--resume", "--overwrite")]
     return Task(
         settings=settings,
@@ -899,12 +896,20 @@ def read_command_line(typed: list[str]) -> Task:
     )
 
 
+def note_idle_flags(args: argparse.Namespace, given: dict, settings: Settings) -> None:
+    """Print a line on stderr for every flag that has no effect."""
+    for _, idle in idle_settings(given, settings):
+        print(f"note: {idle.command_line_text()}", file=sys.stderr)
+    if args.model_path:
+        print(f"note: --model-path has no effect: {MODEL_PATH}", file=sys.stderr)
+
+
 def check_writable(folder: Path) -> None:
     """Raise UserError if nothing can be written into a folder, or if it can't be made."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
         place = cli.shorter(folder)
-        raise cli.UserError(f"{place}: can't be written into; choose a folder with --output-dir")
+        raise cli.UserError(f"{place}: can't be written into; choose another --output-dir")
 
 
 def given_settings(args: argparse.Namespace) -> dict:

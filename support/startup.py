@@ -35,6 +35,13 @@ def runs_a_script() -> bool:
     return main is not None and Path(main).resolve().parent in SCRIPT_FOLDERS
 
 
+def check_data_package() -> None:
+    """Raise ImportError if the caller has imported another package called data before ours."""
+    other = getattr(sys.modules.get("data"), "__file__", None)
+    if other and Path(other).resolve().parent != ROOT / "data":
+        raise ImportError(f"{other} is another package called data: import this project first")
+
+
 def load_numpy() -> None:
     """Import numpy while Ctrl-C waits: interrupted, numpy reports a broken installation."""
     masks = hasattr(signal, "pthread_sigmask")  # Windows has none
@@ -97,6 +104,7 @@ if runs_a_script():
         # matplotlib draws into files, whatever backend a notebook left to its child processes. It
         # reads this name as it loads, and fails on the spot if the backend is not installed.
         os.environ["MPLBACKEND"] = "Agg"
+check_data_package()
 numpy_came_first = "numpy" in sys.modules
 variables_were_set = all(os.environ.get(name) == "1" for name in BLAS_VARIABLES)
 os.environ |= dict.fromkeys(BLAS_VARIABLES, "1")

@@ -276,6 +276,18 @@ def test_train_py_runs_with_a_safe_path_next_to_a_foreign_data_package(tmp_path,
         assert done.returncode == 0, done.stderr
 
 
+def test_a_foreign_data_package_that_is_imported_already_is_named(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "__init__.py").write_text("")
+    code = f"import sys, data; sys.path.insert(0, {str(ROOT)!r}); import train"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    last = done.stderr.splitlines()[-1]
+    assert str(tmp_path / "data" / "__init__.py") in last
+    assert "import this project first" in last
+
+
 def test_batchnorm_and_dropout_can_be_left_out(go, tmp_path):
     assert go(*SMALL, "--no-use-batchnorm", "--no-use-dropout")[0] == 0
     network, _ = model.load(tmp_path / "net.npz")
