@@ -805,41 +805,71 @@ def test_drawing_by_keyboard(browser, pages, images):
     assert np.array_equal(shown(browser), first), "what shift drew is one stroke"
 
 
-def test_touch_points_and_draws(browser, pages, images):
+def touch(browser, selector, *points):
+    """Move a finger over an element through points, each (row, column) in 32nds of its size."""
     from selenium.webdriver.common.actions.action_builder import ActionBuilder
     from selenium.webdriver.common.actions.pointer_input import PointerInput
 
+    box = browser.execute_script(
+        """
+        const element = document.querySelector(arguments[0]);
+        element.scrollIntoView({block: "center"});
+        return element.getBoundingClientRect().toJSON();""",
+        selector,
+    )
+    builder = ActionBuilder(browser, mouse=PointerInput("touch", "finger"), duration=30)
+    finger = builder.pointer_action
+    for i, (row, column) in enumerate(points):
+        x = box["x"] + (column + 0.5) * box["width"] / 32
+        y = box["y"] + (row + 0.5) * box["height"] / 32
+        finger.move_to_location(round(x), round(y))
+        if i == 0:
+            finger.pointer_down()
+    if len(points) > 1:
+        finger.pause(
+            0.3
+        )  # a finger that rests is no fling, during which the next tap would be lost
+    finger.pointer_up()
+    builder.perform()
+    settled(browser)
+
+
+MIDDLE = (15.5, 15.5)
+
+
+def test_touch_points_and_draws(browser, pages, images):
     _, path = pages("mirrored")
     opened(browser, path, width=390, height=800)
-
-    def swipe(*points):
-        box = browser.execute_script(
-            "return document.getElementById('picture').getBoundingClientRect().toJSON()"
-        )
-        finger = PointerInput("touch", "finger")
-        builder = ActionBuilder(browser, mouse=finger, duration=30)
-        pointer = builder.pointer_action
-        for i, (row, column) in enumerate(points):
-            x = box["x"] + (column + 0.5) * box["width"] / 32
-            y = box["y"] + (row + 0.5) * box["height"] / 32
-            pointer.move_to_location(round(x), round(y))
-            if i == 0:
-                pointer.pointer_down()
-        pointer.pointer_up()
-        builder.perform()
-        settled(browser)
-
-    browser.execute_script("document.getElementById('picture').scrollIntoView({block: 'center'})")
-    swipe((8, 12))
+    touch(browser, "#picture", (8, 12))
     assert evaluate(browser, "state.pinned") == evaluate(browser, "cellAt({x: 12.5, y: 8.5})")
     assert text(browser, "position-text") != ""
-    swipe((8, 12), (20, 20))
+    touch(browser, "#picture", (8, 12), (20, 20))
     assert evaluate(browser, "state.pinned") == evaluate(browser, "cellAt({x: 20.5, y: 20.5})")
-    browser.execute_script("document.querySelector('[value=draw]').click()")
-    swipe((16, 10), (16, 20))
+
+    touch(browser, "[value=draw]", MIDDLE)
+    touch(browser, "#picture", (16, 10), (16, 20))
     changed = changed_pixels(browser, images[0])
     assert changed[16, 11:20].all()
     assert not changed[:14].any()
+
+
+def test_touch_compares_classes_and_switches_off(browser, pages):
+    _, path = pages("mirrored")
+    opened(browser, path, width=390, height=800)
+    touch(browser, "#rows tr:nth-child(4) .name", MIDDLE)
+    touch(browser, "#rows tr:nth-child(6) .vs", MIDDLE)
+    assert text(browser, "question").startswith("Why cat and not")
+
+    touch(browser, "#filters .switch", MIDDLE)
+    assert evaluate(browser, "state.on.filters.includes(0)")
+    touch(browser, "#filters .pair", MIDDLE)
+    assert browser.find_element("id", "filter-part").is_displayed()
+
+    touch(browser, "[value=off]", MIDDLE)
+    touch(browser, "#map", (16, 10), (16, 20))
+    assert evaluate(browser, "state.on.cells.includes(0)")
+    touch(browser, "#all-on", MIDDLE)
+    assert not evaluate(browser, "isOff()")
 
 
 # ---- Many classes, layout, colours --------------------------------------------------------------
