@@ -137,8 +137,6 @@ def shape_remedy(shape: tuple[int, ...]) -> str:
 
 def to_bytes(X: np.ndarray) -> np.ndarray:
     """Return pixels X (N, 3072) as uint8. Raises ValueError for pixels out of range."""
-    if X.dtype == np.uint8:
-        return X
     if X.dtype == np.bool_:
         return X * np.uint8(255)
     low, high = float(X.min()), float(X.max())
@@ -147,10 +145,10 @@ def to_bytes(X: np.ndarray) -> np.ndarray:
         if high == 1:
             warnings.warn(
                 "X holds the whole numbers 0 and 1 only, which is nearly black, as white is 255. "
-                "Pass X.astype(bool) if 1 is white",
+                "Pass X.astype(bool) if 1 is white, or floats if X was in [0, 1]",
                 stacklevel=5,
             )
-        return X.astype(np.uint8)
+        return X.astype(np.uint8, copy=False)
     check_range(low, high, -TOLERANCE, 1 + TOLERANCE, "in [0, 1] as floats")
     images = np.empty(X.shape, np.uint8)
     for rows in slices(len(X), BLOCK):

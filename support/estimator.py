@@ -33,8 +33,8 @@ class NotFitted(ValueError, AttributeError):
 class Estimator:
     """A classifier of images.
 
-    The parameters of the constructor are those of a training, by name and with their defaults.
-    Besides these, and called otherwise:
+    The parameters of the constructor are the settings of a training, with the same names and
+    defaults, but for these:
         random_state    the seed: a whole number, a RandomState or a Generator, from which each
                         `fit` draws one, or None for another one in each `fit`
         class_weight    "balanced", a dict of label: weight (others have 1), or None or "none"
@@ -42,7 +42,7 @@ class Estimator:
         verbose         True prints what train.py prints: a summary and one line per epoch
         warm_start      True begins a second `fit` with the weights and the whitening map of the
                         first; momentum, learning rate and epochs begin anew, and the validation
-                        images are drawn again: the same ones for the same data and random_state
+                        images are drawn again: the same ones for the same y and random_state
 
     After `fit`:
         classes_                the labels in order
@@ -204,12 +204,13 @@ class Estimator:
         self._check_own_parameters()
         classes, labels = np.unique(y, return_inverse=True)
         labels = labels.reshape(-1).astype(np.int64)
+        factors = None
         if isinstance(self.class_weight, dict):
-            weights = weights * class_factors(self.class_weight, classes)[labels]
+            factors = class_factors(self.class_weight, classes)
+            weights = weights * factors[labels]
         used = weights > 0
         if len(np.unique(labels[used])) < 2:
-            remedy = "pass at least two classes with weights above 0"
-            raise ValueError(f"y holds only one class, {y.tolist()[0]!r}; {remedy}")
+            raise ValueError("y holds only one class with weights above 0; pass at least two")
         if not used.all():
             images, labels, weights = images[used], labels[used], weights[used]
         weights = None if np.ptp(weights) == 0 else weights / weights.mean()
@@ -219,6 +220,8 @@ class Estimator:
             network, info = self._train(images, labels, names, weights, start)
         except UserError as error:
             raise ValueError(in_python(error)) from None
+        if factors is not None:
+            info["class_weights"] = factors.tolist()  # in the order of classes_
         self._keep(network, info, classes)
         return self
 
@@ -263,11 +266,12 @@ class Estimator:
         return self.network_.predict_proba(self._images(X))
 
     def score(self, X, y, sample_weight=None) -> float:
-        """Return the accuracy, from 0 to 1, weighted if sample_weight is given. As for `fit`."""
-        predicted = self.predict(X)
+        """Return the accuracy, from 0 to 1, weighted by sample_weight. Arguments as for `fit`."""
+        self._check_fitted()
         y = check_labels(y)
-        check_lengths(predicted, y)
         check_same_kind(y, self.classes_)
+        predicted = self.predict(X)
+        check_lengths(predicted, y)
         weights = check_weights(sample_weight, len(predicted))
         return float(np.average(predicted == y, weights=weights))
 
@@ -303,11 +307,7 @@ class Estimator:
         Raises OSError if the file can't be written.
         """
         self._check_fitted()
-        own = {"classes": self.classes_.tolist()}
-        if isinstance(self.class_weight, dict):
-            factors = class_factors(self.class_weight, self.classes_)
-            own["class_weights"] = factors.tolist()  # as JSON's keys are text only
-        self.network_.save(path, self.info_ | own)
+        self.network_.save(path, self.info_ | {"classes": self.classes_.tolist()})
 
     @classmethod
     def load(cls, path: str | Path, threads: int = 1) -> "Estimator":
@@ -324,7 +324,7 @@ class Estimator:
             if classes.dtype.kind not in "biufU" or different != network.classes:
                 raise files.Fault(f"doesn't say what its {network.classes} classes are")
             if "class_weights" in info:
-                pairs = zip(classes.tolist(), info.pop("class_weights"), strict=True)
+                pairs = zip(classes.tolist(), info["class_weights"], strict=True)
                 settings["class_weight"] = dict(pairs)
             fitted = cls(**settings, random_state=seed, threads=threads)
             fitted._keep(network, info, classes)

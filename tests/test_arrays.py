@@ -151,9 +151,10 @@ def check_message(caught, *parts):
         assert part.lower() in text
 
 
-def test_whole_numbers_0_and_1_are_nearly_black_and_warned_about():
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_whole_numbers_0_and_1_are_nearly_black_and_warned_about(kind):
     with pytest.warns(UserWarning, match="nearly black"):
-        check_images(np.eye(4, PIXELS, dtype=np.int64))
+        check_images(np.eye(4, PIXELS, dtype=kind))
 
 
 def test_masked_pixels_are_refused():
