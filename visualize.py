@@ -44,7 +44,7 @@ from support.figures.report import (
     write_figure,
 )
 from support.figures.style import LeftOut, drawable, drawing, report_missing_glyphs
-from support.figures.subject import Subject
+from support.figures.subject import Subject, training_note
 from support.network import metrics
 from support.settings import format_value
 
@@ -266,8 +266,10 @@ def draw(task: Task, subject) -> tuple[dict[str, Drawn], dict[str, str]]:
                     ) from None
                 left_out[name] = str(why)
                 continue
-            if isinstance(subject, Subject):
-                caption = mark(figure, caption, subject, kind)
+            note = note_of(subject, kind)
+            if note:
+                figure.supxlabel(note, fontsize=8)
+                caption = f"{caption} ({note.capitalize()}: drawn shapes, no photographs.)"
             drawn[name] = write(task, name, figure, caption)
             if not task.show:
                 plt.close(figure)
@@ -276,15 +278,15 @@ def draw(task: Task, subject) -> tuple[dict[str, Drawn], dict[str, str]]:
     return drawn, left_out
 
 
-def mark(figure, caption: str, subject: Subject, kind: Kind) -> str:
-    """Write under a figure, and return with its caption, that images are drawn, if they are."""
-    note = subject.training_note
-    if kind.needs == "images" and subject.images_note:
-        note = subject.images_note
-    if not note:
-        return caption
-    figure.supxlabel(note, fontsize=8)
-    return f"{caption} ({note.capitalize()}: drawn shapes, no photographs.)"
+def note_of(subject, kind: Kind) -> str:
+    """Return what a figure says if it shows, or depends on, images that are drawn; else ""."""
+    if isinstance(subject, Subject):
+        shows_images = kind.needs == "images" and subject.images_note
+        return subject.images_note if shows_images else training_note(subject.info)
+    if isinstance(subject, dict):  # several runs
+        notes = [training_note(info) for info in subject.values()]
+        return notes[0] if all(notes) else ""
+    return ""
 
 
 def write(task: Task, name: str, figure, caption: str) -> Drawn:
@@ -403,7 +405,7 @@ def write_demo_page(task: Task, subject: Subject) -> str:
 
 def note_of_drawn_images(subject: Subject) -> str:
     """Return a paragraph that says that images are drawn, if they are; else ""."""
-    notes = [note for note in (subject.training_note, subject.images_note) if note]
+    notes = [note for note in (training_note(subject.info), subject.images_note) if note]
     if not notes:
         return ""
     return paragraph(f"{', '.join(notes).capitalize()}: drawn shapes, no photographs.", "note")

@@ -11,9 +11,9 @@ from support.figures.style import (
     LeftOut,
     as_image,
     bare,
-    beside,
     grid,
     histogram,
+    lines_right_of,
     name_classes,
     name_lines,
     percent,
@@ -114,7 +114,9 @@ def firing(s) -> Figured:
     axes[0, 0].set_xlabel("how often a unit is on (%)")
     histogram(axes[1, 0], 100 * of_images, "images")
     axes[1, 0].set_xlabel("units that are on in an image (%)")
-    beside(axes[0, 0], [f"{dead:,} dead", f"{always:,} always on", f"of {len(units):,} units"])
+    lines_right_of(
+        axes[0, 0], [f"{dead:,} dead", f"{always:,} always on", f"of {len(units):,} units"]
+    )
     name_lines(figure)
     return figure, (
         f"How sparse the hidden layer is, on {counts.sum():,} test images. A unit is on if it is "

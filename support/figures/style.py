@@ -279,7 +279,7 @@ def name_classes(axis, names: list[str], colours: list[str], positions=None) -> 
     ax.scatter(*squares, **look, clip_on=False, transform=outside)
 
 
-def beside(ax, lines: list[str]) -> None:
+def lines_right_of(ax, lines: list[str]) -> None:
     """Write lines of text to the right of an axes."""
     text = "\n".join(lines)
     ax.annotate(text, (1.03, 1), xycoords="axes fraction", va="top", linespacing=1.3)
@@ -382,7 +382,7 @@ def name_lines(figure) -> None:
 
 
 def spread(shape: dict[str, float], *names: str) -> list[str]:
-    """Return lines such as 'mean 0.012' of what `normality` found, for `beside`."""
+    """Return lines such as 'mean 0.012' of what `normality` found, for `lines_right_of`."""
     short = {"excess kurtosis": "ex. kurt.", "KS distance": "KS"}
     return [f"{short.get(name, name)} {shape[name]:.2g}" for name in names]
 

@@ -103,16 +103,23 @@ class Subject:
     @cached_property
     def influence(self) -> np.ndarray:
         """How much each hidden unit matters, (H,): see `influence_measure`."""
-        if self.data is None:
+        if self.measured_influence is None:
             return stated_size(self.network)
+        return self.measured_influence
+
+    @cached_property
+    def measured_influence(self) -> np.ndarray | None:
+        """The `influence` on test images, (H,); None without images, or if numbers overflow."""
+        if self.data is None:
+            return None
         images = self.images[:: -(-len(self.images) // INFLUENCE_IMAGES)]
         found = influence(self.network, images)
-        return found if np.isfinite(found).all() else stated_size(self.network)
+        return found if np.isfinite(found).all() else None
 
     @property
     def influence_measure(self) -> str:
         """What `influence` measures, in words."""
-        if self.data is not None:
+        if self.measured_influence is not None:
             return (
                 f"by how much the logits of {min(len(self.images), INFLUENCE_IMAGES):,} test "
                 "images would change without them"
@@ -125,9 +132,7 @@ class Subject:
 
     @cached_property
     def firing(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], np.ndarray]:
-        """`active_share` of the test images of each class `shown`; the last one for all of them,
-        (N,).
-        """
+        """`active_share` of test images: by class `shown`, by class, and for all of them (N,)."""
         above, between, of_images = {}, {}, []
         for c in self.shown():
             own = self.images[self.labels == c][: self.per_class]
@@ -190,9 +195,9 @@ class Subject:
         drawn = self.data is not None and self.data.name == "synthetic"
         return "synthetic images" if drawn else ""
 
-    @property
-    def training_note(self) -> str:
-        """What a figure of weights says if they were trained on no photographs."""
-        trained = self.info.get("data")
-        drawn = isinstance(trained, dict) and trained.get("name") == "synthetic"
-        return "trained on synthetic images" if drawn else ""
+
+def training_note(info: dict) -> str:
+    """Return what a figure of weights says if a checkpoint's run had no photographs; else ""."""
+    trained = info.get("data")
+    drawn = isinstance(trained, dict) and trained.get("name") == "synthetic"
+    return "trained on synthetic images" if drawn else ""

@@ -16,6 +16,7 @@ from support.figures.style import (
     drawing,
     percent,
     picture,
+    report_missing_glyphs,
 )
 from support.image_shape import SIDE
 from support.network.filters import filter_weights
@@ -48,6 +49,7 @@ def write_votes(
     printed.
     """
     explanation = explained(network, image, against, background)
+    report_missing_glyphs(names)
     with drawing():
         figure, caption = draw_explanation(network, image, names, explanation, label)
         write_figure(figure, caption, path, DPI)

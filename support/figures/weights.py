@@ -9,9 +9,9 @@ from support.figures.style import (
     Figured,
     LeftOut,
     bare,
-    beside,
     grid,
     histogram,
+    lines_right_of,
     name_classes,
     name_lines,
     picture,
@@ -228,11 +228,11 @@ def weights(s) -> Figured:
     panels = ("W1", W1, "weight in W1"), ("W2", thinned(s.W2), "weight in W2")
     for ax, (array, values, label) in zip(axes[:2, 0], panels, strict=True):
         shape = histogram(ax, values, f"weights of {array}", curve=True)
-        beside(ax, spread(shape, *names))
+        lines_right_of(ax, spread(shape, *names))
         ax.set_xlabel(label)
     panels = (s.norms, "norm of a unit's column of W1"), (rows, "norm of a unit's weights in W2")
     for ax, (values, label) in zip(axes[2:, 0], panels, strict=True):
-        beside(ax, spread(histogram(ax, values, "units"), *names[:3]))
+        lines_right_of(ax, spread(histogram(ax, values, "units"), *names[:3]))
         ax.set_xlabel(label)
     name_lines(figure)
     return figure, (
@@ -254,7 +254,9 @@ def batchnorm(s) -> Figured:
         values = s.network.weights[name][0].astype(float)
         shape = histogram(ax, values, "units")
         ax.axvline(start, color="black", ls="--", lw=1, label="start of training")
-        beside(ax, [*spread(shape, "mean", "median", "std"), f"below 0: {(values < 0).mean():.0%}"])
+        lines_right_of(
+            ax, [*spread(shape, "mean", "median", "std"), f"below 0: {(values < 0).mean():.0%}"]
+        )
         ax.set_xlabel(label)
     name_lines(figure)
     return figure, (
