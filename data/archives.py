@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from data.formats import file_fault
 from data.pickles import LIMIT, DataError
 from support.cli import clean
 
@@ -28,6 +29,15 @@ def md5_of(path: Path) -> str:
     except FileNotFoundError:
         return "none"
     return digest.hexdigest()
+
+
+def other_kind(path: Path) -> str | None:
+    """Return what a file is if it is recognised, and isn't an archive."""
+    with open(path, "rb") as file:
+        fault = file_fault(file.read(CHUNK))
+    if fault is None or fault.endswith("unpack it"):
+        return None
+    return fault
 
 
 class _Unpacked:

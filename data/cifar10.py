@@ -29,7 +29,7 @@ if __name__ == "__main__":
 from data.batches import read_batch, read_class_names
 from data.download import Unreachable, download
 from data.formats import folder_fault
-from data.layouts import CIFAR10, CIFAR100, CIFAR100_COARSE, CLASSES, LAYOUTS, MAX_CLASSES, Layout  # noqa: F401
+from data.layouts import CIFAR10, CIFAR100, CIFAR100_COARSE, CLASSES, LAYOUTS, Layout
 from data.pickles import DataError
 from data.synthetic import SHAPES, write_synthetic
 from support.cli import ROOT, ArgumentParser, UserError, clean, command, script, shorter, user_path

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from data.archives import CHUNK, md5_of, unpack
+from data.archives import CHUNK, md5_of, other_kind, unpack
 from data.connection import Broken, Failed, NoNetwork, open_url, reason_of
 from data.folders import whole_folder
 from data.layouts import Archive
@@ -154,6 +154,9 @@ def _local_path(url: str) -> Path | None:
 def _check_given(path: Path, archive: Archive) -> None:
     """Raises DataError unless the file of --data-url has the expected sum."""
     found = md5_of(path)
+    kind = other_kind(path)
+    if kind:
+        raise DataError(f"--data-url {path}: {kind}; give another file")
     if found != archive.md5:
         raise DataError(
             f"--data-url {path}: has MD5 {found}, not {archive.md5}; give another file, "
@@ -187,6 +190,9 @@ def _use_found(path: Path, archive: Archive, new: Path, files: Collection[str]) 
     fault = f"has another MD5 sum; passed over without --data-md5 {found}"
     if archive.size and size < archive.size:
         fault = f"is incomplete, {size:,} of {archive.size:,} bytes; passed over"
+    kind = other_kind(path)
+    if kind:
+        fault = f"{kind}; passed over"
     _say(f"{shorter(path)}: {fault}")
     return False
 
@@ -286,8 +292,9 @@ def _fetch_from(url: str, archive: Archive, part: Path, pace: Pace) -> None:
         _complete(url, archive, part, pace)
         found = md5_of(part)
     if found != archive.md5:
+        kind = other_kind(part)
         part.unlink()
-        raise WrongSum(f"has MD5 {found}, not {archive.md5}")
+        raise WrongSum(kind or f"has MD5 {found}, not {archive.md5}")
 
 
 def _complete(url: str, archive: Archive, part: Path, pace: Pace) -> None:

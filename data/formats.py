@@ -41,7 +41,7 @@ def file_fault(content: bytes) -> str | None:
             return fault
     text = content[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(MARKUP):
-        return "is a web page, not the file: fetch it again"
+        return "is a web page, not the file"
     if content[257:262] == b"ustar":
         return "is a tar archive: unpack it"
     if not content.strip(b"\0"):

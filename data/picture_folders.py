@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data.cifar10 import MAX_CLASSES
+from data.layouts import MAX_CLASSES
 from data.pickles import DataError
 from data.picture_files import SUFFIXES, is_passed_over
 from support.cli import clean, shorter

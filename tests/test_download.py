@@ -465,6 +465,14 @@ def test_a_file_with_another_sum_is_refused_with_its_sum(fetch, body, tmp_path):
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize("source", ["file", "server"])
+def test_a_web_page_instead_of_an_archive_is_named(fetch, serve, source):
+    page = b"<html>Sign in</html>"
+    Path("page.tar.gz").write_bytes(page)
+    url = "page.tar.gz" if source == "file" else serve(page).url
+    assert "is a web page" in message(fetch, url)
+
+
 def test_a_folder_is_no_archive(fetch, tmp_path):
     assert "is a folder" in message(fetch, str(tmp_path))
 
@@ -493,6 +501,8 @@ def test_an_archive_fetched_by_hand_is_used(mirrors, body, tmp_path, monkeypatch
     ("content", "fault"),
     [
         (b"x", "is incomplete, 1 of"),
+        (b"<!DOCTYPE html>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
         (b"x" * 10**5, "has another MD5 sum; passed over without --data-md5 "),
     ],
 )
@@ -574,8 +584,8 @@ def test_archives_without_the_images_are_refused(unpack, folder, body, tmp_path)
     (folder / "test_batch").unlink()
     for content, fault in (
         (archive(folder), "test_batch: is missing"),
-        (b"<html>", "is damaged"),
-        (b"", "is damaged"),
+        (b"hello", "is damaged"),
+        (b"", "is empty"),
         (body[: len(body) // 2], "is damaged"),
         (archive(ROOT / "tests"), "is not a folder of"),
     ):
