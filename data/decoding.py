@@ -29,7 +29,6 @@ ENOUGH = 8 * SIDE  # the smaller side of a JPEG isn't decoded at less than this
 STRIP = 1 << 20  # pixels that are averaged at a time
 
 QUIET = logging.NullHandler()  # for Pillow's own words on damaged files; added once, not per file
-REMEDY = "give another picture"
 CONVERT = "convert it to JPEG or PNG"
 
 
@@ -56,9 +55,10 @@ class PictureError(UserError):
 class PictureFault(Fault):
     """What is wrong with a picture. reason: the kind of fault, in few words, for counts."""
 
-    def __init__(self, text: str, reason: str) -> None:
-        super().__init__(text)
+    def __init__(self, fault: str, reason: str, remedy: str = "give another picture") -> None:
+        super().__init__(fault)
         self.reason = reason
+        self.remedy = remedy
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
@@ -67,34 +67,37 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     It is turned upright, set on white if it is transparent, cropped to the square in its middle,
     and averaged down. Raises PictureError if the file can't be used.
     """
-    if os.path.islink(path) and not os.path.exists(path):
-        raise _error(path, "is a link to nothing", "links to nothing")
-    with error_context(path, REMEDY, PictureError):
-        # From memory, as from a file Pillow would read as many bytes at once as a header says.
-        content = read_file(path, MAX_FILE)
     try:
+        if os.path.islink(path) and not os.path.exists(path):
+            raise PictureFault("is a link to nothing", "links to nothing")
+        with error_context(path, "give another picture", PictureError):
+            # From memory, as from a file Pillow would read as many bytes as a header says.
+            content = read_file(path, MAX_FILE)
         return _decode(content, Path(path).suffix.lower())
-    except PictureFault as fault:
-        raise _error(path, str(fault), fault.reason) from None
-    except MemoryError:
-        raise _error(path, "needs more memory than there is", "too large") from None
+    except PictureError:
+        raise
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        raise _picture_error(path, error) from None
+
+
+def _picture_error(path: str | os.PathLike, error: Exception) -> PictureError:
+    """Return the error that names the file, from one that was raised while it was decoded."""
+    if isinstance(error, PictureFault):
+        fault = error
+    elif isinstance(error, MemoryError):
+        fault = PictureFault("needs more memory than there is", "too large")
+    else:
         text = f"no picture that can be read ({clean(error, 80)})"
-        raise _error(path, text, "damaged") from None
-
-
-def _error(path: str | os.PathLike, fault: str, reason: str) -> PictureError:
-    """Return the error of a file: path, fault, and the remedy unless the fault has one."""
-    remedy = "" if ";" in fault else f"; {REMEDY}"
-    error = PictureError(f"{clean(shorter(path), 120)}: {fault}{remedy}")
-    error.reason = reason
-    return error
+        fault = PictureFault(text, "damaged")
+    named = PictureError(f"{clean(shorter(path), 120)}: {fault}; {fault.remedy}")
+    named.reason = fault.reason
+    return named
 
 
 # ---- The kind of a file --------------------------------------------------------------------
 
-# Pillow's names of the formats that are read. It has more: some start other programs (EPS), some
-# hold a picture of another size than their header says (ICO), and some are decoded by the byte.
+# Pillow's names of the formats that are read. It has more, which few people have: some start other
+# programs (EPS), and some hold pictures of other sizes than their header says (ICO).
 FORMATS = (
     "JPEG",
     "PNG",
@@ -197,7 +200,7 @@ def _kind_by_brand(brands: bytes) -> str:
 
 def _refuse_kind(kind: str) -> None:
     fault, remedy = KINDS[kind]
-    raise PictureFault(f"{fault}; {remedy} first", kind)
+    raise PictureFault(fault, kind, f"{remedy} first")
 
 
 # ---- Decoding ------------------------------------------------------------------------------
@@ -226,8 +229,8 @@ def _decode(content: bytes, suffix: str) -> np.ndarray:
         except UnidentifiedImageError:
             if kind == "AVIF":
                 _refuse_kind(kind)
-            fault = f"no picture that can be read (its format is unknown); {CONVERT}"
-            raise PictureFault(fault, "unknown format") from None
+            fault = "no picture that can be read (its format is unknown)"
+            raise PictureFault(fault, "unknown format", CONVERT) from None
         with file:
             _check_cost(file, content)
             file.load()
@@ -301,7 +304,7 @@ def _check_memory(size: tuple[int, int], memory: int) -> None:
 
 
 def _refuse_size(fault: str) -> None:
-    raise PictureFault(f"{fault}; make it smaller first", "too large")
+    raise PictureFault(fault, "too large", "make it smaller first")
 
 
 def _image_bytes(file) -> int:
@@ -347,7 +350,9 @@ def _tiff_bytes(file) -> int:
     tags = file.tag_v2
     memory = 0
     if tags.get(COMPRESSION, 1) != 1:  # a strip or tile is decompressed as a whole
-        strip = file.width * min(tags.get(ROWS_PER_STRIP, file.height), file.height)
+        # The picture may be turned: width and height may have changed places.
+        rows = tags.get(ROWS_PER_STRIP, max(file.size))
+        strip = min(file.width * file.height, max(file.size) * rows)
         tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_HEIGHT, 0)
         bits = tags.get(SAMPLES_PER_PIXEL, 1) * max(tags.get(BITS_PER_SAMPLE, (1,)))
         memory += max(strip, tile) * bits // 8
@@ -368,8 +373,9 @@ def _jpeg_buffer(file, content: bytes) -> int:
     if not _is_buffered(file, content):
         return 0
     # Each channel is sampled h x v times in a cell of as many pixels as the finest one has.
-    samples = [max(1, h) * max(1, v) for _, h, v, _ in file.layer]
-    finest = max(max(1, h) for _, h, _, _ in file.layer) * max(max(1, v) for *_, v, _ in file.layer)
+    samples = [max(1, h * v) for _, h, v, _ in file.layer]
+    finest = max(h for _, h, _, _ in file.layer) * max(v for _, _, v, _ in file.layer)
+    finest = max(1, finest)
     return 2 * file.width * file.height * sum(samples) // finest
 
 
@@ -479,7 +485,7 @@ def _rgb_strips(picture, box: tuple[int, int, int, int], content: bytes) -> Iter
         yield from _scaled_strips(picture, box)
         return
     if picture.mode == "LAB":
-        raise PictureFault(f"has LAB colours; {CONVERT} first", "LAB colours")
+        raise PictureFault("has LAB colours", "LAB colours", CONVERT)
     has_alpha = picture.mode.upper() in ("RGBA", "LA", "PA")
     transparent = has_alpha or "transparency" in picture.info
     brightest = 0
@@ -518,7 +524,7 @@ def _scaled_strips(picture, box: tuple[int, int, int, int]) -> Iterator[np.ndarr
     for strip in _strips(picture, box):
         array = np.asarray(strip)
         if not np.isfinite(array).all():
-            raise PictureFault("has pixels that are no finite numbers", "unclear range")
+            _refuse_range("has values that are not finite")
         low = min(low, float(array.min()))
         high = max(high, float(array.max()))
     white = _white(picture, low, high)
@@ -541,10 +547,7 @@ def _white(picture, low: float, high: float) -> float:
         if -rounding <= low and high <= white + rounding:
             _check_brightness(high, white)
             return white
-    raise PictureFault(
-        f"has values from {low:.6g} to {high:.6g}, an unclear range; scale them to 0 to 255 first",
-        "unclear range",
-    )
+    _refuse_range(f"has values from {low:.6g} to {high:.6g}")
 
 
 def _whites(picture, high: float) -> Sequence[float]:
@@ -568,8 +571,9 @@ def _whites(picture, high: float) -> Sequence[float]:
 def _check_brightness(high: float, white: float) -> None:
     """Raise PictureFault if a picture would be nearly black: its white must be another value."""
     if high < white / 16:
-        raise PictureFault(
-            f"has values up to {high:.6g} of {white:,}, an unclear range; "
-            "scale them to 0 to 255 first",
-            "unclear range",
-        )
+        _refuse_range(f"has values up to {high:.6g} of {white:,}")
+
+
+def _refuse_range(fault: str) -> None:
+    remedy = "scale them to 0 to 255 first"
+    raise PictureFault(f"{fault}, an unclear range", "unclear range", remedy)

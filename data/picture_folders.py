@@ -17,6 +17,7 @@ from data.pickles import DataError
 from data.picture_files import SUFFIXES, is_passed_over
 from support.cli import clean, shorter
 
+HIDDEN = "hidden or system files"
 MAX_WRAPPERS = 3  # folders that hold nothing but the next one
 
 # Names of splits, without digits and signs: train, Training, training_set, seg_train, val2017.
@@ -33,13 +34,15 @@ class Layout:
     """The classes and splits of a folder of pictures.
 
     splits has the key "train" and maybe "test". Each value lists the folders of a split, with
-    the number of their class. notes: what was understood or left out, a line each.
+    the number of their class. notes: what was understood or left out, a line each. around: the
+    folders in which the splits and classes are.
     """
 
     root: Path
     classes: list[str]
     splits: dict[str, list[tuple[int, Path]]]
     notes: list[str] = field(default_factory=list)
+    around: list[Path] = field(default_factory=list)
 
 
 def find_layout(folder: Path) -> Layout:
@@ -59,6 +62,9 @@ def find_layout(folder: Path) -> Layout:
         layout = _plain_layout(root)
     if root != folder:
         layout.notes.insert(0, f"the classes are those in {_shown(root)}")
+    tops = [top for folders in layout.splits.values() for _, top in folders]
+    around = {root, folder, *(top.parent for top in tops)}
+    layout.around = sorted(around)
     return layout
 
 
@@ -275,7 +281,11 @@ def find_files(layout: Layout) -> dict[str, Files]:
     the data set, or above it, is passed over where a link leads to it.
     """
     walk = _Walk(layout)
-    return {split: walk.files(folders) for split, folders in layout.splits.items()}
+    files = {split: walk.files(folders) for split, folders in layout.splits.items()}
+    listings = [walk.listing(folder) for folder in layout.around]
+    hidden = sum(listing.hidden for listing in listings if listing)
+    files["train"].passed_over[HIDDEN] += hidden
+    return files
 
 
 @dataclass
@@ -311,7 +321,7 @@ class _Walk:
         while pending:
             folder = pending.pop()
             identity = _identity(folder)
-            listing = self._list(folder)
+            listing = self.listing(folder)
             if listing is None or identity in self.taken:
                 continue
             self.taken.add(identity)
@@ -319,7 +329,7 @@ class _Walk:
             files = [each for each in listing.files if not each.is_symlink()]
             self.taken.update(_identity(each) for each in files)
 
-    def _list(self, folder: Path) -> _Listing | None:
+    def listing(self, folder: Path) -> _Listing | None:
         """Return the entries of a folder, None if it can't be read."""
         if folder not in self.listings:
             self.listings[folder] = _list_folder(folder)
@@ -336,11 +346,11 @@ class _Walk:
         pending = [(top, False)]  # folders, and whether a link led there
         while pending:
             folder, linked = pending.pop()
-            listing = self._list(folder)
+            listing = self.listing(folder)
             if listing is None:
                 passed_over["folders that can't be read"] += 1
                 continue
-            passed_over["hidden or system files"] += listing.hidden
+            passed_over[HIDDEN] += listing.hidden
             for path in listing.files:
                 if self._is_new(path, linked):
                     yield path

@@ -284,8 +284,15 @@ def test_files_of_systems_are_passed_over(junk):
     touch("mine/ants/1.png", "mine/bees/1.png", f"mine/{junk}")
     names, passed_over = files()
     assert names == {"train": ["ants: ants/1.png", "bees: bees/1.png"]}
-    if junk.startswith("ants/"):
-        assert passed_over == {"hidden or system files": 1}
+    assert passed_over == {"hidden or system files": 1}
+
+
+def test_files_of_systems_are_counted_around_splits():
+    for split in ("train", "test"):
+        touch(f"mine/data/{split}/ants/1.png", f"mine/data/{split}/bees/1.png")
+        touch(f"mine/data/{split}/.DS_Store")
+    touch("mine/__MACOSX/data/x", "mine/.DS_Store", "mine/data/Thumbs.db")
+    assert files()[1] == {"hidden or system files": 5}
 
 
 @needs_links

@@ -55,7 +55,8 @@ def test_a_folder_becomes_a_data_set(capsys):
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         f"wrote data set; train on it with: python {ROOT}/train.py --data-dir 'data set'",
-        "train: 33 pictures of 3 classes: cat 16, dog 16, owl 1",
+        "train: 33 pictures of 3 classes: cat 16, dog 16, owl 1; "
+        "passed over 1: hidden or system files 1",
         "test: 8 pictures of 3 classes: cat 4, dog 4, owl 0",
     ]
     data = cifar10.load(data_dir="data set")
