@@ -12,12 +12,9 @@ architecture and its images: neither needs a flag.
 """
 
 import argparse
-import contextlib
-import difflib
 import os
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import model
 from data import cifar10
-from data.decoding import PictureError, read_picture
+from data.decoding import read_picture
 from data.download import Unreachable
 from data.picture_files import Found, find_pictures
 from model import Network
@@ -45,25 +42,15 @@ from support.network.metrics import (
     measure,
     mirrored,
 )
-from support.predictions import (
-    PictureCsv,
-    PictureJson,
-    Submission,
-    json_text,
-    write_predictions,
-)
+from support.own_pictures import PictureJob, classify_pictures
+from support.predictions import json_text, write_predictions
 
 import numpy as np
-from tqdm import tqdm
 
 CHECKPOINTS = cli.ROOT / "checkpoints"
 ALONE, BOTH = "image alone", "with mirror image"  # the ways of testing an image
 EXTREMES = 10  # classes printed at each end of the table if there are more than twice as many
 CONFUSIONS = 8  # kinds of mistakes printed
-LIKELIEST = 3  # classes printed for a picture
-PICTURES = 100  # pictures that are read and classified at a time
-BACKGROUND = 200  # pictures at most, whose votes are averaged for each picture explained
-LISTED = 20  # pictures, and files that are none, that are printed if there are many
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -719,8 +706,13 @@ def comparison_table(results: list[Result]) -> str:
     """Return a row for each checkpoint and for the ensemble."""
     width = max(len(name) for name in ("checkpoint", *(result.name for result in results)))
     with_tta = BOTH in results[0].columns
+    uneven = results[0].columns[ALONE].uneven
     head = f"{'checkpoint':<{width}}  accuracy   95 % interval    top-2    nats  calibr.  images/s"
-    lines = [head + "     --tta" if with_tta else head]
+    if with_tta:
+        head += "     --tta"
+    if uneven:
+        head += "  balanced"
+    lines = [head]
     for result in results:
         m = result.columns[ALONE]
         low, high = m.interval
@@ -731,8 +723,12 @@ def comparison_table(results: list[Result]) -> str:
         )
         if with_tta:
             line += f"  {result.columns[BOTH].accuracy:8.2%}"
+        if uneven:
+            line += f"  {m.balanced_accuracy:8.2%}"
         lines.append(line.rstrip())
     lines.append("nats: cross-entropy; calibr.: calibration error; --tta: accuracy with it")
+    if uneven:
+        lines.append("balanced: balanced accuracy, the mean recall of the classes")
     return "\n".join(lines)
 
 
@@ -762,236 +758,33 @@ def write_json(path: Path, split: Split, results: list[Result], stride: int | No
         file.write(json_text(report, indent=1).encode())
 
 
-# ---- Own pictures --------------------------------------------------------------------------------
+# ---- Own pictures, see support/own_pictures.py ---------------------------------------------------
 
 
 def classify(task: Task, checkpoints: list[Checkpoint]) -> int:
-    """Classify pictures, a batch at a time. Return the exit code: 2 if something was left out."""
+    """Classify pictures instead of testing. Return the exit code: 2 if something was left out."""
     networks, tta = [each.network for each in checkpoints], task.tta
-    classes = sorted({network.classes for network in networks})
-    if len(classes) > 1:
+    class_counts = sorted({network.classes for network in networks})
+    if len(class_counts) > 1:
         raise UserError(
-            f"--ensemble: these networks have {classes} classes; name those of one data set"
+            f"--ensemble: these networks have {class_counts} classes; name those of one data set"
         )
     if task.explain and tta:  # the votes of the folded network are those of both images
         networks, tta = [convert.fold_mirror(networks[0], "--explain", "--tta")], False
-    names = cifar10.class_names(trained_on(checkpoints[0].info), classes[0])
-
-    paths = task.pictures.paths
-    printer = PicturePrinter(task)
-    explainer = Explainer(task, networks[0], names, printer) if task.explain else None
-    for fault in task.pictures.faults:
-        printer.leave_out(fault)
-    with contextlib.ExitStack() as stack:
-        writers = open_writers(task, names, stack)
-        bar = stack.enter_context(tqdm(total=len(paths), unit=" pictures", delay=2, disable=None))
-        for start in range(0, len(paths), PICTURES):
-            some = paths[start : start + PICTURES]
-            read, images = read_pictures(some, networks[0], printer)
-            y = probabilities(networks, images, tta)
-            for path, image, row in zip(read, images, y, strict=True):
-                printer.add(path, row, names)
-                for writer in writers:
-                    writer.add(path, row)
-                if explainer:
-                    explainer.add(path, image, row)
-            bar.update(len(some))
-        for writer in writers:
-            writer.finish(printer.left_out, task.pictures.passed_over)
-    printer.finish()
-    return 2 if printer.left_out else 0
-
-
-def open_writers(task: Task, names: Sequence[str], stack: contextlib.ExitStack) -> list:
-    """Open the files asked for, which appear whole when the stack is closed."""
-    kinds = [
-        (task.predictions, PictureCsv),
-        (task.submission, Submission),
-        (task.json, PictureJson),
-    ]
-    writers = []
-    for path, kind in kinds:
-        if path:
-            file = stack.enter_context(files.write_whole(path))
-            writers.append(kind(file, names))
-    return writers
-
-
-def read_pictures(
-    paths: Sequence[Path], network: Network, printer: "PicturePrinter"
-) -> tuple[list[Path], np.ndarray]:
-    """Read pictures on the network's threads. Return the paths of those read, and images (m, 3072).
-
-    What is no picture is reported and left out.
-    """
-
-    def read(path: Path) -> np.ndarray | PictureError:
-        try:
-            return read_picture(path)
-        except PictureError as error:
-            return error
-
-    with warnings.catch_warnings():  # read_picture's own are not safe on several threads
-        warnings.simplefilter("ignore")
-        results = network.threads.each(read, paths)
-    good, images = [], np.empty((len(paths), PIXELS), np.uint8)
-    for path, image in zip(paths, results, strict=True):
-        if isinstance(image, PictureError):
-            printer.leave_out(str(image))
-        else:
-            images[len(good)] = image
-            good.append(path)
-    return good, images[: len(good)]
-
-
-def probabilities(networks: list[Network], images: np.ndarray, tta: bool) -> np.ndarray:
-    """Return y^ (m, C), the mean of the networks' probabilities."""
-    log_ys = [log_probabilities(network, images, tta, progress=False) for network in networks]
-    return np.exp(mean_probability(log_ys))
-
-
-class PicturePrinter:
-    """Prints a line per picture, and a line on stderr per file that is left out."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.classified = 0
-        self.left_out: list[str] = []  # why, a line per file
-        names = [clean(path, 120) for path in task.pictures.paths]
-        self.width = max(len(name) for name in names)
-        # If the rows are in a file, a long list on the screen serves nobody.
-        self.in_file = bool(task.outputs)
-
-    def add(self, path: Path, y: np.ndarray, names: Sequence[str]) -> None:
-        """Print the likeliest classes of a picture. y: probabilities (C,)."""
-        self.classified += 1
-        if self.in_file and self.classified > LISTED:
-            return
-        likeliest = np.argsort(-y, kind="stable")[:LIKELIEST]
-        classes = ", ".join(f"{names[c]} {y[c]:.1%}" for c in likeliest)
-        self.show(f"{clean(path, 120):<{self.width}}  {classes}")
-
-    def leave_out(self, fault: str) -> None:
-        self.left_out.append(fault)
-        if len(self.left_out) <= LISTED:
-            line = clean(f"test.py: error: {fault}; left out")
-            tqdm.write(line, file=sys.stderr)
-
-    def show(self, line: str) -> None:
-        """Print a line above the bar."""
-        tqdm.write(line, file=sys.stdout)
-
-    def finish(self) -> None:
-        """Print what was not printed one by one, and the counts."""
-        if len(self.left_out) > LISTED:
-            more = len(self.left_out) - LISTED
-            print(f"test.py: error: {more:,} more files left out", file=sys.stderr)
-        if self.in_file and self.classified > LISTED:
-            print(f"... {self.classified - LISTED:,} more")
-        passed_over = self.task.pictures.passed_over
-        counts = [f"{self.classified:,} classified"]
-        if self.left_out:
-            counts.append(f"{len(self.left_out):,} left out")
-        if passed_over:
-            counts.append(f"{passed_over:,} passed over (hidden, or not named as pictures are)")
-        if self.classified != 1 or len(counts) > 1 or self.in_file:
-            print(f"pictures: {', '.join(counts)}{self.written()}")
-
-    def written(self) -> str:
-        if not self.task.outputs:
-            return ""
-        return f"; written: {', '.join(str(path) for path in self.task.outputs.values())}"
-
-
-# ---- Why this class ------------------------------------------------------------------------------
-
-
-class Explainer:
-    """Prints, for each picture, two logits and their difference as sums, and draws their votes."""
-
-    def __init__(
-        self, task: Task, network: Network, names: Sequence[str], printer: PicturePrinter
-    ) -> None:
-        self.task, self.network, self.names, self.printer = task, network, names, printer
-        self.against = None if task.against is None else class_named(task.against, names)
-        self.background = None
-        if task.background:
-            self.background = self.read_background(task.background)
-        # Files that no figure may replace. Those of an earlier command may be replaced.
-        kept = (*task.pictures.paths, *task.outputs.values())
-        self.taken = {os.path.realpath(path) for path in kept}
-
-    def read_background(self, found: Found) -> np.ndarray:
-        """Return at most BACKGROUND of the pictures, evenly spread, as images (N, 3072)."""
-        if self.network.window.whole:
-            raise UserError(
-                "--background: needs filters smaller than the image, as only their votes are "
-                "independent; leave it out"
-            )
-        for fault in found.faults:
-            self.printer.leave_out(fault)
-        step = -(-len(found.paths) // BACKGROUND)
-        _, images = read_pictures(found.paths[::step], self.network, self.printer)
-        if len(images) == 0:
-            raise UserError("--background: none of these files is a picture; name others")
-        return images
-
-    def add(self, picture: Path, image: np.ndarray, y: np.ndarray) -> None:
-        """Explain an image (3072,) with probabilities y (C,)."""
-        from support.figures.votes import write_votes
-
-        # `write_votes` takes the runner-up if the class to compare with is the predicted one.
-        against = int(y.argmax()) if self.against is None else self.against
-        path = self.figure_path(picture)
-        explanation = write_votes(
-            self.network, image, self.names, path, against=against, background=self.background
-        )
-        for line in explanation.equations(self.names):
-            self.printer.show(f"  {line}")
-        self.printer.show(f"  {self.odds(explanation)}")
-        self.printer.show(f"  drawn in {shorter(path)}")
-
-    def odds(self, explanation) -> str:
-        """Return what the difference of the two logits means: e to it is a ratio."""
-        first, second = explanation.predicted, explanation.against
-        y = explanation.probabilities
-        with np.errstate(divide="ignore"):
-            ratio = y[first] / y[second]
-        times = f"{ratio:,.0f}" if 1000 <= ratio < 1e9 else f"{ratio:.3g}"
-        return (
-            f"{self.names[first]} is {times} times as likely as {self.names[second]}: "
-            "e to the power of the difference"
-        )
-
-    def figure_path(self, picture: Path) -> Path:
-        """Return --explain's folder/NAME-votes.png, with a number if that is taken.
-
-        The figure's caption is in NAME-votes.txt, which may not be taken either.
-        """
-        stem = clean(picture.stem).encode()[:200].decode(errors="ignore")
-        path = self.task.explain / f"{stem}-votes.png"
-        number = 1
-        while self.is_taken(path) or self.is_taken(path.with_suffix(".txt")):
-            number += 1
-            path = self.task.explain / f"{stem}-votes-{number}.png"
-        self.taken.add(os.path.realpath(path))
-        return path
-
-    def is_taken(self, path: Path) -> bool:
-        return os.path.realpath(path) in self.taken
-
-
-def class_named(name: str, names: Sequence[str]) -> int:
-    """Return the number of the class of --against. Raises UserError if there is none."""
-    lower = [each.casefold() for each in names]
-    if name in names:
-        return list(names).index(name)
-    if name.casefold() in lower:
-        return lower.index(name.casefold())
-    near = difflib.get_close_matches(name.casefold(), lower, 1)
-    hint = f"did you mean {names[lower.index(near[0])]}?" if near else ""
-    known = hint or f"there are {clean(', '.join(names), 150)}"
-    raise UserError(f"--against {clean(name, 60)}: is no class of this network; {known}")
+    names = cifar10.class_names(trained_on(checkpoints[0].info), class_counts[0])
+    background = task.background or Found((), (), 0)
+    job = PictureJob(
+        paths=task.pictures.paths,
+        faults=task.pictures.faults + background.faults,
+        passed_over=task.pictures.passed_over,
+        predictions=task.predictions,
+        submission=task.submission,
+        json=task.json,
+        explain=task.explain,
+        against=task.against,
+        background=background.paths,
+    )
+    return classify_pictures(job, networks, names, tta, read_picture)
 
 
 if __name__ == "__main__":

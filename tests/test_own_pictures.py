@@ -342,15 +342,16 @@ def test_with_a_background_the_rest_is_the_average_logit(nets, data, pics):
         (["--explain", "why", "--against", "xyz"], ["--against xyz", "there are disc"]),
         (["--against", "cross"], ["--against needs --explain"]),
         (["--background", "pics"], ["--background needs --explain"]),
+        (["--explain", "why", "--background", "NET"], ["--background", "a picture"]),
         (["--explain", "why", "--background", "no*"], ["--background no*: matches no file"]),
     ],
 )
 def test_what_cannot_be_explained_is_refused(nets, pics, flags, parts):
+    flags = [nets / "windows.npz" if flag == "NET" else flag for flag in flags]
     code, out, err = call_test(nets / "windows.npz", "--images", "pics/1.png", *flags)
     assert (code, out) == (2, "")
-    assert err.count("\n") == 1
     for part in parts:
-        assert part in err
+        assert part in err.splitlines()[-1]
 
 
 def test_a_background_needs_filters_smaller_than_the_image(nets, pics):

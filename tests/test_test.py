@@ -220,6 +220,17 @@ def test_balanced_accuracy_is_printed_where_classes_are_uneven(with_classes):
     assert m["balanced_accuracy"] == pytest.approx(m["accuracy"])
 
 
+def test_balanced_accuracy_is_a_column_of_a_comparison_if_classes_are_uneven(with_classes):
+    with_classes(2, (np.arange(200) % 5 == 0).astype(int))
+    os.rename("net.npz", "a.npz")
+    os.rename("all.json", "a.json")
+    with_classes(2, (np.arange(200) % 5 == 0).astype(int))
+    _, out, _ = call_test("a.npz", "net.npz")
+    balanced = json_of("a.json")["results"][0]["image alone"]["balanced_accuracy"]
+    rows = [line.split() for line in out.splitlines() if line.startswith("a.npz")]
+    assert rows[0][-1] == f"{balanced:.2%}"
+
+
 # ---- Mirror images, strides, validation images, ensembles ----------------------------------------
 
 
