@@ -826,9 +826,8 @@ def touch(browser, selector, *points):
         if i == 0:
             finger.pointer_down()
     if len(points) > 1:
-        finger.pause(
-            0.3
-        )  # a finger that rests is no fling, during which the next tap would be lost
+        # Without a rest the browser takes it for a fling, which swallows the next tap.
+        finger.pause(0.3)
     finger.pointer_up()
     builder.perform()
     settled(browser)

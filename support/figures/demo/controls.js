@@ -368,7 +368,7 @@ function showAtLarge(filter) {
 
 // ---- Pictures -----------------------------------------------------------------------------------
 
-async function open(file) {
+async function openFile(file) {
   if (!file) {
     problem("There is no picture in it; give a file, or copy a picture.");
     return;
@@ -382,14 +382,14 @@ async function open(file) {
 
 function listenToFiles() {
   $("file").addEventListener("change", (event) => {
-    if (event.target.files.length) open(event.target.files[0]);
+    if (event.target.files.length) openFile(event.target.files[0]);
   });
-  document.addEventListener("paste", (event) => open(event.clipboardData?.files[0]));
+  document.addEventListener("paste", (event) => openFile(event.clipboardData?.files[0]));
   for (const kind of ["dragover", "dragleave", "drop"])
     document.addEventListener(kind, (event) => {
       event.preventDefault(); // the browser would open the file
       document.body.classList.toggle("over", kind === "dragover");
-      if (kind === "drop") open(event.dataTransfer?.files[0]);
+      if (kind === "drop") openFile(event.dataTransfer?.files[0]);
     });
 }
 

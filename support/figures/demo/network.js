@@ -39,15 +39,25 @@ function unpacked(bytes, width) {
   return out;
 }
 
+// Loops, as Float32Array.from with a function takes ten times as long for millions of numbers.
+function fromHalves(halves) {
+  const out = new Float32Array(halves.length);
+  for (let i = 0; i < out.length; i++) out[i] = HALF[halves[i]];
+  return out;
+}
+
+function bytesOf(base64) {
+  const text = atob(base64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
 // The array that packing.py's `encoded` wrote.
 function decoded({ type, base64 }) {
-  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  const bytes = bytesOf(base64);
   if (type === "uint8") return bytes;
   if (type === "float32") return new Float32Array(bytes.buffer);
-  if (type === "float16") {
-    const halves = new Uint16Array(bytes.buffer);
-    return Float32Array.from(halves, (bits) => HALF[bits]);
-  }
+  if (type === "float16") return fromHalves(new Uint16Array(bytes.buffer));
   return unpacked(bytes, Number(type.slice("bits".length)));
 }
 

@@ -115,5 +115,5 @@ def encoded(array: np.ndarray, bits: int = HALF) -> dict:
 def packed_bits(integers: np.ndarray, bits: int) -> bytes:
     """Return integers from -2^(bits-1) as numbers of `bits` bits without gaps, high bit first."""
     positive = integers.reshape(-1, 1).astype(np.int32) + 2 ** (bits - 1)
-    places = np.arange(bits - 1, -1, -1)
-    return np.packbits((positive >> places & 1).astype(np.uint8)).tobytes()
+    shifts = np.arange(bits - 1, -1, -1)
+    return np.packbits((positive >> shifts & 1).astype(np.uint8)).tobytes()
