@@ -320,6 +320,8 @@ def reason_of(error: Exception, folder: Path) -> str:
     """Return the error in one line, without the folder: the table is the same in every folder."""
     if isinstance(error, cli.UserError):
         text = error.command_line_text()
+    elif isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}"
     else:
         text = f"{type(error).__name__}: {error}"
     return cli.clean(text.replace(f"{folder}{os.sep}", ""))
@@ -610,7 +612,8 @@ def conclude(results: Results, data: cifar10.Dataset, report_test: bool) -> None
     with files.open_regular(checkpoint) as source, files.write_whole(folder / BEST) as target:
         shutil.copyfileobj(source, target)
     figures = shlex.join([*cli.script("visualize.py"), str(folder / TABLE)])
-    print(tables.wrapped(f"results in {folder}: {BEST}, {TABLE}; draw them with: {figures}"))
+    print(tables.wrapped(f"results in {folder}: {BEST}, {TABLE}"))
+    print(f"draw them with: {figures}")  # whole, to be copied
 
 
 def test_all(results: Results, data: cifar10.Dataset) -> None:

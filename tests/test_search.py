@@ -424,6 +424,12 @@ def test_the_ranking_fits_the_terminal(columns, monkeypatch):
         assert f"{name.replace('_', ' ')} 1e-05" in text
 
 
+def test_a_setting_stays_with_its_value_in_one_line(monkeypatch):
+    lines = printed(monkeypatch, 40, ["hidden_size", "learning_rate", "hidden_lambda_scale"])
+    assert "      hidden size 1e-05," in lines
+    assert "      hidden lambda scale 1e-05" in lines
+
+
 def test_a_narrow_ranking_is_a_plain_table(monkeypatch):
     lines = printed(monkeypatch, 80, ["hidden_size", "cap"])
     heads = "rank  hidden size    cap  validation  best epoch  epochs  seconds  status"

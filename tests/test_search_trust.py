@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -207,7 +208,9 @@ def test_files_that_cannot_grow(size, synthetic_dir, tmp_path):
     assert process.returncode == 2, out
     only_line(error)
     assert "File too large" in out + error
+    assert re.search(r"(out|state\.npz)\S*: File too large", out + error)  # it names the file
     assert not list(tmp_path.glob("out/.*.tmp"))
+    assert not list(tmp_path.glob("**/*.lock"))
 
 
 # ---- The same search, or another one ----------------------------------------------------------

@@ -51,6 +51,7 @@ LIMITS = {
 OF_A_NETWORK = ("val_accuracy", "val_loss", "best_epoch", "epochs", "seconds", "checkpoint")
 MAX_BYTES = 16 << 20
 MAX_REASON = 300  # characters
+UNBROKEN = "\u00a0"  # a space at which no line ends
 MAX_LINES = 40  # settings in the printed ranking
 # Columns that a narrow terminal does without, in this order.
 DISPENSABLE = ("seconds", "best epoch", "epochs", "runs", "test")
@@ -226,7 +227,9 @@ def with_settings_below(
     for line, own in zip(lines, values, strict=True):
         yield line
         pairs = [f"{name} {value}" for name, value in zip(names, own, strict=True)]
-        yield wrapped(", ".join(pairs), indent="      ")
+        # A line may end after a pair, not in it.
+        joined = ", ".join(pair.replace(" ", UNBROKEN) for pair in pairs)
+        yield wrapped(joined, indent="      ").replace(UNBROKEN, " ")
 
 
 def result_cells(groups: list[list[Row]], without: tuple[str, ...] = ()) -> list[list[str]]:
