@@ -53,11 +53,17 @@ def check_numbers(X) -> np.ndarray:
         raise ValueError("X has masked values; replace them, for instance by X.filled(0)")
     try:
         array = np.asarray(X)
+        if array.dtype.kind == "O" and array.ndim == 1:
+            array = stack_images(array)
     except ValueError:
         problem = "X is a list of images of different shapes"
         raise ValueError(f"{problem}; give all of them 32 x 32 pixels") from None
     if array.ndim == 0:
         raise ValueError(f"X is {kind_of(X)}, not an array of images")
+    if array.dtype.kind == "O":
+        array = numbers_of_objects(array)
+    if array.dtype.kind in "UST":
+        raise TypeError("X holds text; images are arrays of numbers, their pixels")
     if array.ndim == 1:
         raise ValueError(
             f"X has the shape {array.shape}; images have the shape (N, {PIXELS}). "
@@ -65,10 +71,6 @@ def check_numbers(X) -> np.ndarray:
         )
     if array.size == 0:
         raise ValueError(f"X has the shape {array.shape}, which holds no pixel; pass an image")
-    if array.dtype.kind == "O":
-        array = numbers_of_objects(array)
-    if array.dtype.kind in "UST":
-        raise TypeError("X holds text; pixels are numbers")
     if array.dtype.kind == "c":
         raise ValueError("Complex data not supported: X is complex, and pixels are real numbers")
     if array.dtype.kind not in "buif":
@@ -80,6 +82,16 @@ def check_numbers(X) -> np.ndarray:
     return array
 
 
+def stack_images(array: np.ndarray) -> np.ndarray:
+    """Return objects (N,) that are arrays as one array, and others as they are.
+
+    Raises ValueError if the arrays differ in shape.
+    """
+    if len(array) and all(isinstance(each, np.ndarray | list | tuple) for each in array):
+        return np.stack([np.asarray(each) for each in array])
+    return array
+
+
 def numbers_of_objects(array: np.ndarray) -> np.ndarray:
     """Return an array of objects as int64 if all are whole numbers, as bool, or as float64.
 
@@ -87,7 +99,7 @@ def numbers_of_objects(array: np.ndarray) -> np.ndarray:
     """
     kinds = set(map(type, array.flat))
     if any(issubclass(kind, str | bytes) for kind in kinds):
-        raise TypeError("X holds text; pixels are numbers")
+        raise TypeError("X holds text; images are arrays of numbers, their pixels")
     if any(is_missing_kind(kind) for kind in kinds):
         raise ValueError("X has missing pixels (None or NA); leave these images out")
     if all(issubclass(kind, bool | np.bool_) for kind in kinds):

@@ -102,14 +102,14 @@ class Estimator:
         def __init__(self, **parameters):
             unknown = parameters.keys() - defaults.keys()
             if unknown:
-                known = ", ".join(defaults)
-                raise TypeError(f"{cls.__name__} has no parameter {min(unknown)!r}; it has {known}")
+                raise TypeError(self._no_parameter(min(unknown)))
             vars(self).update(defaults | parameters)
 
         signature = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
         for name, default in defaults.items():
             kind = inspect.Parameter.KEYWORD_ONLY
             signature.append(inspect.Parameter(name, kind, default=default))
+        __init__.__qualname__ = f"{cls.__name__}.__init__"
         __init__.__signature__ = inspect.Signature(signature)
         cls.__init__ = __init__
         cls._defaults = defaults
@@ -125,10 +125,15 @@ class Estimator:
         """Change parameters; the next `fit` checks them. Raises ValueError for an unknown name."""
         for name, value in parameters.items():
             if name not in self._defaults:
-                known = ", ".join(self._defaults)
-                raise ValueError(f"{type(self).__name__} has no parameter {name!r}; it has {known}")
+                raise ValueError(self._no_parameter(name))
             setattr(self, name, value)
         return self
+
+    def _no_parameter(self, name: str) -> str:
+        """Return the text of the error that there is no such parameter."""
+        hint = " (the seed is called random_state)" if name == "seed" else ""
+        known = ", ".join(self._defaults)
+        return f"{type(self).__name__} has no parameter {name!r}{hint}; it has {known}"
 
     def settings(self) -> dict:
         """Return the settings of a training, with a seed that may be drawn just now."""

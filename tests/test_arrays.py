@@ -219,9 +219,31 @@ def test_what_is_no_array_is_refused_by_its_kind(X):
         check_images(X)
 
 
+def objects(images):
+    """Images as an array of objects, as a column of pandas holds them."""
+    array = np.empty(len(images), object)
+    for row, image in enumerate(images):
+        array[row] = image
+    return array
+
+
 def test_images_of_different_shapes_are_refused():
-    with pytest.raises(ValueError, match="different shapes"):
-        check_images([np.zeros((32, 32, 3)), np.zeros((30, 32, 3))])
+    images = [np.zeros((32, 32, 3)), np.zeros((30, 32, 3))]
+    for X in (images, objects(images)):
+        with pytest.raises(ValueError, match="different shapes"):
+            check_images(X)
+
+
+def test_a_list_of_images_is_understood(photos):
+    for X in (list(by_pixel(photos)), objects(photos), objects(by_pixel(photos).tolist())):
+        np.testing.assert_array_equal(check_images(X), photos)
+
+
+def test_names_of_files_are_no_images():
+    names = ["a.png", "b.png"]
+    for X in (names, np.array(names), np.array(names, object)):
+        with pytest.raises(TypeError, match="X holds text"):
+            check_images(X)
 
 
 @pytest.mark.parametrize("count", [1, 3, 100])

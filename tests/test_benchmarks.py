@@ -1,4 +1,4 @@
-"""The benchmarks run and print their tables; what they measure is no matter for a test."""
+"""The benchmarks run and print their tables. Their figures aren't tested."""
 
 import importlib.util
 import os
@@ -10,7 +10,7 @@ TINY = ("--batch", 8, "--hidden", 32, "--threads", 1)
 
 
 def rows(text):
-    """The first cell of each row of the tables in Markdown."""
+    """Return the first cell of each row of the tables in Markdown."""
     return [line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")]
 
 
@@ -42,7 +42,7 @@ def fails(exchange):
     raise ValueError("no such option\nat all")
 
 
-def test_a_contender_that_is_lost_doesnt_stop_the_others(monkeypatch):
+def test_a_contender_that_fails_does_not_stop_the_others(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import timing
 
@@ -73,7 +73,7 @@ def test_epoch_compares_an_epoch_with_its_steps(run, synthetic_dir):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
-def test_a_whole_training_beside_pytorchs(run, synthetic_dir):
+def test_a_whole_training_is_compared_with_pytorchs(run, synthetic_dir):
     flags = "--training", "--epochs", 2, "--rounds", 1, "--data-dir", synthetic_dir
     result = run("benchmarks/epoch.py", *TINY, *flags)
     assert result.returncode == 0, result.stderr
@@ -87,7 +87,7 @@ def test_a_missing_folder_is_one_line(run, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-def test_what_a_minute_buys_is_drawn_of_the_table(monkeypatch, tmp_path, capsys):
+def test_the_figure_of_minutes_is_drawn_from_the_table(monkeypatch, tmp_path, capsys):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     monkeypatch.setattr("sys.argv", ["minutes.py"])
     import minutes
@@ -107,7 +107,7 @@ def test_a_recipe_in_pytorch_prints_its_row(run, synthetic_dir):
 
 
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf"])
-def test_minutes_that_cannot_be_are_one_line(run, minutes):
+def test_invalid_minutes_are_one_line(run, minutes):
     result = run("benchmarks/minutes.py", "--pytorch", "quick", f"--minutes={minutes}")
     assert result.returncode == 2
     assert "--minutes" in result.stderr.splitlines()[-1]

@@ -493,6 +493,11 @@ def test_an_unknown_parameter_is_refused_with_the_known_ones():
         Classifier().set_params(epoch=3)
 
 
+def test_the_seed_is_called_random_state():
+    with pytest.raises(TypeError, match="random_state"):
+        Classifier(seed=3)
+
+
 def test_parameters_are_checked_by_fit(images):
     for name, value, fault in (
         ("hidden_size", 0, "at least 1"),
