@@ -840,11 +840,11 @@ def make_parser(rare: bool = False) -> cli.ArgumentParser:
     groups = add_setting_arguments(parser, fields(Settings), RECIPES, rare=rare)
 
     group = groups["run"]
-    place = group.add_mutually_exclusive_group()
+    names = group.add_mutually_exclusive_group()
     text = "the checkpoint (default: checkpoints/DATASET-RECIPE-seedN.npz)"
-    place.add_argument("--output", type=cli.output_path, metavar="FILE.npz", help=text)
+    names.add_argument("--output", type=cli.output_path, metavar="FILE.npz", help=text)
     text = "a folder for it, instead of checkpoints/"
-    place.add_argument("--output-dir", type=cli.output_folder, metavar="FOLDER", help=text)
+    names.add_argument("--output-dir", type=cli.output_folder, metavar="FOLDER", help=text)
     text = "precision of the saved weights; float16 halves the files"
     group.add_argument("--storage", choices=("float32", "float16"), default="float32", help=text)
     existing = group.add_mutually_exclusive_group()
@@ -863,7 +863,7 @@ def make_parser(rare: bool = False) -> cli.ArgumentParser:
 def read_command_line(typed: list[str]) -> Task:
     """Return what a command line asks for. This reads the images.
 
-    Raises SettingError, FileError or DataError for what can't be done.
+    Raises UserError, such as a SettingError, if the command line or the images are invalid.
     """
     args = make_parser().parse_args(typed)
     if args.output and args.output.suffix != ".npz":
@@ -905,11 +905,11 @@ def note_idle_flags(args: argparse.Namespace, given: dict, settings: Settings) -
 
 
 def check_writable(folder: Path) -> None:
-    """Raise UserError if nothing can be written into a folder, or if it can't be made."""
+    """Raise UserError if a folder is not writable, or can't be created."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
-        place = cli.shorter(folder)
-        raise cli.UserError(f"{place}: can't be written into; choose another --output-dir")
+        name = cli.shorter(folder)
+        raise cli.UserError(f"{name}: is not writable; choose another --output-dir")
 
 
 def given_settings(args: argparse.Namespace) -> dict:

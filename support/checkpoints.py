@@ -25,9 +25,9 @@ def default_checkpoint(folder: Path) -> Path:
         if path.is_file() and not path.name.endswith(".state.npz"):
             found.append(path)
     if not found:
-        place = clean(shorter(folder), 120)
+        name = clean(shorter(folder), 120)
         raise files.FileError(
-            f"no checkpoint named, and none in {place}: 'python train.py' writes one"
+            f"no checkpoint named, and none in {name}: 'python train.py' writes one"
         )
     found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     finished = (path for path in found if _has_finished(path))

@@ -38,7 +38,7 @@ class Display:
     def epoch(self, run) -> Iterator[Callable[[int, float], None]]:
         """Show a bar for an epoch; yield the function that moves it.
 
-        It takes the images of the epoch that were seen, and their mean loss.
+        It takes the number of images in the epoch so far, and their mean loss.
         """
         bar = tqdm(
             total=len(run.train_rows),
@@ -49,13 +49,13 @@ class Display:
         )
         started = time.perf_counter()
 
-        def show_step(seen: int, loss: float) -> None:
+        def show_step(images: int, loss: float) -> None:
             if self.show and run.step == min(ESTIMATED, run.steps):
                 with bar.external_write_mode():
                     seconds = time.perf_counter() - started
-                    print(estimate(run, seconds, seen), flush=True)
+                    print(estimate(run, seconds, images), flush=True)
             bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-            bar.update(seen - bar.n)
+            bar.update(images - bar.n)
 
         with bar:
             yield show_step

@@ -116,7 +116,7 @@ def save_state(run, path: Path) -> None:
 
 
 def load_state(run, path: Path) -> None:
-    """Put a new run where the state file says that it was.
+    """Set a new run to the state in the file.
 
     Raises files.FileError if the file is damaged, TrainingError or SettingError if it belongs to
     another run. The run is unchanged then.

@@ -35,6 +35,7 @@ BUSY = {  # all that keeps a state of its own from epoch to epoch
     "ema": 0.9,
 }
 RUNS = {"report": Settings(16, epochs=4), "busy": train.resolve(BUSY, "quick")}
+RUNS["balanced"] = Settings(16, epochs=4, limit=300, class_weight="balanced")
 RUNS["preconditioned"] = train.resolve(BUSY | {"batchnorm": False, "init": "patches"}, "quick")
 
 

@@ -900,11 +900,11 @@ def uneven(data):
 def test_class_weights_reach_the_training_loss(uneven, monkeypatch):
     batches = []
 
-    def seen(self, images, labels, sgd, smoothing, weights):
+    def record(self, images, labels, sgd, smoothing, weights):
         batches.append((labels, weights))
         return 1.0, 0
 
-    monkeypatch.setattr(model.Network, "train_batch", seen)
+    monkeypatch.setattr(model.Network, "train_batch", record)
     settings = Settings(4, epochs=1, class_weight="balanced", validation_share=0.25)
     run = train.train(settings, uneven, None)
     labels, weights = map(np.concatenate, zip(*batches, strict=True))
