@@ -273,8 +273,8 @@ def draw(task: Task, subject) -> tuple[dict[str, Drawn], dict[str, str]]:
             drawn[name] = write(task, name, figure, caption)
             if not task.show:
                 plt.close(figure)
-    for name, why in left_out.items():
-        print(f"left out {name}: {why}")
+    for why, names in by_reason(left_out).items():
+        print(f"left out {', '.join(names)}: {why}")
     return drawn, left_out
 
 
@@ -313,11 +313,20 @@ def finish(task: Task, title: str, drawn: dict[str, Drawn], **parts) -> None:
         print(f"report in {shorter(path)}")
 
 
+def by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
+    """Return the names of the figures that are left out for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in left_out.items():
+        names.setdefault(why, []).append(name)
+    return names
+
+
 def reasons(left_out: dict[str, str]) -> dict[str, str]:
     """Return the figures that couldn't be drawn as a part of the page; {} for none."""
     if not left_out:
         return {}
-    return {"Left out": table([["figure", "why"], *map(list, left_out.items())])}
+    rows = [[", ".join(names), why] for why, names in by_reason(left_out).items()]
+    return {"Left out": table([["figures", "why"], *rows])}
 
 
 # ---- One checkpoint ------------------------------------------------------------------------------

@@ -195,11 +195,11 @@ def no_images(monkeypatch):
 
 
 def test_without_images_the_other_figures_are_drawn(capsys, nets, monkeypatch):
-    few(monkeypatch, "features", "confusion")
+    few(monkeypatch, "features", "confusion", "firing")
     no_images(monkeypatch)
     code, out, _ = call(capsys, nets / "windows.npz", "--dpi", 20, "--out", "f")
     assert code == 0
-    assert "left out confusion: there are no images (no network)" in out
+    assert "left out confusion, firing: there are no images (no network)\n" in out
     assert Path("f/features.png").exists()
     assert "Not tested: there are no images" in Path("f/report.html").read_text()
 

@@ -18,6 +18,7 @@ from support.network.votes import (
 )
 from support.network.window import Window
 
+import matplotlib
 import numpy as np
 import pytest
 from helpers import ROOT
@@ -435,6 +436,16 @@ def test_the_files_of_an_explanation(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
     assert "Shapley" in (tmp_path / "why.txt").read_text()
     assert explanation.predicted == network.predict(IMAGES[:1])[0]
+
+
+def test_a_users_matplotlibrc_does_not_change_the_figure(tmp_path):
+    network = network_of(window_of(8, 2, 3, "whiten"), dtype=np.float32)
+    pictures = []
+    for settings in ({}, {"image.origin": "lower", "text.usetex": True, "savefig.bbox": "tight"}):
+        with matplotlib.rc_context(settings):
+            votes_figure.write_votes(network, IMAGES[0], NAMES, tmp_path / "why.png")
+        pictures.append((tmp_path / "why.png").read_bytes())
+    assert pictures[0] == pictures[1]
 
 
 def test_two_classes_and_no_filter_and_names_that_the_font_lacks(tmp_path, recwarn):

@@ -140,7 +140,7 @@ def compared(runs: dict[str, dict]) -> Figured:
     loss.set(ylabel="validation loss (nats)")
     accuracy.set(ylabel="validation accuracy (%)", xlabel="epoch")
     accuracy.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center")
+    figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center")
     return figure, (
         f"Validation cross-entropy in nats and validation accuracy in per cent of {len(runs)} "
         f"runs after each epoch; a dot is the epoch whose weights were kept.{cut}"
