@@ -20,6 +20,9 @@ from support.cli import clean, shorter
 HIDDEN = "hidden or system files"
 MAX_WRAPPERS = 3  # folders that hold nothing but the next one
 
+# Names of folders in a split that hold all of its pictures.
+_NO_CLASSES = ("all", "data", "images", "photos", "pictures", "unknown", "unlabeled", "unlabelled")
+
 # Names of splits, without digits and signs: train, Training, training_set, seg_train, val2017.
 _ROLE = re.compile(
     "(?:seg|images?|imgs|data|dataset)*"
@@ -194,13 +197,16 @@ def _split_layout(root: Path, parts: dict[str, Path]) -> Layout:
         classes[name] = subfolders(inner)
         if classes[name]:
             notes += _loose_files(inner)
-        else:
-            notes.append(
-                f"left out: {_shown(part)}, {_count_files(part):,} files without folders of "
-                "classes; classify them with test.py --images"
-            )
     names = [_class_name(folder) for folder in classes["train"]]
     _check_classes(parts["train"], names)
+    for name, part in parts.items():
+        if _is_unlabelled(classes[name], names):
+            count = sum(_count_files(folder) for folder in [part, *classes[name]])
+            classes[name] = []
+            notes.append(
+                f"left out: {_shown(part)}, {count:,} files without folders of classes; classify "
+                "them with test.py --images"
+            )
     for name, folders in classes.items():
         for folder in folders:
             if _class_name(folder) not in names:
@@ -223,6 +229,13 @@ def _split_layout(root: Path, parts: dict[str, Path]) -> Layout:
         if folder not in parts.values():
             notes.append(f"left out: {_shown(folder)}, which is no split")
     return Layout(root, names, splits, notes)
+
+
+def _is_unlabelled(folders: Sequence[Path], names: Sequence[str]) -> bool:
+    """Return whether the folders in a split are no classes: none, or test/images, val/unknown."""
+    others = [folder.name for folder in folders if _class_name(folder) not in names]
+    all_other = len(others) == len(folders)
+    return all_other and all(each.casefold() in _NO_CLASSES or role(each) for each in others)
 
 
 def _numbered(folders: Sequence[Path], names: Sequence[str]) -> list[tuple[int, Path]]:

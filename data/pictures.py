@@ -78,14 +78,14 @@ def make_batches(folder: Path, out: Path, test_share: float = 0.2, seed: int = 0
             f"--out {shorter(out)}: is there already; delete it, or name another folder"
         )
     layout = find_layout(folder)
+    found = find_files(layout)  # before there is anything of ours
     with whole_folder(out) as new:
         if new is None:
             raise DataError(
                 f"--out {shorter(out)}: was made by another process meanwhile; name another folder"
             )
         splits = {
-            split: _read_pictures(files, f"reading {split}")
-            for split, files in find_files(layout).items()
+            split: _read_pictures(files, f"reading {split}") for split, files in found.items()
         }
         _check_split(splits["train"], layout.splits["train"], every_class=True)
         rng = np.random.default_rng(seed)

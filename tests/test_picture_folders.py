@@ -122,6 +122,15 @@ def test_an_unlabelled_test_folder_is_named(test):
     assert f"left out: mine/{test}, 3 files without folders of classes" in notes[0]
 
 
+@pytest.mark.parametrize("inner", ["images", "unknown", "test"])
+def test_a_folder_of_all_pictures_of_a_split_is_no_class(inner):
+    touch("mine/train/ants/images/1.png", "mine/train/bees/images/1.png")
+    touch(*(f"mine/test/{inner}/{i}.png" for i in range(3)))
+    splits, notes = layout()
+    assert splits == {"train": {"ants": ["train/ants"], "bees": ["train/bees"]}}
+    assert "left out: mine/test, 3 files without folders of classes" in notes[0]
+
+
 def test_a_validation_folder_is_the_test_split_next_to_an_unlabelled_one():
     for split in ("train", "val"):
         touch(f"mine/{split}/ants/1.png", f"mine/{split}/bees/1.png")

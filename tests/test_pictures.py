@@ -71,6 +71,17 @@ def test_a_folder_becomes_a_data_set(capsys):
     assert sorted(os.listdir()) == ["data set", "mine"]
 
 
+def test_pictures_of_the_working_folder(monkeypatch, capsys):
+    cats_and_dogs()
+    monkeypatch.chdir("mine")
+    code, out, _ = make(capsys, ".", "--out", "new")
+    assert code == 0
+    assert out.splitlines()[1:] == [
+        "train: 8 pictures of 2 classes: cat 4, dog 4",
+        "test: 2 pictures of 2 classes: cat 1, dog 1",
+    ]
+
+
 def test_the_seed_draws_the_test_pictures(capsys):
     cats_and_dogs(count=10)
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
