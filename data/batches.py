@@ -112,7 +112,7 @@ def _title(title: str) -> tuple[str, str, str] | None:
 
 
 def _check_not_swapped(title: str, file: str, layout: Layout) -> None:
-    """Raises Fault if the title says that this is another file of the data set.
+    """Check that the title doesn't contradict the file's name. Raises Fault if it does.
 
     Only a clear contradiction counts: there are copies that number their batches from 0.
     """

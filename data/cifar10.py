@@ -304,7 +304,7 @@ def _most_rows(folder: Path, layout: Layout) -> int:
 
 
 def _check_maker(maker: str, first: str, names: Sequence[str]) -> None:
-    """Raises Fault unless a batch has the maker of the first batch and of the class names."""
+    """Check that a batch has the maker of the first one and of the names. Raises Fault if not."""
     names_are_drawn = names == tuple(SHAPES)
     is_drawn = maker == "synthetic"
     if maker != "pictures" and is_drawn != names_are_drawn:
@@ -471,7 +471,7 @@ def warn_of_other_data(path: str | os.PathLike, trained: dict, dataset: Dataset)
 def class_names(trained: dict, count: int) -> list[str]:
     """Return the names of a checkpoint's `count` classes, each printable and different.
 
-    They are the checkpoint's own, whatever they are; what can't be printed becomes '?'. If it has
+    They are the checkpoint's own, whatever they are; unprintable characters become '?'. If it has
     none they are those of CIFAR-10 for ten classes, else numbers.
     """
     names = trained.get("class_names")

@@ -152,7 +152,7 @@ def _local_path(url: str) -> Path | None:
 
 
 def _check_given(path: Path, archive: Archive) -> None:
-    """Raises DataError unless the file of --data-url has the expected sum."""
+    """Check that the file of --data-url has the expected sum. Raises DataError if not."""
     found = md5_of(path)
     kind = other_kind(path)
     if kind:
@@ -252,7 +252,7 @@ def _fetch(archive: Archive, part: Path) -> None:
 
 
 def _give_up(archive: Archive, failure: Failed, fault: str, have: int) -> NoReturn:
-    """Raises DataError for a wrong archive of --data-url, otherwise Unreachable."""
+    """Report the last failure. Raises DataError for a wrong sum of --data-url, else Unreachable."""
     from_flag = len(archive.urls) == 1
     if from_flag and isinstance(failure, WrongSum):
         raise DataError(

@@ -14,7 +14,7 @@ class Archive:
 
     name: str  # of the file, without .tar.gz
     md5: str
-    urls: tuple[str, ...]  # tried in this order, fastest first as far as known
+    urls: tuple[str, ...]  # in the order in which they are tried: the fastest known first
     size: int = 0  # bytes; 0 if unknown
     sums: dict[str, str] = field(default_factory=dict)  # MD5 sums of the files in it
 
