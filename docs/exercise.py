@@ -1,0 +1,433 @@
+"""The exercise: write the network's functions yourself, and have them graded.
+
+  python docs/exercise.py new mine.py        write a file with empty functions
+  python mine.py                             train what you have
+  python docs/exercise.py check mine.py      grade it: 100 points in all
+
+Each function is compared with a correct one and, if it returns gradients, with central
+differences. The usual mistakes are named with a hint. At the end a short training on drawn images
+must reach 25 % (10 % is chance). No data and no network are needed.
+"""
+
+import ast
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1::-1]]
+
+from support import cli, files
+from support.cli import UserError, clean, shorter
+
+import mistakes
+import numpy as np
+import solution
+
+HERE = Path(__file__).resolve().parent
+POINTS = {
+    "linear_forward": 5,
+    "linear_backward": 15,
+    "relu_forward": 5,
+    "relu_backward": 5,
+    "batchnorm_forward": 10,
+    "batchnorm_backward": 15,
+    "dropout_forward": 5,
+    "dropout_backward": 5,
+    "softmax": 5,
+    "cross_entropy": 5,
+    "cross_entropy_backward": 10,
+    "sgd_step": 5,
+    "training": 10,
+}
+OUTPUTS = {  # the names of what a function returns, if it is more than one array
+    "linear_backward": ("dX", "dW", "db"),
+    "batchnorm_forward": ("out", "cache", "running_mean", "running_var"),
+    "batchnorm_backward": ("dz", "dgamma", "dbeta"),
+    "sgd_step": ("w", "v"),
+}
+ACCURACY = 0.25  # that the training must reach
+TOLERANCE = 1e-7  # relative, in float64
+SECONDS = {"training": 300}  # before a function is stopped; the others:
+DEFAULT_SECONDS = 60
+MEMORY = 4 << 30  # bytes
+
+# ---- The empty file ------------------------------------------------------------------------------
+
+
+def template() -> str:
+    """Return the student's version of solution.py: the functions to write have no bodies."""
+    source = (HERE / "solution.py").read_text(encoding="utf-8")
+    lines = source.splitlines()
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    for node in reversed([each for each in functions if each.name in POINTS]):
+        docstring, first = node.body[0], node.body[1]
+        assert isinstance(docstring, ast.Expr)
+        empty = f'    raise NotImplementedError("{node.name} is empty")'
+        lines[first.lineno - 1 : node.end_lineno] = [empty]
+    text = "\n".join(lines) + "\n"
+    return text.replace('PROJECT = "."', f"PROJECT = {str(HERE.parent)!r}")
+
+
+def new(path: Path) -> None:
+    """Write the empty file. Raises UserError if there is a file already."""
+    if os.path.lexists(path):
+        raise UserError(f"{path}: exists already; choose another name, or delete it")
+    with files.write_whole(path) as file:
+        file.write(template().encode())
+    print(f"{shorter(path)} has {len(POINTS) - 1} functions to fill in, in the order of the file")
+    words = cli.script("docs/exercise.py")
+    print(f"grade it with: {' '.join(words)} check {shorter(path)}")
+
+
+# ---- Inputs for each function --------------------------------------------------------------------
+
+
+def cases(name: str) -> list[tuple]:
+    """Return argument lists for a function; shapes are uneven, so that a wrong axis shows."""
+    rng = np.random.default_rng(0)
+    normal = rng.normal
+    y_hat = solution.softmax(normal(size=(6, 4)))
+    Y = np.eye(4)[[0, 1, 2, 3, 1, 1]]
+    z = normal(1.5, 2.0, size=(6, 5))
+    units = [normal(size=(1, 5)) for _ in range(3)] + [rng.uniform(0.5, 2, size=(1, 5))]
+    mask = (rng.random((6, 5)) > 0.3) * 1.0
+    constant = np.where(np.arange(5) == 2, 0.7, z)  # a unit with the same value for all images
+    return {
+        "linear_forward": [(normal(size=(6, 3)), normal(size=(3, 5)), normal(size=(1, 5)))],
+        "linear_backward": [
+            (normal(size=(6, 5)), normal(size=(6, 3)), normal(size=(3, 5)), decay)
+            for decay in (0.3, 0.0)
+        ],
+        "relu_forward": [(z - 1.5,)],
+        "relu_backward": [(normal(size=(6, 5)), z - 1.5)],
+        "batchnorm_forward": [
+            (z, *units, True),
+            (z, *units, False),
+            (constant, *units, True),
+        ],
+        "batchnorm_backward": [(normal(size=(6, 5)), z, *units, True)],
+        "dropout_forward": [(z, mask, 0.3)],
+        "dropout_backward": [(normal(size=(6, 5)), mask, 0.3)],
+        "softmax": [(normal(size=(6, 4)),), (np.array([[1000.0, 998.0, -1000.0], [3, 2, 1]]),)],
+        "cross_entropy": [(y_hat, Y)],
+        "cross_entropy_backward": [(y_hat, Y)],
+        "sgd_step": [(normal(size=(4, 3)), normal(size=(4, 3)), normal(size=(4, 3)), 0.1, 0.8)],
+    }[name]
+
+
+def call(name: str, function: Callable, module, arguments: tuple) -> tuple[np.ndarray, ...]:
+    """Return what a function returns for copies of the arguments, as a tuple without the cache."""
+    copies = [each.copy() if isinstance(each, np.ndarray) else each for each in arguments]
+    if name == "batchnorm_backward":
+        dout, *forward_arguments = copies
+        try:
+            returned = module.batchnorm_forward(*forward_arguments)
+            _, cache, _, _ = returned
+        except NotImplementedError:
+            raise Problem("needs batchnorm_forward, which is empty") from None
+        except (TypeError, ValueError):
+            raise Problem("needs batchnorm_forward, which doesn't return four things") from None
+        copies, arguments = [dout, cache], (arguments[0], cache)
+    result = function(*copies)
+    for given, copy in zip(arguments, copies, strict=True):
+        if isinstance(given, np.ndarray) and not np.array_equal(given, copy):
+            raise Problem("changes one of its arguments in place; work on a new array")
+    if name not in OUTPUTS:
+        return (result,)
+    names = OUTPUTS[name]
+    if not isinstance(result, tuple | list) or len(result) != len(names):
+        raise Problem(f"must return {len(names)} things: {', '.join(names)}")
+    return tuple(each for each, what in zip(result, names, strict=True) if what != "cache")
+
+
+def numerical_gradients(name: str, arguments: tuple) -> dict[str, np.ndarray]:
+    """Return, by central differences, the gradients that a backward function should return."""
+    if name == "linear_backward":
+        dz, X, W, decay = arguments
+        b = np.zeros((1, W.shape[1]))
+
+        def loss(X, W, b):
+            return (solution.linear_forward(X, W, b) * dz).sum() + decay / 2 * (W**2).sum()
+
+        return dict(zip(OUTPUTS[name], differences(loss, [X, W, b]), strict=True))
+    if name == "batchnorm_backward":
+        dout, z, gamma, beta, *running = arguments
+
+        def loss(z, gamma, beta):
+            return (solution.batchnorm_forward(z, gamma, beta, *running)[0] * dout).sum()
+
+        return dict(zip(OUTPUTS[name], differences(loss, [z, gamma, beta]), strict=True))
+    if name == "relu_backward":
+        da, z = arguments
+        (dz,) = differences(lambda z: (solution.relu_forward(z) * da).sum(), [z])
+        return {"dz": dz}
+    if name == "dropout_backward":
+        da, mask, p = arguments
+        a = np.ones_like(da)
+        (found,) = differences(lambda a: (solution.dropout_forward(a, mask, p) * da).sum(), [a])
+        return {"its result": found}
+    y_hat, Y = arguments
+    z2 = np.log(y_hat)
+    (dz2,) = differences(lambda z2: solution.cross_entropy(solution.softmax(z2), Y), [z2])
+    return {"its result": dz2}
+
+
+def differences(loss: Callable, arrays: list[np.ndarray], step: float = 1e-5) -> list[np.ndarray]:
+    """Return d loss / d array for each array."""
+    gradients = []
+    for which, array in enumerate(arrays):
+        gradient = np.empty_like(array)
+        for index in np.ndindex(array.shape):
+            ends = []
+            for change in (step, -step):
+                moved = [each.copy() for each in arrays]
+                moved[which][index] += change
+                ends.append(loss(*moved))
+            gradient[index] = (ends[0] - ends[1]) / (2 * step)
+        gradients.append(gradient)
+    return gradients
+
+
+# ---- Grading one function, in a process of its own -----------------------------------------------
+
+
+class Problem(Exception):
+    """What is wrong with a student's function, in words."""
+
+
+def load(path: Path):
+    """Return the student's file as a module. Raises Problem if it doesn't load."""
+    spec = importlib.util.spec_from_file_location("student", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise Problem(f"line {error.lineno}: {error.msg}; mend this first") from None
+    return module
+
+
+def error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest difference, relative to the largest entry."""
+    scale = max(np.abs(expected).max(), 1e-30)
+    difference = np.abs(found - expected).max() / scale
+    return float("inf") if np.isnan(difference) else float(difference)
+
+
+def same(found: tuple, expected: tuple) -> bool:
+    """Return whether two results are equal up to rounding, with NaN equal to NaN."""
+    if len(found) != len(expected):
+        return False
+    for one, other in zip(found, expected, strict=True):
+        try:
+            one, other = np.asarray(one, float), np.asarray(other, float)
+        except (TypeError, ValueError):
+            return False
+        if one.shape != other.shape:
+            return False
+        if not np.allclose(one, other, rtol=1e-9, atol=1e-12, equal_nan=True):
+            return False
+    return True
+
+
+def check_shapes(name: str, found: tuple, expected: tuple) -> None:
+    """Raise Problem unless the arrays are numbers of the right shapes."""
+    names = [what for what in OUTPUTS.get(name, ("its result",)) if what != "cache"]
+    for what, mine, correct in zip(names, found, expected, strict=True):
+        if mine is None:
+            raise Problem(f"{what} is None: is a return missing?")
+        try:
+            array = np.asarray(mine, float)
+        except (TypeError, ValueError):
+            raise Problem(f"{what} is {type(mine).__name__}, not an array of numbers") from None
+        if array.shape != np.shape(correct):
+            wanted = np.shape(correct)
+            raise Problem(f"{what} has shape {array.shape} instead of {wanted}")
+
+
+def recognise(name: str, found: list[tuple], expected: list[tuple]) -> str | None:
+    """Return the mistake that explains these results, with its hint.
+
+    It explains them if they equal its own wherever its own are wrong: one mistake may spoil other
+    results as well, in one student's code and not in another's.
+    """
+    for what, hint, wrong in mistakes.MISTAKES[name]:
+        pairs = []
+        for mine, theirs, correct in zip(found, results_of(name, wrong), expected, strict=True):
+            for one, other, truth in zip(mine, theirs, correct):  # noqa: B905, () if it crashed
+                if not same((other,), (truth,)):
+                    pairs.append(((one,), (other,)))
+        if pairs and all(same(*pair) for pair in pairs):
+            return f"{what}. Hint: {hint}"
+    return None
+
+
+def results_of(name: str, wrong: Callable) -> list[tuple]:
+    """Return what a mistake gives in each case; () if it crashes there."""
+    results = []
+    for arguments in cases(name):
+        try:
+            results.append(call(name, wrong, solution, arguments))
+        except Exception:
+            results.append(())
+    return results
+
+
+def grade_function(name: str, module) -> None:
+    """Raise Problem unless the student's function is correct."""
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise Problem("is missing in the file")
+    correct = getattr(solution, name)
+    found = [call(name, function, module, arguments) for arguments in cases(name)]
+    expected = [call(name, correct, solution, arguments) for arguments in cases(name)]
+    if all(same(*each) for each in zip(found, expected, strict=True)):
+        return
+    if mistake := recognise(name, found, expected):
+        raise Problem(mistake)
+    for arguments, mine, reference in zip(cases(name), found, expected, strict=True):
+        check_shapes(name, mine, reference)
+        check_values(name, arguments, mine, reference)
+
+
+def check_values(name: str, arguments: tuple, found: tuple, expected: tuple) -> None:
+    """Raise Problem for the first array that differs, if any does."""
+    names = [what for what in OUTPUTS.get(name, ("its result",)) if what != "cache"]
+    for what, mine, reference in zip(names, found, expected, strict=True):
+        mine = np.asarray(mine, float)
+        if error(mine, reference) <= TOLERANCE:
+            continue
+        if name.endswith("backward"):
+            away = error(mine, numerical_gradients(name, arguments)[what])
+            raise Problem(f"{what} differs from central differences by {away:.0e} (relative)")
+        away = error(mine, reference)
+        raise Problem(f"{what} is wrong by {away:.0e} (relative)")
+
+
+def grade_training(module) -> None:
+    """Raise Problem unless the student's network learns drawn images."""
+    from data.synthetic import synthetic
+
+    pixels, labels = synthetic(5000, np.random.default_rng(0))
+    X, Y = pixels / 255, np.eye(10)[labels]
+    w = module.train(X[:4000], Y[:4000])
+    if not all(np.isfinite(array).all() for array in w.values()):
+        raise Problem("the weights are not finite: some gradient is wrong")
+    accuracy = module.accuracy(w, X[4000:], Y[4000:])
+    if accuracy < ACCURACY:
+        raise Problem(f"validation accuracy {accuracy:.1%}, and {ACCURACY:.0%} is to be reached")
+
+
+def grade_one(name: str, path: Path, result: Path) -> None:
+    """Grade one function, and write what is wrong, or nothing, to a file. Runs student's code."""
+    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    problem = ""
+    try:
+        with np.errstate(all="ignore"):
+            module = load(path)
+            if name == "training":
+                grade_training(module)
+            else:
+                grade_function(name, module)
+    except Problem as found:
+        problem = str(found)
+    except NotImplementedError as empty:
+        problem = str(empty) or "is empty"
+    except MemoryError:
+        problem = "asks for too much memory: is an array larger than it should be?"
+    except RecursionError:
+        problem = "calls itself without end"
+    except (Exception, SystemExit) as failed:
+        problem = f"fails with {type(failed).__name__}: {failed}"
+    result.write_text(json.dumps(clean(problem, 200)), encoding="utf-8")
+
+
+# ---- Grading a file ------------------------------------------------------------------------------
+
+
+def run_grader(name: str, path: Path, folder: Path) -> str:
+    """Return what is wrong with one function, "" if nothing is, from a process of its own."""
+    result = folder / f"{name}.json"
+    command = [sys.executable, str(HERE / "exercise.py"), "grade-one", name, str(path), str(result)]
+    seconds = SECONDS.get(name, DEFAULT_SECONDS)
+    try:
+        subprocess.run(
+            command,
+            timeout=seconds,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # what a student prints belongs to the student
+            stderr=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        return f"took more than {seconds} s: is there an endless loop?"
+    try:
+        return json.loads(result.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "ended the program, or asked for too much memory"
+
+
+def check(path: Path, output: Path | None) -> int:
+    """Grade a file, print a table, and return the exit code: 0 if all points are reached."""
+    path = path.resolve()
+    if not path.is_file():
+        raise UserError(
+            f"{path}: there is no such file; write one with: exercise.py new {path.name}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        problems = {name: run_grader(name, path, Path(folder)) for name in shown_progress(POINTS)}
+    total = 0
+    print(f"{'function':<24}points")
+    for name, problem in problems.items():
+        points = 0 if problem else POINTS[name]
+        total += points
+        print(f"{name:<24}{points:>3}/{POINTS[name]:<3}  {problem or 'correct'}")
+    print(f"{'total':<24}{total:>3}/100")
+    if output:
+        report = {"points": total, "of": 100, "functions": {}}
+        for name, problem in problems.items():
+            points = 0 if problem else POINTS[name]
+            report["functions"][name] = {"points": points, "of": POINTS[name], "problem": problem}
+        with files.write_whole(output) as file:
+            file.write(json.dumps(report, indent=1).encode())
+        print(f"written to {shorter(output)}")
+    return 0 if total == 100 else 1
+
+
+def shown_progress(names):
+    """Return the names behind a progress bar on a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(names, desc="grading", unit=" functions", leave=False, disable=None)
+
+
+# ---- The command line ----------------------------------------------------------------------------
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.ArgumentParser(prog="exercise.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="new|check")
+    make = commands.add_parser("new", help="write a file with empty functions")
+    make.add_argument("file", type=cli.output_path, metavar="MINE.py")
+    grade = commands.add_parser("check", help="grade such a file")
+    grade.add_argument("file", type=cli.user_path, metavar="MINE.py")
+    grade.add_argument("--json", type=cli.output_path, metavar="FILE", help="for a gradebook")
+    args = parser.parse_args(argv)
+    if args.command == "new":
+        new(args.file)
+        return 0
+    return check(args.file, args.json)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["grade-one"]:  # the grader's own process
+        grade_one(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
+    else:
+        sys.exit(cli.command(main))
