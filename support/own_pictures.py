@@ -21,6 +21,7 @@ from tqdm import tqdm
 BATCH = 100  # pictures that are read and classified at a time
 LIKELIEST = 3  # classes printed for a picture
 LISTED = 20  # pictures printed if they are in a file as well, and files that are none
+SHORT = 24  # characters of a class's name in front of a sum
 BACKGROUND = 200  # pictures at most whose votes are averaged, for each picture explained
 
 ReadPicture = Callable[[Path], np.ndarray]  # (3072,) uint8; raises UserError for what is none
@@ -199,6 +200,7 @@ class Explainer:
         self, job: PictureJob, network, names: Sequence[str], reader: PictureReader
     ) -> None:
         self.job, self.network, self.names = job, network, names
+        self.short_names = [clean(name, SHORT) for name in names]
         self.against = None if job.against is None else class_named(job.against, names)
         self.background = self.read_background(reader) if job.background else None
         # Files that no figure may replace. Those of an earlier command may be replaced.
@@ -227,7 +229,7 @@ class Explainer:
         explanation = write_votes(
             self.network, image, self.names, path, against=against, background=self.background
         )
-        sums = explanation.equations(self.names)
+        sums = explanation.equations(self.short_names)
         return [*sums, self.odds(explanation), f"drawn in {shorter(path)}"]
 
     def odds(self, explanation) -> str:
@@ -238,7 +240,7 @@ class Explainer:
             ratio = y[first] / y[second]
         times = f"{ratio:,.0f}" if 1000 <= ratio < 1e9 else f"{ratio:.3g}"
         return (
-            f"{self.names[first]} is {times} times as likely as {self.names[second]}: "
+            f"{self.short_names[first]} is {times} times as likely as {self.short_names[second]}: "
             "e to the power of the difference"
         )
 
