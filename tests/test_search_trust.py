@@ -357,11 +357,13 @@ def test_locks_that_are_not_ours_stay(name, kind, tmp_path, synthetic_dir, monke
         assert lock.read_bytes() == b"mine"
 
 
-def test_best_npz_of_the_users_is_not_replaced(tmp_path, refused):
-    (tmp_path / "best.npz").write_bytes(b"mine")
-    assert "best.npz: there is a search already" in refused(tmp_path, *TINY)
+@pytest.mark.parametrize("name", ["best.npz", "0123456789.npz", "0123456789.csv", ".images.bin"])
+def test_a_file_of_the_users_without_a_search_stays(name, tmp_path, refused):
+    (tmp_path / name).write_bytes(b"mine")
+    assert f"{name}: there is a search already" in refused(tmp_path, *TINY)
     assert "search.json: is missing" in refused(tmp_path, *TINY, "--resume")
-    assert (tmp_path / "best.npz").read_bytes() == b"mine"
+    assert f"{name}: isn't a search's file" in refused(tmp_path, *TINY, "--overwrite")
+    assert (tmp_path / name).read_bytes() == b"mine"
 
 
 def test_a_file_as_output_folder(tmp_path, refused):

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import re
 import stat
 import zipfile
@@ -123,9 +124,8 @@ def open_results(
     names of all trials. Raises SearchError if the folder holds a search that may not be touched,
     or on resume another one.
     """
-    check_files(folder)
-    paths = [folder / name for name in (TABLE, DEFINITION, BEST)]
-    present = [path for path in paths if path.exists()]
+    present = our_files(folder)
+    check_regular(present)
     rows: list[tables.Row] = []
     if present and resume:
         compare_definition(folder, definition)
@@ -135,7 +135,7 @@ def open_results(
         if not definition["halving"]:
             rows = [row for row in rows if row["status"] != "failed"]
     elif present and overwrite:
-        delete_search(folder)
+        delete_files(present)
     elif present:
         raise SearchError(
             f"{present[0]}: there is a search already; continue it by --resume, "
@@ -201,23 +201,22 @@ def read_table(path: Path, searched: dict[str, Field], trials: set[str]) -> list
 
 def our_files(folder: Path) -> list[Path]:
     """Return the entries of the folder that have the name of a search's file."""
-    if not folder.is_dir():
-        return []
-    ours = (TABLE, DEFINITION, BEST, IMAGES, LABELS)
-    return [
-        path for path in folder.iterdir() if path.name in ours or TRIAL_FILE.fullmatch(path.name)
-    ]
+    ours = [TABLE, DEFINITION, BEST, IMAGES, LABELS]
+    found = [folder / name for name in ours if os.path.lexists(folder / name)]
+    if folder.is_dir():
+        found += [path for path in folder.iterdir() if TRIAL_FILE.fullmatch(path.name)]
+    return found
 
 
-def check_files(folder: Path) -> None:
+def check_regular(paths: list[Path]) -> None:
     """Check that the search's files are regular files.
 
     Links could lead to the user's own files, and a FIFO would block. Raises SearchError.
     """
-    for path in our_files(folder):
+    kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO"}
+    for path in paths:
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode):
-            kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO"}
             kind = kinds.get(stat.S_IFMT(mode), "a device")
             raise SearchError(
                 f"{path}: is {kind}, not a file of a search; "
@@ -225,12 +224,11 @@ def check_files(folder: Path) -> None:
             )
 
 
-def delete_search(folder: Path) -> None:
-    """Delete the files of the search in the folder.
+def delete_files(paths: list[Path]) -> None:
+    """Delete the files of a search.
 
     Raises SearchError before anything is deleted if one of them isn't a search's.
     """
-    paths = our_files(folder)
     for path in paths:
         if not begins_as_ours(path):
             raise SearchError(
@@ -241,9 +239,10 @@ def delete_search(folder: Path) -> None:
 
 
 def begins_as_ours(path: Path) -> bool:
-    """Whether the content of a regular file begins as that of a search's file with its name."""
+    """Return whether a file with the name of a search's file begins like one."""
     if path.name in (IMAGES, LABELS):
-        return True
+        # They have no beginning of their own, and come after search.json.
+        return path.with_name(DEFINITION).exists()
     if path.suffix == ".npz":
         with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
             return "meta.npy" in archive.namelist()
