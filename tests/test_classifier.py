@@ -498,8 +498,9 @@ def test_the_seed_is_called_random_state():
         Classifier(seed=3)
 
 
-def test_parameters_are_checked_by_fit(images):
-    for name, value, fault in (
+@pytest.mark.parametrize(
+    "name, value, fault",
+    [
         ("hidden_size", 0, "at least 1"),
         ("hidden_size", "16", "whole number"),
         ("learning_rate", None, "number"),
@@ -518,13 +519,15 @@ def test_parameters_are_checked_by_fit(images):
         ("warm_start", None, "True or False"),
         ("class_weight", "equal", "one of"),
         ("class_weight", [1, 2], "a dict"),
-    ):
-        with pytest.raises(ValueError) as caught:
-            Classifier(**{name: value}).fit(*images)
-        text = str(caught.value)
-        assert text.startswith(f"{name}={value!r} ")
-        assert fault in text
-        assert "--" not in text
+    ],
+)
+def test_an_invalid_parameter_is_named_as_in_python(images, name, value, fault):
+    with pytest.raises(ValueError) as caught:
+        Classifier(**{name: value}).fit(*images)
+    text = str(caught.value)
+    assert text.startswith(f"{name}={value!r} ")
+    assert fault in text
+    assert "--" not in text
 
 
 def test_a_training_that_diverges_is_an_error(images):
