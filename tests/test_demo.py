@@ -412,8 +412,8 @@ def test_the_fast_product_is_the_plain_one(browser, pages):
     opened(browser, path)
     script = """
         const numbers = (count) => Float32Array.from({length: count}, () => Math.random() - 0.5);
-        const worst = [];
-        for (const [rows, inner, columns] of [[1, 1, 1], [5, 7, 9], [8, 16, 8], [13, 95, 37]]) {
+        const worst = [], shapes = [[1, 1, 1], [5, 7, 9], [8, 16, 8], [13, 95, 37], [3, 0, 5]];
+        for (const [rows, inner, columns] of shapes) {
           const A = numbers(rows * inner), W = numbers(inner * columns);
           const plain = plainProduct(A, rows, W, inner, columns);
           const quick = product(A, rows, prepared(W, inner, columns, rows));

@@ -63,12 +63,14 @@ function decoded({ type, base64 }) {
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const names = data.names, cap = data.cap || Infinity;
+// A window of size x size pixels, `stride` apart, has `side` positions in a row and in a column.
 const { size, stride, side, regions, mirror, odd } = data.window;
-const [k, H] = data.arrays.W1.shape, C = names.length;
-const SIDE = 32, AREA = SIDE * SIDE, PIXELS = 3 * AREA;
+const SIDE = 32, AREA = SIDE * SIDE, PIXELS = 3 * AREA; // of an image
 const whole = size === SIDE;
-const n = side * side, rows = mirror ? 2 * n : n, q = regions * regions;
 const inputs = 3 * size * size; // numbers in a patch
+const [k, H] = data.arrays.W1.shape; // numbers that a filter sees, and filters
+const n = side * side, q = regions * regions, C = names.length; // positions, regions, classes
+const rows = mirror ? 2 * n : n; // of a1
 
 const W1 = decoded(data.arrays.W1), W2 = decoded(data.arrays.W2), b2 = decoded(data.arrays.b2);
 const scale = decoded(data.arrays.scale), shift = decoded(data.arrays.shift);

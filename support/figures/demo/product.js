@@ -168,6 +168,7 @@ function prepared(W, inner, columns, mostRows) {
 function product(A, rows, matrix) {
   const { W, inner, columns, addressOfA, addressOfW, addressOfOut } = matrix;
   if (!fast) return plainProduct(A, rows, W, inner, columns);
+  if (inner === 0) return new Float32Array(rows * columns); // the loops below run at least once
   writePanels(addressOfA, (i, p) => A[i * inner + p], rows, inner, ROWS_AT_A_TIME);
   const columnPanels = Math.ceil(columns / COLUMNS_AT_A_TIME);
   const width = columnPanels * COLUMNS_AT_A_TIME;
