@@ -547,7 +547,9 @@ def load_split(task: Task, checkpoints: list[Checkpoint]) -> Split:
 
 def load_data(task: Task, trained: dict) -> cifar10.Dataset:
     """Return the data set. Raises UserError, with what works without it, if it can't be had."""
-    if task.dataset == "auto" and task.data_dir is None and "name" not in trained:
+    name = trained.get("name")
+    is_known = isinstance(name, str) and name in (*cifar10.LAYOUTS, "pictures")
+    if task.dataset == "auto" and task.data_dir is None and not is_known:
         # For want of CIFAR-10 `auto` means drawn images, which this network has not seen.
         task = replace(task, dataset="cifar10")
     try:
@@ -555,7 +557,8 @@ def load_data(task: Task, trained: dict) -> cifar10.Dataset:
     except Unreachable:
         if task.data_url:
             raise
-        name = task.dataset if task.dataset != "auto" else trained["name"]
+        if task.dataset != "auto":
+            name = task.dataset
         flag = "" if name == "cifar10" else f" --dataset {name}"
         raise UserError(
             f"{name} is missing and could not be fetched; once online run: "

@@ -389,7 +389,9 @@ def test_other_images_than_those_of_training_are_reported(nets, tmp_path, capsys
     one_line(err, "bn.npz", "was trained on other images")
 
 
-@pytest.mark.parametrize("info", [{"data": {"name": "cifar10"}}, {}])
+@pytest.mark.parametrize(
+    "info", [{"data": {"name": "cifar10"}}, {}, {"data": {"name": ["x"]}}, {"data": {"name": "x"}}]
+)
 def test_without_images_and_network_one_line_says_what_to_type(tmp_path, monkeypatch, info):
     def unreachable(*_):
         raise test.Unreachable("no network")
