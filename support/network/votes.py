@@ -202,9 +202,7 @@ def strongest(
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why a network predicts what it does for an image: probabilities, votes, and the strongest
-    filters.
-    """
+    """A prediction for an image: its probabilities, the votes behind it, the strongest filters."""
 
     probabilities: np.ndarray  # (C,) float64
     maps: np.ndarray  # (C, rows, columns): `votes`, or with a background `shapley_values`
@@ -302,8 +300,7 @@ LARGE = 1e5  # from here on numbers are written to three digits, and no longer a
 
 
 def rounded_sum(parts: list[float], decimals: int = DECIMALS) -> tuple[float, list[float]]:
-    """Return the total and the parts, rounded so that the rounded parts add up to the rounded
-    total.
+    """Return the total and the parts, rounded so that the parts add up to the total.
 
     The largest remainder method: all parts are rounded down, then those that lost most are rounded
     up, as many as the total needs. Each part is off by less than one unit of the last digit.
@@ -321,8 +318,7 @@ def rounded_sum(parts: list[float], decimals: int = DECIMALS) -> tuple[float, li
 def terms(
     votes: np.ndarray, rest: float, rest_name: str = "bias", total: float | None = None
 ) -> tuple[str, str, str, str]:
-    """Return a logit and what it is the sum of: "4.12", "5.31 for", "- 1.00 against", "- 0.19
-    bias".
+    """Return a logit and its parts: "4.12", "5.31 for", "- 1.00 against", "- 0.19 bias".
 
     votes: one class's map (rows, columns), or the difference of two. rest: what else the logit has,
     named `rest_name`. The numbers add up as they are written. total: the logit, if it has been
