@@ -428,6 +428,8 @@ def _to_input(picture, content: bytes) -> np.ndarray:
 
 def _orientation(picture) -> int:
     """Return EXIF's orientation of a loaded picture, 1 (upright) if there is none."""
+    if picture.format == "TIFF":  # Pillow has turned it
+        return 1
     try:
         return picture.getexif().get(ORIENTATION, 1)
     except Exception:  # the data is damaged, the picture itself isn't
@@ -435,7 +437,7 @@ def _orientation(picture) -> int:
 
 
 def _offset(excess: int, mirrored: bool) -> int:
-    """Return where the middle begins on an axis, so that turning the picture keeps its square."""
+    """Return the start of the middle on an axis, such that turning the picture keeps its square."""
     before = excess // 2
     return excess - before if mirrored else before
 

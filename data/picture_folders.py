@@ -291,7 +291,7 @@ def find_files(layout: Layout) -> dict[str, Files]:
     """Return the files of each split, in the order of their names.
 
     Links are followed, but nothing is read twice: a file or folder that is in another folder of
-    the data set, or above it, is passed over where a link leads to it.
+    the data set, or above it, is passed over if a link leads to it.
     """
     walk = _Walk(layout)
     files = {split: walk.files(folders) for split, folders in layout.splits.items()}

@@ -116,6 +116,9 @@ def test_large_jpegs_are_turned_upright(format):
     picture = Image.linear_gradient("L").resize((4000, 3000))  # black above, white below
     more = {"save_all": True, "append_images": [Image.new("L", (9, 9))]} if format == "MPO" else {}
     picture.save("a.jpg", format, exif=exif, **more)
+    with Image.open("a.jpg") as file:
+        if not file.getexif():
+            pytest.skip("this Pillow doesn't write EXIF here")
     rows = decoding.read_picture("a.jpg").reshape(3, 32, 32)[0]
     assert (rows[:, 0] > 240).all()
     assert (rows[:, -1] < 15).all()
@@ -557,6 +560,9 @@ def test_formats_that_are_slow_to_read_may_not_be_large(name):
     if name == "a.ppm":
         header = b"P3 49000 1000 255\n"
     write(name, header + bytes(100_000))
+    Image.init()
+    if name == "a.qoi" and "QOI" not in Image.OPEN:
+        pytest.skip("this Pillow has no QOI")
     assert error_of(name).reason == "too large"
 
 
