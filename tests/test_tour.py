@@ -1,4 +1,4 @@
-"""docs/tour.ipynb: it runs from top to bottom, and what is stored of it is what a reader should see."""
+"""docs/tour.ipynb runs from top to bottom, and its stored outputs are what a reader should see."""
 
 import copy
 import re
@@ -28,15 +28,19 @@ def printed(notebook) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
-def test_ten_steps_each_with_an_exercise_and_its_solution(tour):
-    heads = [match for cell in tour.cells if (match := re.match(r"## (\d+)\. \w", cell.source))]
-    assert [int(head[1]) for head in heads] == list(range(1, 11))
-    after = [
-        tour.cells[i + 1].source
-        for i, cell in enumerate(tour.cells)
-        if cell.cell_type == "markdown" and "**Exercise.**" in cell.source
-    ]
-    assert len(after) == 10 and all(source.startswith("# Solution") for source in after)
+def test_eleven_steps_each_with_an_exercise(tour):
+    text = "\n".join(cell.source for cell in tour.cells if cell.cell_type == "markdown")
+    assert [int(number) for number in re.findall(r"(?m)^## (\d+)\. \w", text)] == list(range(1, 12))
+    assert text.count("**Exercise.**") == 11
+
+
+def test_solutions_are_folded(tour):
+    for i, cell in enumerate(tour.cells):
+        if "**Exercise.**" not in cell.source:
+            continue
+        answer = tour.cells[i + 1]
+        hidden = answer.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert hidden or answer.source.startswith("<details>"), cell.source
 
 
 def test_its_outputs_are_stored_small_and_of_one_run(tour):
@@ -57,20 +61,14 @@ def test_it_runs_from_top_to_bottom(tour, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     new = copy.deepcopy(tour)
     client = nbclient.NotebookClient(
-        new, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(PATH.parent)}}
+        new, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(PATH.parent)}}
     )
     client.execute()
     text = printed(new)
-    assert (
-        "the same as the network's own: True" in text and "logits are sums of votes: True" in text
-    )
+    assert "the same as the network's own: True" in text
+    assert "logits are sums of votes: True" in text
     assert float(re.search(r"largest relative error: (\S+)", text)[1]) < 1e-6
-    learned, unseen = re.search(
-        r"windows: (\d+)% of the training images right, (\d+)%", text
-    ).groups()
-    assert int(learned) > 80 and int(unseen) > 40
-    # Numbers may differ in their last digits from machine to machine; how much is printed doesn't.
+    accuracies = [float(found) for found in re.findall(r"parameters +([\d.]+)%", text)]
+    assert accuracies == sorted(accuracies)  # each of the three changes helps
+    # Numbers may differ in their last digits between machines; how much is printed doesn't.
     assert len(text.splitlines()) == len(printed(tour).splitlines())
-    assert [len(cell.outputs) > 0 for cell in code_cells(new)] == [
-        len(cell.outputs) > 0 for cell in code_cells(tour)
-    ]
