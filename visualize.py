@@ -62,16 +62,20 @@ class Kind:
 
     title: str
     draw: Callable
-    needs: str = "images"  # "nothing"; "images": there is more, or anything, to see with them
+    uses_images: bool = True  # whether it shows more with images, or nothing without
 
 
 FIGURES = {
-    "curves": Kind("Training", curves.curves, "nothing"),
+    "curves": Kind("Training", curves.curves, uses_images=False),
     "filters": Kind("What hidden units look for", weights.filters),
-    "output-weights": Kind("From hidden units to classes", weights.output_weights, "nothing"),
-    "top-neurons": Kind("The strongest units of each class", weights.top_neurons, "nothing"),
-    "weights": Kind("How weights are distributed", weights.weights, "nothing"),
-    "batchnorm": Kind("Batch normalisation", weights.batchnorm, "nothing"),
+    "output-weights": Kind(
+        "From hidden units to classes", weights.output_weights, uses_images=False
+    ),
+    "top-neurons": Kind(
+        "The strongest units of each class", weights.top_neurons, uses_images=False
+    ),
+    "weights": Kind("How weights are distributed", weights.weights, uses_images=False),
+    "batchnorm": Kind("Batch normalisation", weights.batchnorm, uses_images=False),
     "features": Kind("What a class looks like to the network", weights.features),
     "activations": Kind("How the hidden layer separates classes", images.activations),
     "firing": Kind("How many units are on", images.firing),
@@ -84,13 +88,17 @@ FIGURES = {
     "reliability": Kind("Can probabilities be believed?", images.reliability),
     "augmentation": Kind("How training images vary", partial(images.augmentation, augment=augment)),
 }
-COMPARISON = {"curves": Kind("Learning curves", curves.compared, "nothing")}
+COMPARISON = {"curves": Kind("Learning curves", curves.compared, uses_images=False)}
 SEARCH = {
-    "search-curves": Kind("Learning curves of all trials", searches.search_curves, "nothing"),
-    "search-effects": Kind("The effect of each setting", searches.search_effects, "nothing"),
-    "search-grid": Kind("The two strongest settings", searches.search_grid, "nothing"),
-    "search-parallel": Kind("All settings at once", searches.search_parallel, "nothing"),
-    "search-cost": Kind("Accuracy against training time", searches.search_cost, "nothing"),
+    "search-curves": Kind(
+        "Learning curves of all trials", searches.search_curves, uses_images=False
+    ),
+    "search-effects": Kind(
+        "The effect of each setting", searches.search_effects, uses_images=False
+    ),
+    "search-grid": Kind("The two strongest settings", searches.search_grid, uses_images=False),
+    "search-parallel": Kind("All settings at once", searches.search_parallel, uses_images=False),
+    "search-cost": Kind("Accuracy against training time", searches.search_cost, uses_images=False),
 }
 PAGES = ("report", "demo")
 
@@ -281,7 +289,7 @@ def draw(task: Task, subject) -> tuple[dict[str, Drawn], dict[str, str]]:
 def note_of(subject, kind: Kind) -> str:
     """Return what a figure says if it shows, or depends on, images that are drawn; else ""."""
     if isinstance(subject, Subject):
-        shows_images = kind.needs == "images" and subject.images_note
+        shows_images = kind.uses_images and subject.images_note
         return subject.images_note if shows_images else training_note(subject.info)
     if isinstance(subject, dict):  # several runs
         notes = [training_note(info) for info in subject.values()]
@@ -362,7 +370,7 @@ def load_subject(task: Task) -> Subject:
         )
     trained = trained_on(info)
     own_names = tuple(cifar10.class_names(trained, network.classes))
-    needed = any(kind.needs == "images" for kind in task.drawn.values())
+    needed = any(kind.uses_images for kind in task.drawn.values())
     # The demo also shows test images, but a download only for them would be too much.
     if not needed and not (asked and task.wants("demo")):
         if asked:

@@ -360,6 +360,12 @@ def test_figures_of_many_classes_say_so(hundred, draw):
     assert "Of 100 classes" in caption
 
 
+def test_without_images_some_classes_are_shown_in_their_order(hundred):
+    s = replace(hundred, data=None)
+    assert s.shown(4) == [0, 1, 98, 99]
+    assert "the first 2 and the last 2" in s.some(4)
+
+
 def test_the_report_has_a_row_for_each_class_shown(hundred):
     assert visualize.merit(hundred)["Classes"].count("<tr>") == 21
 

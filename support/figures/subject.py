@@ -171,23 +171,30 @@ class Subject:
     @cached_property
     def by_recall(self) -> list[int]:
         """The classes with test images, the lowest recall first; all, if nothing is predicted."""
-        try:
-            recall, support = self.measures.recall, self.measures.support
-        except LeftOut:
+        if not self.is_predicted:
             return list(range(self.network.classes))
+        recall, support = self.measures.recall, self.measures.support
         return [c for c in np.argsort(recall, kind="stable").tolist() if support[c]]
+
+    @cached_property
+    def is_predicted(self) -> bool:
+        """Whether there are predictions of test images."""
+        try:
+            return self.measures is not None
+        except LeftOut:
+            return False
 
     def some(self, limit: int = 10) -> str:
         """What a caption says of `shown`; "" if all classes are shown."""
         if self.network.classes <= limit:
             return ""
         half = limit // 2
-        return (
-            f" Of {self.network.classes} classes it shows the {half} with the lowest recall and "
-            f"the {half} with the highest."
-        )
+        text = f" Of {self.network.classes} classes it shows the"
+        if not self.is_predicted:
+            return f"{text} first {half} and the last {half}."
+        return f"{text} {half} with the lowest recall and the {half} with the highest."
 
-    # ---- Marks -----------------------------------------------------------------------------------
+    # ---- Marks ---------------------------------------------------------------------------------
 
     @property
     def images_note(self) -> str:

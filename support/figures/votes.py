@@ -131,7 +131,8 @@ def _caption(network, names: list[str], explanation: Explanation, label: int | N
         )
     else:
         text += f"The maps show what each {what} adds to the logits of the likeliest classes. "
-    text += "Red is for the class, blue against it, all on one scale. "
+    text += "Red is for the class, blue against it, all on one scale"
+    text += ", which ends at the largest 1 %. " if network.window.whole else ". "
     if explanation.rest_name == "bias":
         text += "With the bias the votes sum to the logit exactly. "
     else:
@@ -205,9 +206,7 @@ def _draw_maps(figure, network, panels: list, sums: list) -> None:
     """Draw maps of votes where their positions are in the image, each above its sum."""
     window, edge = network.window, 0.0
     if not window.whole:
-        edge = (
-            window.size - window.stride
-        ) / 2  # a position's own cell is the middle of its window
+        edge = (window.size - window.stride) / 2  # a position's cell is its window's middle
     sizes = np.abs([votes for _, votes, _ in panels])
     limit = float(sizes.max()) or 1.0
     extend = "neither"
