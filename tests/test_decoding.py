@@ -58,6 +58,43 @@ def grey_of(path):
     return values[0]
 
 
+def tiff(pixels, photometric=1, **tags):
+    """The bytes of an uncompressed TIFF of (h, w, channels) pixels. tags: more, by number."""
+    height, width, channels = pixels.shape
+    bits = 8 * pixels.dtype.itemsize
+    kind = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    content = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    values = {
+        256: [width],
+        257: [height],
+        decoding.BITS_PER_SAMPLE: [bits] * channels,
+        decoding.COMPRESSION: [1],
+        decoding.PHOTOMETRIC: [photometric],
+        273: [8],
+        decoding.SAMPLES_PER_PIXEL: [channels],
+        decoding.ROWS_PER_STRIP: [height],
+        279: [len(content)],
+        decoding.SAMPLE_FORMAT: [kind] * channels,
+    }
+    values |= {int(tag.removeprefix("tag")): [value] for tag, value in tags.items()}
+    return tiff_of(values, content)
+
+
+def tiff_of(values, content):
+    """The bytes of a TIFF with these values of tags, and this content at its eighth byte."""
+    entries, more = b"", b""
+    after = 8 + len(content)
+    for tag, numbers in sorted(values.items()):
+        packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        if len(numbers) > 1:
+            more += packed
+            packed = struct.pack("<I", after + len(more) - len(packed))
+        entries += struct.pack("<HHI", tag, 4, len(numbers)) + packed
+    table = struct.pack("<H", len(values)) + entries + bytes(4)
+    start = b"II*\0" + struct.pack("<I", after + len(more))
+    return start + content + more + table
+
+
 # ---- Size and orientation ------------------------------------------------------------------
 
 
@@ -223,41 +260,51 @@ def test_a_largest_value_of_the_picture_alone_is_no_range():
     assert grey_of("a.tif") == 100
 
 
-def test_16_bits_with_a_sign_are_scaled():
-    values = np.full((40, 40), 32767, np.int16)
-    Image.fromarray(values.astype(np.int32)).convert("I;16").save("a.tif", tiffinfo={339: 2})
-    with Image.open("a.tif") as file:
-        if file.mode != "I":
-            pytest.skip("this Pillow writes another kind")
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "u4", "f4"])
+def test_white_of_a_tiff_of_any_kind_is_white(dtype):
+    white = 1 if dtype[0] == "f" else min(np.iinfo(dtype).max, 65535)
+    write("a.tif", tiff(np.full((40, 40, 1), white, dtype)))
     assert grey_of("a.tif") == 255
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_a_tiff_in_which_0_is_white_is_inverted(dtype):
+    black = 1 if dtype[0] == "f" else min(np.iinfo(dtype).max, 65535)
+    write("a.tif", tiff(np.full((40, 40, 1), black, dtype), photometric=0))
+    assert grey_of("a.tif") == 0
+
+
 def test_a_tiff_of_12_packed_bits_is_scaled():
-    packed = bytes([0x80, 0x08, 0x00]) * (32 * 16)  # two pixels of 0x800 in three bytes
-    entries = [
-        (256, 3, 1, 32),
-        (257, 3, 1, 32),
-        (decoding.BITS_PER_SAMPLE, 3, 1, 12),
-        (decoding.COMPRESSION, 3, 1, 1),
-        (decoding.PHOTOMETRIC, 3, 1, 1),
-        (273, 4, 1, 8),
-        (decoding.SAMPLES_PER_PIXEL, 3, 1, 1),
-        (decoding.ROWS_PER_STRIP, 3, 1, 32),
-        (279, 4, 1, len(packed)),
-    ]
-    table = struct.pack("<H", len(entries))
-    table += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
-    write("a.tif", b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + table)
+    values = {
+        256: [32],
+        257: [32],
+        decoding.BITS_PER_SAMPLE: [12],
+        decoding.COMPRESSION: [1],
+        decoding.PHOTOMETRIC: [1],
+        273: [8],
+        decoding.SAMPLES_PER_PIXEL: [1],
+        decoding.ROWS_PER_STRIP: [32],
+        279: [1536],
+    }
+    write("a.tif", tiff_of(values, b"\x80\x08\x00" * 512))  # two pixels of 0x800 in three bytes
     assert grey_of("a.tif") == 128
 
 
-def test_a_tiff_in_which_0_is_white_is_inverted():
-    values = np.full((40, 40), 65535 - 257 * 100, np.uint16)
-    Image.fromarray(values).save("a.tif", tiffinfo={decoding.PHOTOMETRIC: 0})
-    with Image.open("a.tif") as file:
-        if file.tag_v2[decoding.PHOTOMETRIC] != 0:
-            pytest.skip("this Pillow writes another tag")
+def test_colours_of_16_bits_in_a_tiff_are_scaled():
+    write("a.tif", tiff(np.full((40, 40, 3), 257 * 100, np.uint16), photometric=2))
     assert grey_of("a.tif") == 100
+
+
+@pytest.mark.parametrize("value", [0, 255, 1023, 4095])
+def test_colours_of_too_few_bits_in_a_tiff_are_refused(value):
+    write("a.tif", tiff(np.full((40, 40, 3), value, np.uint16), photometric=2))
+    assert error_of("a.tif").reason == "unclear range"
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [("f4", 3), ("u4", 3), ("f2", 1), ("u8", 1)])
+def test_depths_that_are_not_read_are_named(dtype, channels):
+    write("a.tif", tiff(np.ones((40, 40, channels), dtype), photometric=2 if channels > 1 else 1))
+    assert error_of("a.tif").reason == "unknown format"
 
 
 def png_of_16_bits(pixels):
@@ -431,13 +478,10 @@ def test_the_12_megapixels_of_a_phone_are_accepted(format):
 
 REFUSED = """
 from data import decoding
-import time
-start = time.process_time()
 try:
     print(decoding.read_picture({name!r}).mean())
 except decoding.PictureError as error:
     assert len(str(error)) <= 300, error
-    assert time.process_time() - start < 2, "too slow"
     print(error.reason)
 """
 
@@ -502,53 +546,47 @@ def large_frame(name):
 
 def large_tile(name):
     """Write a TIFF of 64 x 64 pixels in a tile of 30000 x 30000."""
-    entries = [
-        (256, 3, 1, 64),
-        (257, 3, 1, 64),
-        (decoding.BITS_PER_SAMPLE, 3, 1, 8),
-        (decoding.COMPRESSION, 3, 1, 8),  # deflate
-        (decoding.PHOTOMETRIC, 3, 1, 1),
-        (decoding.SAMPLES_PER_PIXEL, 3, 1, 1),
-        (decoding.TILE_WIDTH, 4, 1, 30_000),
-        (decoding.TILE_HEIGHT, 4, 1, 30_000),
-        (324, 4, 1, 8),
-        (325, 4, 1, 1000),
-    ]
-    table = struct.pack("<H", len(entries))
-    table += b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
-    write(
-        name,
-        b"II*\0"
-        + struct.pack("<I", 1008)
-        + zlib.compress(bytes(900_000))[:1000].ljust(1000)
-        + table,
-    )
+    content = zlib.compress(bytes(900_000))
+    values = {
+        256: [64],
+        257: [64],
+        decoding.BITS_PER_SAMPLE: [8],
+        decoding.COMPRESSION: [8],  # deflate
+        decoding.PHOTOMETRIC: [1],
+        decoding.SAMPLES_PER_PIXEL: [1],
+        decoding.TILE_WIDTH: [30_000],
+        decoding.TILE_HEIGHT: [30_000],
+        324: [8],
+        325: [len(content)],
+    }
+    write(name, tiff_of(values, content))
     return name
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: large("a.webp", lossless=True),
-        lambda: large("a.webp", lossless=True, exif=turned()),
-        lambda: large("a.tif", compression="tiff_lzw", tiffinfo={decoding.ROWS_PER_STRIP: 7000}),
-        lambda: large("a.tif", compression="tiff_adobe_deflate", exif=turned()),
-        lambda: large("a.png", (9450, 9450)),
-        lambda: large("a.png", (9450, 9450), "RGBA"),
-        lambda: large("a.jp2", (7000, 7000)),
-        lambda: large("a.gif", (17_000, 17_000), "L"),
-        lambda: large("a.jpg", (8000, 8000), progressive=True, subsampling=0),
-        lambda: rewritten_size("a.jpg"),
-        lambda: scans_of_one_channel("a.jpg"),
-        lambda: many_scans("a.jpg"),
-        lambda: large_frame("a.gif"),
-        lambda: large_tile("a.tif"),
-        lambda: large("a.avif", (7000, 7000), speed=10),
-    ],
-)
-def test_small_files_that_take_much_memory_or_time_are_refused(make):
+STRIP_OF_ALL = {decoding.ROWS_PER_STRIP: 7000}
+EXPENSIVE = {
+    "lossless WebP": lambda: large("a.webp", lossless=True),
+    "WebP to turn": lambda: large("a.webp", lossless=True, exif=turned()),
+    "TIFF of one strip": lambda: large("a.tif", compression="tiff_lzw", tiffinfo=STRIP_OF_ALL),
+    "TIFF to turn": lambda: large("a.tif", compression="tiff_adobe_deflate", exif=turned()),
+    "TIFF of one tile": lambda: large_tile("a.tif"),
+    "PNG": lambda: large("a.png", (9450, 9450)),
+    "transparent PNG": lambda: large("a.png", (9450, 9450), "RGBA"),
+    "JPEG 2000": lambda: large("a.jp2"),
+    "AVIF": lambda: large("a.avif", speed=10),
+    "GIF": lambda: large("a.gif", (17_000, 17_000), "L"),
+    "frame of a GIF": lambda: large_frame("a.gif"),
+    "progressive JPEG": lambda: large("a.jpg", (8000, 8000), progressive=True, subsampling=0),
+    "JPEG with a false size": lambda: rewritten_size("a.jpg"),
+    "JPEG by channels": lambda: scans_of_one_channel("a.jpg"),
+    "JPEG of many passes": lambda: many_scans("a.jpg"),
+}
+
+
+@pytest.mark.parametrize("kind", EXPENSIVE)
+def test_small_files_that_take_much_memory_or_time_are_refused(kind):
     try:
-        name = make()
+        name = EXPENSIVE[kind]()
     except (KeyError, OSError, ValueError):
         pytest.skip("this Pillow can't write it")
     assert in_little_memory(REFUSED.format(name=name), megabytes=100) == "too large"
