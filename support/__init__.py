@@ -1,4 +1,4 @@
-"""What the scripts share. Importing it prepares the process for NumPy, see startup.py, and does nothing else."""
+"""What the scripts share. Importing it prepares the process for NumPy, see startup.py."""
 
 from support import startup
 

@@ -44,7 +44,7 @@ def write_cifar10(folder):
 
 
 def write_cifar100(folder, train=6):
-    """Write a sound folder of 6 training images, or more, and 4 test images in the layout of CIFAR-100."""
+    """Write a sound folder in the layout of CIFAR-100: `train` training images, 4 test images."""
     folder.mkdir()
     _write_cifar100_batch(folder / "train", b"training batch 1 of 1", train)
     _write_cifar100_batch(folder / "test", b"testing batch 1 of 1", 4)

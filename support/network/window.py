@@ -158,7 +158,7 @@ class Window:
 
     @cached_property
     def M(self) -> np.ndarray:
-        """The matrix of X = (patch, 1) M: P above -mean P. Filters keep the 1 as X's last column."""
+        """The matrix of X = (patch, 1) M: P above -mean P. Filters keep the 1 as last column of X."""
         M = np.vstack([self.P, -(self.mean @ self.P)])
         if self.whole:
             return M
