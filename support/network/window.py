@@ -158,7 +158,7 @@ class Window:
 
     @cached_property
     def M(self) -> np.ndarray:
-        """The matrix of X = (patch, 1) M: P above -mean P. Filters keep the 1 as last column of X."""
+        """The matrix of X = (patch, 1) M: P above -mean P; filters keep the 1 as last column."""
         M = np.vstack([self.P, -(self.mean @ self.P)])
         if self.whole:
             return M
