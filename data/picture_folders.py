@@ -25,10 +25,10 @@ _NO_CLASSES = ("all", "data", "images", "photos", "pictures", "unknown", "unlabe
 
 # Names of splits, without digits and signs: train, Training, training_set, seg_train, val2017.
 _ROLE = re.compile(
-    "(?:seg|images?|imgs|data|dataset)*"
+    "(?:seg|images?|imgs|data|set)*"
     "(?:(?P<train>train|training|trn)|(?P<val>val|valid|validation|dev)|"
     "(?P<test>test|testing|tst|eval|evaluation))"
-    "(?:set|data|dataset|images?|imgs|split|folder)*"
+    "(?:set|data|images?|imgs|split|folder)*"
 )
 
 
@@ -214,21 +214,32 @@ def _split_layout(root: Path, parts: dict[str, Path]) -> Layout:
                     f"{_shown(folder)}: is a class that {parts['train'].name}/ doesn't have; "
                     f"rename or delete it, or the folder {clean(parts[name].name, 60)}"
                 )
-    splits = {"train": _numbered(classes["train"], names)}
-    validation = _numbered(classes.get("val", []), names)
-    test = _numbered(classes.get("test", []), names)
-    if validation and test:
-        splits["train"] += validation
-        notes.append(f"{_shown(parts['val'])} is part of the training split")
-    elif validation:
-        test = validation
-        notes.append(f"{_shown(parts['val'])} is the test split")
-    if test:
-        splits["test"] = test
+    numbered = {name: _numbered(folders, names) for name, folders in classes.items()}
+    if numbered.get("val"):
+        notes.append(_note_on_validation(_shown(parts["val"]), numbered))
     for folder in subfolders(root):
         if folder not in parts.values():
             notes.append(f"left out: {_shown(folder)}, which is no split")
-    return Layout(root, names, splits, notes)
+    return Layout(root, names, _two_splits(numbered), notes)
+
+
+def _note_on_validation(shown: str, found: dict[str, list[tuple[int, Path]]]) -> str:
+    """Return the note on what `_two_splits` makes of the validation folders."""
+    use = "part of the training split" if found.get("test") else "the test split"
+    return f"{shown}: {use}"
+
+
+def _two_splits(found: dict[str, list[tuple[int, Path]]]) -> dict[str, list[tuple[int, Path]]]:
+    """Return the training split, and the test split if there is one.
+
+    Validation folders are the test split if there is no other, else part of the training split.
+    """
+    training, validation, test = (found.get(name, []) for name in ("train", "val", "test"))
+    if test:
+        return {"train": training + validation, "test": test}
+    if validation:
+        return {"train": training, "test": validation}
+    return {"train": training}
 
 
 def _is_unlabelled(folders: Sequence[Path], names: Sequence[str]) -> bool:
@@ -264,16 +275,9 @@ def _layout_split_below(root: Path) -> Layout:
         for part in subfolders(folder):
             found[role(part.name)].append((label, part))
         notes += _loose_files(folder)
-    splits = {"train": found["train"]}
-    if found["test"]:
-        splits["test"] = found["test"]
-        splits["train"] += found["val"]
-        if found["val"]:
-            notes.append("the validation folders are part of the training split")
-    elif found["val"]:
-        splits["test"] = found["val"]
-        notes.append("the validation folders are the test split")
-    return Layout(root, names, splits, notes)
+    if found["val"]:
+        notes.append(_note_on_validation("the validation folders", found))
+    return Layout(root, names, _two_splits(found), notes)
 
 
 # ---- Files ---------------------------------------------------------------------------------

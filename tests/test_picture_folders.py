@@ -97,10 +97,16 @@ def test_folders_that_are_split_are_splits(training, test):
     }
 
 
+def test_long_names_take_no_time():
+    assert picture_folders.role("train" + "dataset" * 35) == "train"
+    assert picture_folders.role("train" + "dataset" * 35 + "x") is None
+    assert picture_folders.role("imageset" * 30 + "x") is None
+
+
 def test_a_validation_folder_without_a_test_folder_is_the_test_split():
     for split in ("train", "val"):
         touch(f"mine/{split}/ants/1.png", f"mine/{split}/bees/1.png")
-    assert layout()[1] == ["mine/val is the test split"]
+    assert layout()[1] == ["mine/val: the test split"]
 
 
 def test_a_validation_folder_next_to_a_test_folder_is_part_of_the_training_split():
@@ -109,7 +115,7 @@ def test_a_validation_folder_next_to_a_test_folder_is_part_of_the_training_split
     splits, notes = layout()
     assert splits["train"]["ants"] == ["train/ants", "val/ants"]
     assert splits["test"]["ants"] == ["test/ants"]
-    assert notes == ["mine/val is part of the training split"]
+    assert notes == ["mine/val: part of the training split"]
 
 
 @pytest.mark.parametrize("test", ["test", "Testing", "test1"])
@@ -192,7 +198,7 @@ def test_classes_that_are_split_are_understood():
     splits, notes = layout()
     assert splits["train"]["ants"] == ["ants/train", "ants/val"]
     assert splits["test"]["bees"] == ["bees/test"]
-    assert notes == ["the validation folders are part of the training split"]
+    assert notes == ["the validation folders: part of the training split"]
 
 
 @pytest.mark.parametrize("inner", ["images", "train", "a/b"])

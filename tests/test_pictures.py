@@ -127,7 +127,7 @@ def test_the_report_names_what_became_of_a_validation_split(capsys):
         cats_and_dogs(f"mine/{split}", 4)
     _, out, _ = make(capsys, "mine", "--out", "new")
     assert out.splitlines()[1:] == [
-        "mine/val is part of the training split",
+        "mine/val: part of the training split",
         "train: 16 pictures of 2 classes: cat 8, dog 8",
         "test: 8 pictures of 2 classes: cat 4, dog 4",
     ]
