@@ -102,6 +102,14 @@ def test_missing_glyphs_are_reported_once(capsys, monkeypatch):
     assert style.drawable("猫 cat") == "? cat"
 
 
+@pytest.mark.parametrize(
+    ("character", "font"),
+    [("猫", "Noto Sans CJK"), ("क", "Noto Sans Devanagari"), ("😀", "Noto Emoji")],
+)
+def test_the_suggested_font_is_one_of_the_script(character, font):
+    assert style.suggested_font(character) == font
+
+
 def test_nothing_is_reported_if_all_glyphs_are_there(capsys):
     style.report_missing_glyphs(["bird", "Käfer $1"])
     assert capsys.readouterr().err == ""

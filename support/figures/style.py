@@ -227,10 +227,20 @@ def report_missing_glyphs(texts: Iterable[str]) -> None:
 def _report_missing(characters: str) -> None:
     shown = characters[:12] + "…" * (len(characters) > 12)
     print(
-        f"figures: no font on this computer has {shown}, drawn as '?'; install one, such as Noto "
-        "Sans CJK for Chinese",
+        f"figures: no font on this computer has {shown}, drawn as '?'; install one, such as "
+        f"{suggested_font(characters[0])}",
         file=sys.stderr,
     )
+
+
+def suggested_font(character: str) -> str:
+    """Return the name of a font that has the character."""
+    if unicodedata.category(character) == "So":
+        return "Noto Emoji"
+    script = unicodedata.name(character, "").split(" ")[0]  # of "DEVANAGARI LETTER KA"
+    if script in ("", "CJK", "HANGUL", "HIRAGANA", "KATAKANA"):
+        return "Noto Sans CJK"
+    return f"Noto Sans {script.title()}"
 
 
 # ---- Figures and axes ----------------------------------------------------------------------------
