@@ -388,7 +388,7 @@ def name_lines(figure) -> None:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
             lines.setdefault(name, handle)
     options = {"ncols": len(lines), "columnspacing": 1, "handlelength": 1.6}
-    figure.legend(lines.values(), lines.keys(), loc="outside upper center", **options)
+    figure.legend(list(lines.values()), list(lines), loc="outside upper center", **options)
 
 
 def spread(shape: dict[str, float], *names: str) -> list[str]:
