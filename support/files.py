@@ -15,7 +15,7 @@ import platform
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -163,8 +163,8 @@ def write_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
             return
         make_folder(target.parent)
         remove_leftovers(target)
-        with _temporary(target) as temporary:
-            with open(temporary, "xb") as file:  # x: never over a file that is there
+        with _temporary(target, _make_file) as temporary:
+            with open(temporary, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -180,20 +180,22 @@ def write_whole_folder(folder: Path) -> Iterator[Path]:
     Raises OSError if the system refuses.
     """
     make_folder(folder.parent)
+    folder = Path(os.path.realpath(folder))  # as in _writing
     remove_leftovers(folder)
-    with _temporary(folder) as temporary:
-        temporary.mkdir()  # fails if there is anything of that name
-        yield temporary
-        temporary.rename(folder)
+    with _temporary(folder, Path.mkdir) as temporary:
+        try:
+            yield temporary
+            temporary.rename(folder)
+        except OSError as error:
+            if str(error.filename).startswith(str(temporary)):
+                raise named(error, folder) from None
+            raise
 
 
 @contextlib.contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """Yield an unused temporary name next to `target`; what has it after an error is deleted."""
-    temporary = _temporary_name(target)
-    while os.path.lexists(temporary):
-        temporary = _temporary_name(target)
-    _writing.add(temporary)
+def _temporary(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield a new file or folder next to `target`, which is deleted after an error."""
+    temporary = _make_temporary(target, make)
     try:
         yield temporary
     except BaseException:
@@ -201,6 +203,24 @@ def _temporary(target: Path) -> Iterator[Path]:
         raise
     finally:
         _writing.discard(temporary)
+
+
+def _make_temporary(target: Path, make: Callable[[Path], None]) -> Path:
+    """Return the path of a new file or folder. Nothing that is there is touched."""
+    while True:
+        temporary = _temporary_name(target)
+        _writing.add(temporary)  # before it is made: nobody may take it for a leftover
+        try:
+            make(temporary)
+            return temporary
+        except OSError as error:
+            _writing.discard(temporary)
+            if not isinstance(error, FileExistsError):
+                raise
+
+
+def _make_file(path: Path) -> None:
+    path.touch(exist_ok=False)
 
 
 def _temporary_name(target: Path) -> Path:

@@ -233,17 +233,37 @@ for i in range(50):
 
 
 def test_a_folder_appears_complete_or_not_at_all():
-    with files.write_whole_folder(files.Path("new").absolute()) as folder:
+    with files.write_whole_folder(files.Path("new")) as folder:
         (folder / "x").write_bytes(b"")
         assert not os.path.exists("new")
     assert os.listdir("new") == ["x"]
     with (
         pytest.raises(KeyboardInterrupt),
-        files.write_whole_folder(files.Path("other").absolute()) as folder,
+        files.write_whole_folder(files.Path("other")) as folder,
     ):
         (folder / "x").write_bytes(b"")
         raise KeyboardInterrupt
     assert os.listdir() == ["new"]
+
+
+def test_errors_name_the_folder_and_not_its_temporary_name():
+    with (
+        pytest.raises(OSError, match="missing") as caught,
+        files.write_whole_folder(files.Path("new")) as folder,
+    ):
+        raise FileNotFoundError(errno.ENOENT, "missing", str(folder / "x"))
+    assert os.path.basename(caught.value.filename) == "new"
+    assert os.listdir() == []
+
+
+def test_a_folder_that_is_being_made_is_no_leftover():
+    os.mkdir("real")
+    os.symlink("real", "link")
+    with files.write_whole_folder(files.Path("link/new")) as folder:
+        files.remove_leftovers("link/new")
+        files.remove_leftovers("real")
+        (folder / "x").write_bytes(b"")
+    assert os.listdir("real/new") == ["x"]
 
 
 def test_folders_of_killed_processes_are_deleted():
@@ -251,7 +271,7 @@ def test_folders_of_killed_processes_are_deleted():
     dead.wait()
     os.makedirs(f".new.{files.HOST}.{dead.pid}.0.tmp/deep")
     os.makedirs("new.partial")  # this one is the user's
-    with files.write_whole_folder(files.Path("new").absolute()):
+    with files.write_whole_folder(files.Path("new")):
         pass
     assert sorted(os.listdir()) == ["new", "new.partial"]
 
