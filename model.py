@@ -6,20 +6,20 @@ The report's network looks at the whole image, n = q = 1:
     z1 = X W1 + b1             (m, H)     (1)   H hidden units
     z1^ = BN(z1)               (m, H)     (3)   batch normalisation, optional
     a1 = ReLU(z1^)             (m, H)     (4)
-    s  = a1 * mask / (1 - p)   (m, H)     (6)   inverted dropout, optional
-    z2 = s W2 + b2             (m, C)     (7)   logits of C classes
-    y^ = softmax(z2)           (m, C)     (8)
+    s  = a1 * mask / (1 - p)   (m, H)     (6)   dropout, optional; the report calls it a1 as well
+    z2 = s W2 + b2             (m, C)     (7)   logits: a score for each of C classes
+    y^ = softmax(z2)           (m, C)     (8)   their probabilities
 
 The better networks are convolutional. A hidden unit is then a filter of, say, 8x8 pixels, applied
 with the same weights at n positions of the image, and averaged over each of q regions:
 
-    X  = layer_input(images)   (m n, k)   the patch at each position, whitened
+    X  = layer_input(images)   (m n, k)   whitened patches; the array also has a column of ones
     z1 = X W1 + b1             (m n, H)   (1)
     a1 = min(ReLU(z1), cap)    (m n, H)   (4)   a cap is optional
     s  = pool(a1)              (m, q H)   the mean of each filter over each region
     z2 = s W2 + b2             (m, C)     (7)
 
-With mirror=True each filter is also applied left-right flipped, so z1 has m 2 n rows.
+With mirror=True each filter is also applied left-right flipped, so z1 has 2 m n rows.
 
 The numbers of the equations are those of the course report that the project reproduces; it has no
 (2) and (5). docs/equations.py is its network in fifty plain lines, to be read first. This file adds
@@ -47,6 +47,9 @@ Array = np.ndarray
 MAX_UNITS, MAX_CLASSES = 1_000_000, 1000
 
 # ---- The input ---------------------------------------------------------------------------------
+# A Window (support/network/window.py) is the geometry. whole: n = q = 1. positions: n. rows: n, or
+# 2 n if mirrored. inputs: k. mean, P: whitening is (patch - mean) P. M: the same as one matrix, for
+# patches that end with a 1. R (q, rows): the matrix of pooling. odd: see `mirror_forward`.
 
 
 def layer_input(images: Array, window: Window, dtype) -> Array:
@@ -64,11 +67,12 @@ def layer_input(images: Array, window: Window, dtype) -> Array:
 
 # ---- The equations -----------------------------------------------------------------------------
 # x_forward(...) -> out, cache and x_backward(dout, cache) -> gradients, where dout is dL/dout.
+# The cache can be one array. The last pair starts the way back: it takes m instead of dout.
 # They work in place where they can: at these sizes, memory traffic is what a pass costs.
 
 
 def linear_forward(X: Array, W: Array, b: Array):
-    """Return z = X W + b, (1) and (7): X (rows, k), W (k, H), b (1, H) -> z (rows, H)."""
+    """Return z = X W + b, here (7): X (rows, k), W (k, H), b (1, H) -> z (rows, H)."""
     z = X @ W
     z += b
     return z, (X, W)
@@ -86,7 +90,7 @@ def linear_backward(dz: Array, cache):
 def filters_forward(X: Array, W1: Array, b1: Array, window: Window):
     """Return z1 = X W1 + b1 (1), with X as `layer_input` returns it.
 
-    z1 is (m, H) for the whole image, (m n, H) for filters, (m 2 n, H) for mirrored ones.
+    z1 is (m, H) for the whole image, (m n, H) for filters, (2 m n, H) for mirrored ones.
     """
     if window.mirror:
         return mirror_forward(X, W1, b1, window)
@@ -105,19 +109,22 @@ def filters_backward(dz1: Array, cache):
     if window.mirror:
         return mirror_backward(dz1, cache)
     if window.whole:
+        # This gradient is as large as W1. `_step` multiplies it out, a block of rows at a time,
+        # while it updates these rows: it never travels to memory and back.
         return LazyProduct(X, dz1), dz1.sum(axis=0, keepdims=True)
     dW1, db1 = np.split(X.T @ dz1, [-1])  # the last row belongs to the column of ones
     return dW1, db1
 
 
 def mirror_forward(X: Array, W1: Array, b1: Array, window: Window):
-    """Return z1 (m 2 n, H): an image's n rows, then the n rows of the flipped filters.
+    """Return z1 (2 m n, H): an image's n rows, then the n rows of the flipped filters.
 
-    Flipping a patch negates its odd components (the first columns of X) and keeps the even ones:
+    A column of X is a principal component of the patches. Flipping a patch changes the sign of its
+    odd components, the first columns of X, and leaves the even ones unchanged:
 
         z1 = X_even W1_even + b1 + X_odd W1_odd,   flipped: X_even W1_even + b1 - X_odd W1_odd.
 
-    So both cost the two products of one.
+    So the two halves of the product serve a filter and its mirror image, at the cost of one.
     """
     odd, n, H = window.odd, window.positions, W1.shape[1]
     even_part = X[:, odd:] @ np.vstack([W1[odd:], b1])
@@ -131,9 +138,10 @@ def mirror_forward(X: Array, W1: Array, b1: Array, window: Window):
 
 
 def mirror_backward(dz1: Array, cache):
-    """Return dL/dW1 (k, H) and dL/db1 (1, H) of `mirror_forward` from dz1 (m 2 n, H).
+    """Return dL/dW1 (k, H) and dL/db1 (1, H) of `mirror_forward` from dz1 (2 m n, H).
 
-    The even components meet the sum of both rows' gradients, the odd ones their difference.
+    X_even W1_even is in z1 and in its flipped copy with the sign +: it receives the sum of their
+    gradients. X_odd W1_odd is there with + and -: it receives their difference.
     """
     X, window = cache
     odd, n, H = window.odd, window.positions, dz1.shape[1]
@@ -160,9 +168,10 @@ def batchnorm_forward(z1: Array, gamma, beta, running_mean, running_var, train: 
     """
     mean = z1.mean(axis=0, keepdims=True) if train else running_mean
     z1 -= mean
+    # The sum of squares of each column; np.var would make a copy as large as z1.
     var = np.einsum("ij,ij->j", z1, z1)[None] / len(z1) if train else running_var
     inverse_std = 1 / np.sqrt(var + z1.dtype.type(BN_EPS))
-    z1 *= inverse_std
+    z1 *= inverse_std  # now x^
     out = z1 * gamma
     out += beta
     return out, (z1, gamma, inverse_std, mean, var)
@@ -187,27 +196,30 @@ def batchnorm_backward(dout: Array, cache):
 
 
 def relu_forward(z1: Array, cap: float = 0.0):
-    """Return a1 = ReLU(z1) (4), in place; with a cap > 0 at most the cap (Krizhevsky 2010).
+    """Return a1 = ReLU(z1^) (4), in place; with a cap > 0 at most the cap (Krizhevsky 2010).
 
     A unit with a cap equals two ReLU units: min(ReLU(z), cap) = ReLU(z) - ReLU(z - cap).
     """
     active = z1 > 0
     if cap:
         active &= z1 < cap
-    np.clip(z1, 0, cap or np.inf, out=z1)  # faster than np.maximum, and keeps NaN
+    np.clip(z1, 0, cap or np.inf, out=z1)  # keeps NaN, so that a broken run shows
     return z1, active
 
 
 def relu_backward(da1: Array, active: Array) -> Array:
-    """Return dL/dz1 = dL/da1 * ReLU'(z1) (13), in place: 0 below 0 and above the cap."""
+    """Return dL/dz1^ = dL/da1 * ReLU'(z1^) (13), in place: 0 below 0 and above the cap."""
     da1 *= active
     return da1
 
 
 def pool_forward(a1: Array, window: Window):
-    """Return s = R a1 (m, q, H), the mean over the positions of each region."""
+    """Return s = R a1 (m, q, H), the mean over the positions of each region.
+
+    R (q, rows) holds 1 / the number of rows of z1 in the region.
+    """
     if window.whole:
-        return a1[:, None], window
+        return a1[:, None], window  # (m, 1, H)
     return window.R @ a1.reshape(-1, window.rows, a1.shape[1]), window
 
 
@@ -224,11 +236,12 @@ def pool_backward(ds: Array, window: Window) -> Array:
 
 def hidden_forward(X: Array, w: dict[str, Array], window: Window, cap: float, train: bool):
     """Return s (m, q, H) of hidden units with the weights w, from X as in `layer_input`."""
-    z1, filters_cache = filters_forward(X, w["W1"], w["b1"], window)  # (1)
+    z, filters_cache = filters_forward(X, w["W1"], w["b1"], window)  # (1) z1
     batchnorm_cache = None
     if "gamma1" in w:
-        z1, batchnorm_cache = batchnorm_forward(z1, *(w[name] for name in BATCHNORM), train)  # (3)
-    a1, active = relu_forward(z1, cap)  # (4)
+        arrays = [w[name] for name in BATCHNORM]
+        z, batchnorm_cache = batchnorm_forward(z, *arrays, train)  # (3) z1^
+    a1, active = relu_forward(z, cap)  # (4)
     s, pool_cache = pool_forward(a1, window)
     return s, (filters_cache, batchnorm_cache, active, pool_cache)
 
@@ -236,16 +249,17 @@ def hidden_forward(X: Array, w: dict[str, Array], window: Window, cap: float, tr
 def hidden_backward(ds: Array, cache) -> dict[str, Array | LazyProduct]:
     """Return the gradients of the hidden units' weights by name, from ds (m, q, H).
 
-    Statistics have no gradient. Under their names stand the batch's own mean and variance.
+    The running statistics have no gradient. Their entries hold the batch's mean and variance, for
+    `Network._step`.
     """
     filters_cache, batchnorm_cache, active, pool_cache = cache
     da1 = pool_backward(ds, pool_cache)
-    dz1 = relu_backward(da1, active)  # (13)
+    dz = relu_backward(da1, active)  # (13) dL/dz1^
     gradients = {}
     if batchnorm_cache is not None:
-        *_, gradients["running_mean1"], gradients["running_var1"] = batchnorm_cache
-        dz1, gradients["gamma1"], gradients["beta1"] = batchnorm_backward(dz1, batchnorm_cache)
-    gradients["W1"], gradients["b1"] = filters_backward(dz1, filters_cache)  # (14), (15)
+        _, _, _, gradients["running_mean1"], gradients["running_var1"] = batchnorm_cache
+        dz, gradients["gamma1"], gradients["beta1"] = batchnorm_backward(dz, batchnorm_cache)
+    gradients["W1"], gradients["b1"] = filters_backward(dz, filters_cache)  # (14), (15)
     return gradients
 
 
@@ -289,8 +303,8 @@ def log_softmax(z2: Array) -> Array:
 def cross_entropy_forward(z2: Array, labels: Array, smoothing: float = 0.0):
     """Return the losses -sum_c y_c log y^_c, (N,) in nats, from z2 (N, C) and labels (N,).
 
-    y is 1 at the label and 0 elsewhere. With label smoothing s (Szegedy et al. 2016) it is
-    1 - s + s/C at the label and s/C elsewhere.
+    y is 1 at the label and 0 elsewhere. With label smoothing (Szegedy et al. 2016) it is
+    1 - a + a/C at the label and a/C elsewhere, where a is the argument `smoothing`.
     """
     log_y = log_softmax(z2)
     of_label = log_y[np.arange(len(labels)), labels]
@@ -301,7 +315,8 @@ def cross_entropy_forward(z2: Array, labels: Array, smoothing: float = 0.0):
 def cross_entropy_backward(m: int, cache):
     """Return dL/dz2 = (y^ - y) / m (9), for the mean loss over the m images of a batch.
 
-    This is the only division by m: every later gradient is a sum over the batch.
+    The mean gives the factor 1/m, once: every later gradient is a sum over the batch. (Batch
+    normalisation divides by its rows for means of its own.)
     """
     log_y, labels, smoothing = cache
     dz2 = np.exp(log_y)
@@ -344,14 +359,17 @@ class SGD:
         return self.lambda_reg * {"W1": self.hidden_lambda_scale, "W2": 1.0}.get(name, 0.0)
 
     def __call__(self, name: str, weights: Array, velocity: Array, gradient: Array) -> None:
-        """Update weights and velocity in place. The gradient, without L2, serves as scratch."""
-        number = weights.dtype.type
+        """Update weights and velocity in place.
+
+        The gradient has no L2 term yet, and is overwritten.
+        """
+        as_dtype = weights.dtype.type
         rate, decay = self.rate(name), self.decay(name)
-        velocity *= number(self.momentum)
-        gradient *= number(rate)
+        velocity *= as_dtype(self.momentum)
+        gradient *= as_dtype(rate)
         velocity -= gradient
         if decay:
-            np.multiply(weights, number(rate * decay), out=gradient)
+            np.multiply(weights, as_dtype(rate * decay), out=gradient)
             velocity -= gradient
         weights += velocity
 
@@ -460,19 +478,14 @@ class Network:
     # ---- Forward, backward, step ----
 
     def _unit_blocks(self) -> list[dict[str, Array]]:
-        """Return views of the hidden units' weights, a dict for each block of units."""
+        """Return views of the hidden units' weights, a dict for each block of units.
+
+        Units don't depend on each other before (7), and (3) treats each one alone. So blocks can
+        run on several threads.
+        """
         hidden = [name for name in self.weights if name not in ("W2", "b2")]
         units = blocks.of_units(self.hidden_size, self.window)
         return [{name: self.weights[name][:, some] for name in hidden} for some in units]
-
-    def _hidden(self, X: Array, train: bool = False):
-        """Return s (m, q, H) and the caches of all blocks of units, computed on all threads."""
-
-        def of_block(w):
-            return hidden_forward(X, w, self.window, self.cap, train)
-
-        parts, caches = zip(*self.threads.each(of_block, self._unit_blocks()), strict=True)
-        return np.concatenate(parts, axis=2), caches
 
     def forward(self, images: Array, train: bool = False, kept: Array | None = None):
         """Return the logits z2 (m, C), and the cache that `backward` takes.
@@ -481,7 +494,10 @@ class Network:
         bool, as `draw_kept` draws it; None for no dropout.
         """
         X = layer_input(images, self.window, self.dtype)
-        s, hidden_caches = self._hidden(X, train)  # (1), (3), (4), pool
+        hidden = partial(hidden_forward, X, window=self.window, cap=self.cap, train=train)
+        parts = self.threads.each(hidden, self._unit_blocks())  # (1), (3), (4), pool
+        s = np.concatenate([s for s, _ in parts], axis=2)
+        hidden_caches = [cache for _, cache in parts]
         mask = None
         if kept is not None:
             s, mask = dropout_forward(s, kept, self.drop_probability)  # (6)
@@ -492,7 +508,7 @@ class Network:
     def backward(self, dz2: Array, cache) -> dict[str, Array | LazyProduct]:
         """Return the gradient of every array, without its L2 term, from dz2 (m, C) (9).
 
-        With batch normalisation, its batch's statistics stand next to the gradients.
+        With batch normalisation, the dict also holds the batch's mean and variance.
         """
         hidden_caches, mask, output_cache = cache
         ds, dW2, db2 = linear_backward(dz2, output_cache)  # (12), (10), (11)
@@ -500,55 +516,53 @@ class Network:
         if mask is not None:
             ds = dropout_backward(ds, mask)  # (13)
         units = blocks.of_units(self.hidden_size, self.window)
-        work = [(ds[:, :, some], each) for some, each in zip(units, hidden_caches, strict=True)]
-        parts = self.threads.each(lambda one: hidden_backward(*one), work)  # (13), (14), (15)
+        ds_of_blocks = [ds[:, :, block] for block in units]
+        parts = self.threads.each(hidden_backward, ds_of_blocks, hidden_caches)  # (13) to (15)
         return blocks.side_by_side(parts) | {"W2": dW2, "b2": db2}
 
     def forward_and_backward(
-        self, images, labels, kept=None, smoothing=0.0, weights=None, batch_size=None
+        self, images, labels, kept=None, smoothing=0.0, image_weights=None, rows=slice(None)
     ) -> Pass:
-        """Return losses and gradients of images (m, 3072) with labels (m,).
+        """Return losses and gradients of some rows of a batch, all by default.
 
-        weights (m,) multiply the images' losses. The gradients are those of the losses' sum divided
-        by batch_size, which is m by default. For the other arguments see `train_batch`.
+        images (m, 3072), labels (m,), kept (m, H) or None, as in `forward`. image_weights (m,)
+        multiply the images' losses. The gradients are those of the losses' sum divided by m.
         """
-        z2, cache = self.forward(images, train=True, kept=kept)
+        m = len(images)
+        images, labels = images[rows], labels[rows]
+        if kept is not None:
+            kept = kept[rows]
+        z2, cache = self.forward(images, train=True, kept=kept)  # (1) to (7)
         losses, loss_cache = cross_entropy_forward(z2, labels, smoothing)  # (8)
-        dz2 = cross_entropy_backward(batch_size or len(images), loss_cache)  # (9)
-        if weights is not None:
-            losses *= weights
-            dz2 *= weights[:, None]
+        dz2 = cross_entropy_backward(m, loss_cache)  # (9)
+        if image_weights is not None:
+            losses *= image_weights[rows]
+            dz2 *= image_weights[rows, None]
         correct = int((z2.argmax(axis=1) == labels).sum())
-        return Pass(losses, correct, self.backward(dz2, cache))
+        return Pass(losses, correct, self.backward(dz2, cache))  # (10) to (15)
 
-    def train_batch(self, images, labels, sgd=None, rng=None, smoothing=0.0, weights=None):
+    def train_batch(self, images, labels, sgd=None, rng=None, smoothing=0.0, image_weights=None):
         """Take one step of SGD; return the batch's mean loss before it, and its correct count.
 
         images (m, 3072) and labels (m,) as in the class. sgd: an SGD, SGD() by default. rng draws
-        dropout's mask, the network's own by default. smoothing: of labels. weights (m,): factors
-        of the images' losses. The loss is cross-entropy in nats, without L2. If it isn't finite,
-        nothing changes. Raises ValueError for an invalid batch.
+        dropout's mask, the network's own by default. smoothing: of labels. image_weights (m,):
+        factors of the images' losses. The loss is cross-entropy in nats, without L2. If it isn't
+        finite, nothing changes. Raises ValueError for an invalid batch.
         """
-        self._check_batch(images, labels, weights)
+        self._check_batch(images, labels, image_weights)
         m = len(images)
         kept = None
         if self.drop_probability:
             kept = draw_kept(rng or self.rng, m, self.hidden_size, self.drop_probability)
-        if weights is not None:
-            weights = weights.astype(self.dtype)
-
-        def of_group(rows: slice) -> Pass:
-            some_kept = None if kept is None else kept[rows]
-            some_weights = None if weights is None else weights[rows]
-            return self.forward_and_backward(
-                images[rows], labels[rows], some_kept, smoothing, some_weights, batch_size=m
-            )
-
-        # A few images at a time stay in the cache from (1) to (15). Batch normalisation couples the
-        # images of a batch, and the product of whole images is faster at once.
+        if image_weights is not None:
+            image_weights = image_weights.astype(self.dtype)
+        # The numbers of a few images fit into the processor's cache from (1) to (15), so they go
+        # through together. Not so with batch normalisation, whose mean couples all images of the
+        # batch, nor for whole images, for which one large product is faster.
         together = self.window.whole or self.batchnorm
         groups = [slice(0, m)] if together else blocks.of_images(m, self.window)
-        total = blocks.sum_over(groups, of_group, self.threads)
+        of_rows = partial(self.forward_and_backward, images, labels, kept, smoothing, image_weights)
+        total = blocks.sum_over(groups, of_rows, self.threads)
         loss = float(total.losses.mean())
         if np.isfinite(loss):
             self._step(total.gradients, sgd or SGD())
@@ -580,23 +594,24 @@ class Network:
 
     @np.errstate(over="ignore", invalid="ignore")
     def _preconditioned_step(self, dW2: Array, db2: Array, sgd: SGD) -> None:
-        """Update W2 and b2 as SGD would update V and c in z2 = (s - mean) / std V + c.
+        """Update W2 and b2 as SGD would update V and c in z2 = ((s - mean) / std) V + c.
 
-        The network is the same with V = std W2 and c = b2 + mean W2, but s is positive and of
-        unequal variances, which slows SGD down. In V every component of s counts alike.
+        L2 acts on V. With V = std W2 and c = b2 + mean W2 the network is the same. But s is
+        positive and of unequal variances, which slows SGD down; in V its components count alike.
         """
         mean, std = self.preconditioner[0], self.preconditioner[1][:, None]
         W2, b2 = self.weights["W2"], self.weights["b2"]
         V = std * W2
         c = b2 + mean @ W2
+        # dV = ((s - mean) / std)^T dz2, with dW2 = s^T dz2 and db2 = sum of dz2.
         dV = (dW2 - mean[:, None] * db2) / std
         sgd("W2", V, self.velocity["W2"], dV)
         sgd("b2", c, self.velocity["b2"], db2)
         np.divide(V, std, out=W2)
         np.subtract(c, mean @ W2, out=b2)
 
-    def _check_batch(self, images: Array, labels: Array, weights: Array | None) -> None:
-        """Raise ValueError unless images, labels and weights can be a batch."""
+    def _check_batch(self, images: Array, labels: Array, image_weights: Array | None) -> None:
+        """Raise ValueError unless images, labels and their weights can be a batch."""
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             given = f"{labels.shape} {labels.dtype}"
             raise ValueError(f"labels must be ({len(images)},) integers, not {given}")
@@ -604,10 +619,11 @@ class Network:
             raise ValueError(f"labels must be 0 to {self.classes - 1}, and at least one")
         if self.batchnorm and len(images) * self.window.positions < 2:
             raise ValueError("batch normalisation needs a batch of at least 2 images")
-        if weights is not None:
-            valid = weights.shape == labels.shape and np.isfinite(weights).all()
-            if not valid or (weights < 0).any():
-                raise ValueError(f"weights must be ({len(images)},) finite numbers of at least 0")
+        if image_weights is not None:
+            valid = image_weights.shape == labels.shape and np.isfinite(image_weights).all()
+            if not valid or (image_weights < 0).any():
+                numbers = f"({len(images)},) finite numbers of at least 0"
+                raise ValueError(f"image_weights must be {numbers}")
 
     # ---- Inference: running statistics, no dropout, no change of the network ----
 
@@ -625,28 +641,27 @@ class Network:
         """Return the most probable class of each image, (N,) int64."""
         return self.logits(images).argmax(axis=1)
 
-    def evaluate(self, images: Array, labels: Array, weights=None) -> tuple[float, float]:
+    def evaluate(self, images: Array, labels: Array, image_weights=None) -> tuple[float, float]:
         """Return the mean cross-entropy in nats, without L2, and the accuracy in 0..1.
 
-        With weights (N,), both are weighted means.
+        With image_weights (N,), both are weighted means.
         """
         z2 = self.logits(images)
         with np.errstate(over="ignore", invalid="ignore"):
             losses, _ = cross_entropy_forward(z2, labels)
             correct = z2.argmax(axis=1) == labels
-            if weights is None:
+            if image_weights is None:
                 return float(losses.mean()), float(correct.mean())
-            return (
-                float(np.average(losses, weights=weights)),
-                float(np.average(correct, weights=weights)),
-            )
+            loss = np.average(losses, weights=image_weights)
+            return float(loss), float(np.average(correct, weights=image_weights))
 
     def pooled(self, images: Array) -> Array:
         """Return s (N, q H), the input of (7)."""
 
         def of_group(rows: slice) -> Array:
-            s, _ = self._hidden(layer_input(images[rows], self.window, self.dtype))
-            return s.reshape(len(s), -1)
+            _, (_, _, output_cache) = self.forward(images[rows])
+            s, _ = output_cache
+            return s
 
         groups = blocks.slices(len(images), blocks.IMAGES)
         return np.concatenate(self.threads.each(of_group, groups))
@@ -715,9 +730,9 @@ class Network:
         ValueError if a weight isn't finite in it, FileError or OSError if it can't be written.
         """
         window = self.window
-        seen = {name: getattr(window, name) for name in ("size", "stride", "regions", "mirror")}
+        geometry = {name: getattr(window, name) for name in ("size", "stride", "regions", "mirror")}
         architecture = {
-            "window": seen,
+            "window": geometry,
             "batchnorm": self.batchnorm,
             "dropout": self.dropout,
             "cap": self.cap,

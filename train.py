@@ -622,7 +622,7 @@ class Run:
             if self.best_epoch == self.epoch:
                 self.best.load_weights(self.averaged.weights)
 
-    def weights_of(self, rows: np.ndarray) -> np.ndarray | None:
+    def image_weights_of(self, rows: np.ndarray) -> np.ndarray | None:
         """Return the weights of some images, or None if all images count alike."""
         return None if self.image_weights is None else self.image_weights[rows]
 
@@ -722,7 +722,7 @@ def train_epochs(
                     labels[rows],
                     sgd,
                     smoothing=settings.label_smoothing,
-                    weights=run.weights_of(rows),
+                    image_weights=run.image_weights_of(rows),
                 )
                 if not math.isfinite(loss):
                     raise diverged(run, sgd.learning_rate, f"step {step}", run_files.output)
@@ -734,11 +734,11 @@ def train_epochs(
                 show_step(totals.images, totals.loss / totals.images)
         totals.seconds = time.perf_counter() - started
 
-        # Validation: plain images and labels, the averaged weights. For balanced classes both
+        # Validation: images unchanged, labels without smoothing. For balanced classes both
         # are means over the classes, so that a rare class counts as much as the others.
         rows = run.validation_rows
         val_loss, val_accuracy = run.averaged.evaluate(
-            images[rows], labels[rows], run.weights_of(rows)
+            images[rows], labels[rows], run.image_weights_of(rows)
         )
         if not math.isfinite(val_loss) or not all_finite(run.averaged.weights):
             raise diverged(run, sgd.learning_rate, "validation", run_files.output)

@@ -1,18 +1,22 @@
 """The report's network in plain NumPy: forward, backward, SGD. Read this before model.py.
 
 No class, no threads, no tricks: a line is an equation, and (1) to (15) are the report's numbers.
-It leaves out data, files, convolution and speed. tests/test_equations.py checks that model.py takes
-the same steps.
+It leaves out data, files, convolution, speed, and the 128 times larger rate that the report's code
+has for gamma and beta. tests/test_equations.py checks that model.py takes the same steps.
 
     python docs/equations.py     train it for 300 steps on drawn images, and print the loss
 
-m images in a batch, d = 3072 pixels, H hidden units, C classes; X (m, d), Y (m, C) one-hot.
+m images in a batch, d = 3072 pixels, H hidden units, C classes; X (m, d). Y (m, C) is one-hot: 1 at
+an image's label, 0 elsewhere. z2 are the logits, a score for each class; softmax turns them into
+probabilities y^. The loss L is the mean of -log y^[label] over the batch, the cross-entropy. dz2 is
+dL/dz2, and g["W2"] is dL/dW2. L2 (`decay`) pulls W1 and W2 towards 0. The running mean and variance
+are averages over batches, for inference. Step 4 of docs/tour.ipynb derives (9) to (15).
 """
 
 import numpy as np
 
 EPS = 1e-5  # in batch normalisation
-KEEP = 0.9  # of the running statistics, in a step
+KEEP = 0.9  # the share of the old running mean and variance that a step keeps
 
 
 def forward(w, X, mask, p):
@@ -41,7 +45,7 @@ def backward(w, X, Y, mask, p, decay, y_hat, cache):
     _, var, x_hat, z1_hat, a1 = cache
     m = len(X)
     g = {}
-    dz2 = (y_hat - Y) / m  # (9)  (m, C); the only division by m
+    dz2 = (y_hat - Y) / m  # (9)  (m, C); 1/m because the loss is a mean
     g["W2"] = a1.T @ dz2 + decay * w["W2"]  # (10)  (H, C)
     g["b2"] = dz2.sum(axis=0, keepdims=True)  # (11)  (1, C)
     da1 = dz2 @ w["W2"].T  # (12)  (m, H)
@@ -60,7 +64,7 @@ def backward(w, X, Y, mask, p, decay, y_hat, cache):
 
 
 def step(w, v, g, rate, momentum, mean, var):
-    """Take one step of SGD with momentum, in place, and let the running statistics follow."""
+    """Take a step of SGD with momentum: replace the arrays in w and v, update the statistics."""
     for name in g:
         v[name] = momentum * v[name] - rate * g[name]
         w[name] = w[name] + v[name]
@@ -108,7 +112,8 @@ def main(steps=300, H=128, C=10, m=64, p=0.5, rate=0.01, momentum=0.9, decay=0.0
         mask = rng.random((m, H)) >= p
         y_hat, cache = forward(w, X[rows], mask, p)
         g = backward(w, X[rows], Y[rows], mask, p, decay, y_hat, cache)
-        step(w, v, g, rate, momentum, *cache[:2])
+        mean, var = cache[:2]
+        step(w, v, g, rate, momentum, mean, var)
         if i % 50 == 0:
             loss = -np.log(y_hat[np.arange(m), labels[rows]]).mean()
             accuracy = (predict(w, X[2000:]).argmax(axis=1) == labels[2000:]).mean()

@@ -37,19 +37,19 @@ class Threads:
         """Let a deep copy, or one in another process, have threads of its own."""
         return Threads, (self.count,)
 
-    def each(self, function: Callable, items: Iterable) -> list:
-        """Return [function(item) for item in items], computed on all threads.
+    def each(self, function: Callable, *iterables: Iterable) -> list:
+        """Return [function(*items) for items in zip(*iterables)], computed on all threads.
 
         One thread does an item from beginning to end, and the results keep the order of the items.
         So a sum over them has the same bits with any number of threads. Inside another `each` of
         several items this is a plain loop. Overflow gives no warning here: it shows up as a loss
         that is not finite.
         """
-        items = list(items)
+        items = list(zip(*iterables, strict=True))
         alone = self._helpers is None or len(items) < 2
         if alone or getattr(self._inside, "busy", False):
             with np.errstate(over="ignore", invalid="ignore"):
-                return [function(item) for item in items]
+                return [function(*each) for each in items]
         job = _Job(function, items)
         helpers = [self._helpers.submit(self._work, job) for _ in items[1 : self.count]]
         try:
@@ -81,7 +81,7 @@ class _Job:
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 for i in self.left:
-                    self.results[i] = self.function(self.items[i])
+                    self.results[i] = self.function(*self.items[i])
         except BaseException:
             for _ in self.left:  # leave nothing for the other threads to begin
                 pass

@@ -334,14 +334,14 @@ def test_gradients_of_weighted_losses(window, monkeypatch):
 
 @pytest.mark.parametrize("weights", [np.ones(3), np.full(4, np.nan), -np.ones(4), np.ones((4, 1))])
 def test_weights_that_fit_no_batch_are_refused(weights):
-    with pytest.raises(ValueError, match="weights must be"):
-        make().train_batch(*batch(4), weights=weights)
+    with pytest.raises(ValueError, match="image_weights must be"):
+        make().train_batch(*batch(4), image_weights=weights)
 
 
 def test_weights_multiply_the_losses():
     network, (images, labels) = make(), batch(4)
     losses, _ = model.cross_entropy_forward(network.logits(images), labels)
-    loss, _ = network.train_batch(images, labels, weights=np.array([1.0, 0.0, 2.0, 0.5]))
+    loss, _ = network.train_batch(images, labels, image_weights=np.array([1.0, 0.0, 2.0, 0.5]))
     assert loss == pytest.approx((losses * [1.0, 0.0, 2.0, 0.5]).sum() / 4)
 
 
