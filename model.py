@@ -34,12 +34,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from support import files, npz, progress
+from support import files, npz
 from support.image_shape import PIXELS
 from support.network import blocks, unfold
 from support.network.blocks import LazyProduct
 from support.network.window import Window
-from support.threads import Threads
+from support.threads import Threads, slices
 
 import numpy as np
 
@@ -263,33 +263,38 @@ def hidden_backward(ds: Array, cache) -> dict[str, Array | LazyProduct]:
     return gradients
 
 
-DROPOUT_STEPS = 256  # the probability p of dropout is a multiple of 1/256, see `draw_kept`
+DROPOUT_STEPS = 256  # the probability p of dropout is a multiple of 1/256, see `draw_mask`
 
 
-def draw_kept(rng: np.random.Generator, m: int, H: int, p: float) -> Array:
-    """Draw which units are kept in which image, (m, H) bool, each with probability 1 - p.
+def draw_mask(rng: np.random.Generator, m: int, H: int, p: float) -> Array:
+    """Draw dropout's mask, (m, H) bool: False, with probability p, drops a unit in an image.
 
     A random byte is below 256 p with probability p. Bytes are drawn eight at a time, as integers of
     64 bits: a float for each unit would take several times as long.
     """
     words = -(-m * H // 8)
     drawn = rng.integers(2**64 - 1, size=words, dtype=np.uint64, endpoint=True)
-    return drawn.view(np.uint8)[: m * H].reshape(m, H) >= round(DROPOUT_STEPS * p)
+    return drawn.view(np.uint8)[: m * H].reshape(m, H) >= dropout_steps(p)
 
 
-def dropout_forward(s: Array, kept: Array, p: float):
-    """Return s * mask / (1 - p) (6), in place: s (m, q, H), kept (m, H) bool.
+def dropout_steps(p: float) -> int:
+    """Return the multiple of 1/256 that is nearest to p."""
+    return round(DROPOUT_STEPS * p)
+
+
+def dropout_forward(s: Array, mask: Array, p: float):
+    """Return s * mask / (1 - p) (6), in place: s (m, q, H), mask (m, H) bool.
 
     A filter is dropped in all regions of an image at once (Tompson et al. 2015).
     """
-    mask = np.multiply(kept[:, None], s.dtype.type(1 / (1 - p)), dtype=s.dtype)
-    s *= mask
-    return s, mask
+    factors = np.multiply(mask[:, None], s.dtype.type(1 / (1 - p)), dtype=s.dtype)
+    s *= factors
+    return s, factors
 
 
-def dropout_backward(ds: Array, mask: Array) -> Array:
-    """Return ds * mask / (1 - p), the factor of dropout in (13), in place."""
-    ds *= mask
+def dropout_backward(ds: Array, factors: Array) -> Array:
+    """Return ds * mask / (1 - p), dropout's part of (13), in place; factors are mask / (1 - p)."""
+    ds *= factors
     return ds
 
 
@@ -423,7 +428,7 @@ class Network:
             raise ValueError(f"hidden_size must be 1 to {MAX_UNITS:,}, not {hidden_size}")
         if not 2 <= classes <= MAX_CLASSES:
             raise ValueError(f"classes must be 2 to {MAX_CLASSES:,}, not {classes}")
-        if not (0 <= dropout < 1 and round(DROPOUT_STEPS * dropout) < DROPOUT_STEPS):
+        if not (0 <= dropout < 1 and dropout_steps(dropout) < DROPOUT_STEPS):
             raise ValueError(f"dropout must be at least 0 and below 0.998, not {dropout}")
         if not 0 <= cap < np.inf:
             raise ValueError(f"cap must be a finite number of at least 0, not {cap}")
@@ -435,7 +440,7 @@ class Network:
         self.classes = classes
         self.batchnorm = batchnorm
         self.dropout = dropout
-        self.drop_probability = round(DROPOUT_STEPS * dropout) / DROPOUT_STEPS
+        self.drop_probability = dropout_steps(dropout) / DROPOUT_STEPS
         self.cap = float(cap)
         self.dtype = np.dtype(dtype)
         self.rng = np.random.default_rng(seed)
@@ -473,7 +478,15 @@ class Network:
 
     def summary(self) -> str:
         """Return a table of the arrays: names, shapes, numbers of parameters."""
-        return progress.parameters(self)
+        rows = []
+        for name, array in (self.weights | self.window.map).items():
+            count = array.size if name in self.velocity else 0  # 0: not trained
+            rows.append((name, " x ".join(map(str, array.shape)), count))
+        rows.append(("parameters", "", sum(count for _, _, count in rows)))
+        lines = []
+        for name, shape, count in rows:
+            lines.append(f"{name:13} {shape:>12} {f'{count:,}' if count else '-':>12}")
+        return "\n".join(lines)
 
     # ---- Forward, backward, step ----
 
@@ -487,61 +500,75 @@ class Network:
         units = blocks.of_units(self.hidden_size, self.window)
         return [{name: self.weights[name][:, some] for name in hidden} for some in units]
 
-    def forward(self, images: Array, train: bool = False, kept: Array | None = None):
+    def forward(self, images: Array, train: bool = False, mask: Array | None = None):
         """Return the logits z2 (m, C), and the cache that `backward` takes.
 
-        train: batch normalisation uses the batch's statistics. kept: dropout's choice, (m, H)
-        bool, as `draw_kept` draws it; None for no dropout.
+        train: batch normalisation uses the batch's statistics. mask: dropout's, (m, H) bool, as
+        `draw_mask` draws it; None for no dropout.
         """
         X = layer_input(images, self.window, self.dtype)
         hidden = partial(hidden_forward, X, window=self.window, cap=self.cap, train=train)
         parts = self.threads.each(hidden, self._unit_blocks())  # (1), (3), (4), pool
         s = np.concatenate([s for s, _ in parts], axis=2)
         hidden_caches = [cache for _, cache in parts]
-        mask = None
-        if kept is not None:
-            s, mask = dropout_forward(s, kept, self.drop_probability)  # (6)
+        factors = None
+        if mask is not None:
+            s, factors = dropout_forward(s, mask, self.drop_probability)  # (6)
         s = s.reshape(len(images), -1)
         z2, output_cache = linear_forward(s, self.weights["W2"], self.weights["b2"])  # (7)
-        return z2, (hidden_caches, mask, output_cache)
+        return z2, (hidden_caches, factors, output_cache)
 
     def backward(self, dz2: Array, cache) -> dict[str, Array | LazyProduct]:
         """Return the gradient of every array, without its L2 term, from dz2 (m, C) (9).
 
         With batch normalisation, the dict also holds the batch's mean and variance.
         """
-        hidden_caches, mask, output_cache = cache
+        hidden_caches, factors, output_cache = cache
         ds, dW2, db2 = linear_backward(dz2, output_cache)  # (12), (10), (11)
         ds = ds.reshape(len(dz2), self.window.q, self.hidden_size)
-        if mask is not None:
-            ds = dropout_backward(ds, mask)  # (13)
+        if factors is not None:
+            ds = dropout_backward(ds, factors)  # (13)
         units = blocks.of_units(self.hidden_size, self.window)
         ds_of_blocks = [ds[:, :, block] for block in units]
         parts = self.threads.each(hidden_backward, ds_of_blocks, hidden_caches)  # (13) to (15)
-        return blocks.side_by_side(parts) | {"W2": dW2, "b2": db2}
+        return blocks.join_units(parts) | {"W2": dW2, "b2": db2}
 
     def forward_and_backward(
-        self, images, labels, kept=None, smoothing=0.0, image_weights=None, rows=slice(None)
+        self,
+        images: Array,
+        labels: Array,
+        mask: Array | None = None,
+        smoothing: float = 0.0,
+        image_weights: Array | None = None,
+        rows: slice = slice(None),
     ) -> Pass:
         """Return losses and gradients of some rows of a batch, all by default.
 
-        images (m, 3072), labels (m,), kept (m, H) or None, as in `forward`. image_weights (m,)
+        images (m, 3072), labels (m,), mask (m, H) or None, as in `forward`. image_weights (m,)
         multiply the images' losses. The gradients are those of the losses' sum divided by m.
         """
         m = len(images)
         images, labels = images[rows], labels[rows]
-        if kept is not None:
-            kept = kept[rows]
-        z2, cache = self.forward(images, train=True, kept=kept)  # (1) to (7)
+        if mask is not None:
+            mask = mask[rows]
+        z2, cache = self.forward(images, train=True, mask=mask)  # (1) to (7)
         losses, loss_cache = cross_entropy_forward(z2, labels, smoothing)  # (8)
         dz2 = cross_entropy_backward(m, loss_cache)  # (9)
-        if image_weights is not None:
+        if image_weights is not None:  # here, so that every later gradient is weighted as well
             losses *= image_weights[rows]
             dz2 *= image_weights[rows, None]
         correct = int((z2.argmax(axis=1) == labels).sum())
         return Pass(losses, correct, self.backward(dz2, cache))  # (10) to (15)
 
-    def train_batch(self, images, labels, sgd=None, rng=None, smoothing=0.0, image_weights=None):
+    def train_batch(
+        self,
+        images: Array,
+        labels: Array,
+        sgd: SGD | None = None,
+        rng: np.random.Generator | None = None,
+        smoothing: float = 0.0,
+        image_weights: Array | None = None,
+    ) -> tuple[float, int]:
         """Take one step of SGD; return the batch's mean loss before it, and its correct count.
 
         images (m, 3072) and labels (m,) as in the class. sgd: an SGD, SGD() by default. rng draws
@@ -551,9 +578,9 @@ class Network:
         """
         self._check_batch(images, labels, image_weights)
         m = len(images)
-        kept = None
+        mask = None
         if self.drop_probability:
-            kept = draw_kept(rng or self.rng, m, self.hidden_size, self.drop_probability)
+            mask = draw_mask(rng or self.rng, m, self.hidden_size, self.drop_probability)
         if image_weights is not None:
             image_weights = image_weights.astype(self.dtype)
         # The numbers of a few images fit into the processor's cache from (1) to (15), so they go
@@ -561,7 +588,7 @@ class Network:
         # batch, nor for whole images, for which one large product is faster.
         together = self.window.whole or self.batchnorm
         groups = [slice(0, m)] if together else blocks.of_images(m, self.window)
-        of_rows = partial(self.forward_and_backward, images, labels, kept, smoothing, image_weights)
+        of_rows = partial(self.forward_and_backward, images, labels, mask, smoothing, image_weights)
         total = blocks.sum_over(groups, of_rows, self.threads)
         loss = float(total.losses.mean())
         if np.isfinite(loss):
@@ -570,7 +597,7 @@ class Network:
 
     def _step(self, gradients: dict[str, Array | LazyProduct], sgd: SGD) -> None:
         """Update every array, a block of its rows at a time, on all threads."""
-        if self.preconditioner is not None:
+        if self.preconditioner is not None:  # both at once: their new coordinates mix them
             self._preconditioned_step(gradients.pop("W2"), gradients.pop("b2"), sgd)
         for name, gradient in gradients.items():
             w = self.weights[name]
@@ -663,7 +690,8 @@ class Network:
             s, _ = output_cache
             return s
 
-        groups = blocks.slices(len(images), blocks.IMAGES)
+        # Not as in `logits`: the bits of `precondition` depend on how images are grouped.
+        groups = slices(len(images), blocks.IMAGES)
         return np.concatenate(self.threads.each(of_group, groups))
 
     def hidden(self, images: Array, capped: bool = True) -> Array:

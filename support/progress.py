@@ -66,20 +66,6 @@ class Display:
             print(table_row(run, epochs_done(run.history)), flush=True)
 
 
-def parameters(network) -> str:
-    """Return a table of a network's arrays: name, shape, number of trained parameters."""
-    arrays = network.weights | network.window.map
-    lines = []
-    total = 0
-    for name, array in arrays.items():
-        shape = " x ".join(map(str, array.shape))
-        trained = array.size if name in network.velocity else 0
-        lines.append(f"{name:13} {shape:>12} {f'{trained:,}' if trained else '-':>12}")
-        total += trained
-    lines.append(f"{'parameters':13} {'':>12} {total:>12,}")
-    return "\n".join(lines)
-
-
 def summary(run, data, effective: dict, usual: dict) -> str:
     """Return what is printed before the first epoch, and the finished epochs of a resumed run.
 
@@ -91,7 +77,7 @@ def summary(run, data, effective: dict, usual: dict) -> str:
     lines = [
         labelled("data", f"{data.name}: {training} and {validation}"),
         labelled("network", str(run.network)),
-        textwrap.indent(parameters(run.network), " " * LABEL),
+        textwrap.indent(run.network.summary(), " " * LABEL),
         labelled("settings", ", ".join(others) if others else "those of the report"),
     ]
     if run.settings.class_weight == "balanced":

@@ -540,9 +540,9 @@ def test_dropout_drops_its_share(p, drawn):
     network, (images, labels) = make(hidden_size=400, dropout=p), batch(64)
     shares, forward = [], network.forward
 
-    def watched(images, train, kept):
-        shares.append(kept.mean())
-        z2, cache = forward(images, train, kept)
+    def watched(images, train, mask):
+        shares.append(mask.mean())
+        z2, cache = forward(images, train, mask)
         np.testing.assert_allclose(
             np.unique(cache[1]), [0, 1 / (1 - drawn)]
         )  # the mask / (1 - p) of (6)

@@ -1,4 +1,4 @@
-"""How work is cut into pieces that a core's cache can hold, and how their results are joined.
+"""Cut work into pieces that a core's cache can hold, and join their results.
 
 The pieces, and the order in which results are added, depend on the network alone, never on the
 number of threads: any number of threads gives the same bits.
@@ -13,8 +13,8 @@ import numpy as np
 
 WHOLE_UNITS = 512  # hidden units that a thread takes at a time, if a unit sees the whole image
 FILTERS = 256  # the same, if hidden units are filters of smaller windows
-IMAGES = 8  # images that a thread takes at a time, if hidden units are filters; fewer images if
-ROWS = 1400  # they had more rows of z1 than this
+IMAGES = 8  # images that a thread takes at a time, if hidden units are filters
+ROWS = 1400  # the most rows of z1 in such a group: many positions mean fewer images
 WHOLE_IMAGES = 256  # images that a thread takes at a time in inference, if a unit sees all of one
 LANES = 8  # sums of gradients that are made side by side: the most threads that share a batch
 WEIGHTS = 2**18  # numbers of a weight matrix that are updated at a time
@@ -74,7 +74,7 @@ class LazyProduct:
         return self.X[:, rows].T @ self.dz
 
 
-def side_by_side(parts: list[dict]) -> dict:
+def join_units(parts: list[dict]) -> dict:
     """Return the arrays of blocks of hidden units joined along their columns, name by name."""
     joined = {}
     for name, first in parts[0].items():

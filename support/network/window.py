@@ -1,4 +1,4 @@
-"""What a hidden unit sees: the positions of a filter, its patches, its regions, and whitening."""
+"""The geometry of a hidden layer: positions, patches, regions, whitening."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
