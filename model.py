@@ -748,7 +748,7 @@ class Network:
 
     def fold_mirror(self) -> "Network":
         """Return 2 H units that give the mean logits of an image and its mirror image."""
-        twice = unfold.mirrored(self.weights, self.window)
+        twice = unfold.fold_mirror(self.weights, self.window)
         return self.copy(twice, replace(self.window, mirror=False))
 
     def save(self, path: str | Path, info: dict | None = None, storage=None) -> None:

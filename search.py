@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-# python -P leaves out the script's folder.
+# python -P leaves out the folder of the script.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import model
@@ -48,7 +48,7 @@ from support.searching.results import (
 )
 from support.searching.values import (
     Values,
-    add_setting_arguments,
+    add_value_arguments,
     check_values,
     count,
     draw,
@@ -57,7 +57,7 @@ from support.searching.values import (
     is_searched,
     typed_values,
 )
-from support.settings import SettingError, add_report_arguments, typed
+from support.settings import SettingError, add_report_arguments, drops_nothing, flag, typed
 from support.threads import default_threads
 
 import numpy as np
@@ -183,11 +183,11 @@ def make_plan(task: Task) -> Plan:
 def grid_points(task: Task) -> list[train.Settings]:
     """Return all combinations of the given values, each once."""
     check_number(math.prod(map(count, task.values.values())), task)
-    found = {}  # a dict, as a set has no order
+    unique = {}  # a dict, as a set has no order
     for values in itertools.product(*task.values.values()):
         point = dict(zip(task.values, values, strict=True))
-        found[settings_of(point, task.recipe)] = None
-    return list(found)
+        unique[settings_of_point(point, task.recipe)] = None
+    return list(unique)
 
 
 def random_points(task: Task) -> list[train.Settings]:
@@ -196,26 +196,26 @@ def random_points(task: Task) -> list[train.Settings]:
     possible = math.prod(map(count, task.values.values()))
     if possible < task.random:
         raise too_few_settings(task.random, possible)
-    found = {}  # a dict, as a set has no order
-    seen = set()
+    unique = {}  # a dict, as a set has no order
+    tried = set()
     misses = 0
     for number in itertools.count():
-        if len(found) == task.random:
-            return list(found)
+        if len(unique) == task.random:
+            return list(unique)
         # So many draws in a row without a new setting: there are most likely no others.
-        if misses > max(1000, 20 * len(found)):
-            raise too_few_settings(task.random, len(found))
+        if misses > max(1000, 20 * len(unique)):
+            raise too_few_settings(task.random, len(unique))
         misses += 1
         point = {}
         for name, values in task.values.items():
             point[name] = draw(values, "random", task.seed, number, name)
         values = tuple(point.values())
-        if values in seen:
+        if values in tried:
             continue
-        seen.add(values)
-        settings = settings_of(point, task.recipe)
-        if settings not in found:
-            found[settings] = None
+        tried.add(values)
+        settings = settings_of_point(point, task.recipe)
+        if settings not in unique:
+            unique[settings] = None
             misses = 0
 
 
@@ -237,7 +237,7 @@ def too_few_settings(random: int, found: int) -> SettingError:
     return SettingError("random", random, problem, remedy)
 
 
-def settings_of(point: dict, recipe: str) -> train.Settings:
+def settings_of_point(point: dict, recipe: str) -> train.Settings:
     """Return the settings of a combination of values.
 
     A value that has no effect next to the others is replaced by the recipe's: with --batchnorm
@@ -648,7 +648,7 @@ def make_parser() -> cli.ArgumentParser:
     parser.add_argument(
         "--recipe", choices=tuple(train.RECIPES), default="report", help="settings to start from"
     )
-    add_setting_arguments(parser, OPTIONS)
+    add_value_arguments(parser, OPTIONS)
     add_search_arguments(parser)
     add_run_arguments(parser)
     cifar10.add_arguments(parser)
@@ -658,9 +658,7 @@ def make_parser() -> cli.ArgumentParser:
 
 
 def add_search_arguments(parser: cli.ArgumentParser) -> None:
-    grid = " ".join(
-        f"--{name.replace('_', '-')} {typed_values(values)}" for name, values in REPORT_GRID.items()
-    )
+    grid = " ".join(f"{flag(name)} {typed_values(values)}" for name, values in REPORT_GRID.items())
     amount = cli.integer(1, 10**18)
     group = parser.add_argument_group(
         "search", f"If no setting has several values, --recipe report means\n{grid}"
@@ -774,14 +772,9 @@ def note_report_flags(args: argparse.Namespace) -> None:
         "--save-results": args.save_results and "the results are always saved",
         "--model-path": args.model_path and "a search trains networks of its own",
     }
-    for flag, reason in notes.items():
+    for name, reason in notes.items():
         if reason:
-            note(f"{flag} has no effect here: {reason}")
-
-
-def note(text: str) -> None:
-    """Print a line on stderr that asks for no action."""
-    print(cli.clean(f"note: {text}"), file=sys.stderr)
+            cli.note(f"{name} has no effect here: {reason}")
 
 
 def data_flags(args: argparse.Namespace) -> str:
@@ -800,10 +793,7 @@ def given_values(args: argparse.Namespace) -> Values:
             # A boolean flag without a value means true, as in train.py.
             values = getattr(args, name) or [True]
             given[name] = list(dict.fromkeys(values))
-    if not getattr(args, "use_dropout", True):
-        if any(given.get("dropout", [])):
-            problem = "contradicts --no-use-dropout: leave one of them out"
-            raise SettingError("dropout", typed_values(given["dropout"]), problem)
+    if drops_nothing(args, *given.get("dropout", [])):
         given["dropout"] = [0.0]
     if args.recipe == "report" and not any(map(is_searched, given.values())):
         given = REPORT_GRID | given
@@ -828,7 +818,7 @@ def main(argv: list[str] | None = None) -> int:
     task = parse(argv)
     plan = make_plan(task)
     for each in plan.notes:
-        note(each.command_line_text())
+        cli.note(each.command_line_text())
     data = task.load_images()
     check_splits(plan, data)
     folder = task.output_dir or cli.ROOT / "checkpoints" / f"search-{data.title}"

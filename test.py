@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-# The folder of this script, which python -P leaves out.
+# python -P leaves out the folder of the script.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import model
@@ -31,7 +31,7 @@ from model import Network
 from support import cli, files
 from support.checkpoints import default_checkpoint, trained_on, unfinished
 from support.cli import UserError, clean, shorter
-from support.image_shape import PIXELS
+from support.image_shape import PIXELS, SIDE
 from support.network import convert
 from support.network.metrics import (
     Measures,
@@ -40,7 +40,7 @@ from support.network.metrics import (
     log_probabilities,
     mean_probability,
     measure,
-    mirrored,
+    mirror_images,
 )
 from support.own_pictures import PictureJob, classify_pictures
 from support.predictions import json_text, write_predictions
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """What the command line asks for. It is filled once, by `parse`, which checks it."""
+    """The checked command line."""
 
     checkpoints: tuple[Path, ...]
     threads: int
@@ -148,7 +148,7 @@ def make_parser() -> cli.ArgumentParser:
     )
     add(
         "--stride",
-        type=cli.integer(1, 31),
+        type=cli.integer(1, SIDE - 1),
         metavar="N",
         help="apply the filters every N pixels; choose N by --validation (default: as in training)",
     )
@@ -352,21 +352,16 @@ def output_fault(task: Task) -> str | None:
     return None
 
 
-def note(text: str) -> None:
-    """Print a line on stderr that asks for no action."""
-    print(clean(f"note: {text}"), file=sys.stderr)
-
-
 def note_report_flags(args: argparse.Namespace) -> None:
     """Note the flags of the report's commands that have no effect here."""
     if args.save_results:
-        note("--save-results has no effect here; --json FILE writes all figures")
+        cli.note("--save-results has no effect here; --json FILE writes all figures")
     given = []
     for flag in REPORT_VALUES + REPORT_SWITCHES:
         if getattr(args, flag.removeprefix("--").replace("-", "_")):
             given.append(flag)
     if given:
-        note(f"no effect here, as the checkpoint says what the network is: {', '.join(given)}")
+        cli.note(f"no effect here, as the checkpoint says what the network is: {', '.join(given)}")
 
 
 def note_data_flags(task: Task) -> None:
@@ -379,7 +374,7 @@ def note_data_flags(task: Task) -> None:
     }
     for flag, value in given.items():
         if value:
-            note(f"{flag} has no effect with --images, which reads no test split")
+            cli.note(f"{flag} has no effect with --images, which reads no test split")
 
 
 # ---- Checkpoints ---------------------------------------------------------------------------------
@@ -408,7 +403,7 @@ def load_checkpoints(task: Task) -> list[Checkpoint]:
     for each in loaded:
         progress = unfinished(each.path, each.info)
         if progress:
-            note(
+            cli.note(
                 f"{each.shown}: its run isn't finished; these are its best weights until {progress}"
             )
     return loaded
@@ -440,7 +435,7 @@ def prepare_conversions(task: Task, checkpoints: list[Checkpoint]) -> list[conve
     if task.fold_mirror:
         asked.append("--fold-mirror")
     if asked and all(is_mirror_invariant(each.network) for each in checkpoints):
-        note(
+        cli.note(
             f"{' and '.join(asked)} changes nothing: an image and its mirror image have the same "
             "logits already"
         )
@@ -461,7 +456,7 @@ def is_mirror_invariant(network: Network) -> bool:
     images = np.random.default_rng(0).integers(0, 256, (4, PIXELS), np.uint8)
     z2 = network.logits(images)
     with np.errstate(invalid="ignore"):  # logits that overflowed
-        difference = np.abs(z2 - network.logits(mirrored(images))).max()
+        difference = np.abs(z2 - network.logits(mirror_images(images))).max()
         return bool(difference <= 1e-4 * max(1e-30, np.abs(z2).max()))
 
 
@@ -538,8 +533,8 @@ def load_split(task: Task, checkpoints: list[Checkpoint]) -> Split:
         if each.network.classes != len(data.class_names):
             raise UserError(
                 f"{each.shown}: has {each.network.classes:,} classes, and these images "
-                f"({data.name}) have {len(data.class_names):,}; give the right --dataset or "
-                "--data-dir"
+                f"({data.name}) have {len(data.class_names):,}; give the --dataset that it was "
+                "trained on, or its --data-dir"
             )
         cifar10.warn_of_other_data(each.path, trained_on(each.info), data)
     return split

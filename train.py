@@ -11,6 +11,9 @@ The weights of the epoch with the best validation accuracy are kept. Training
 never looks at the test images: test.py does.
 """
 
+# From top to bottom: settings and recipes, first weights, images, batches and rate, a run, the
+# loop (`train_epochs`, to be read first), Classifier, command line.
+
 import argparse
 import math
 import os
@@ -32,7 +35,7 @@ from data.augmentation import augment
 from model import MAX_UNITS, SGD, Network
 from support import cli, files, npz, progress, runs
 from support.estimator import Estimator
-from support.image_shape import PIXELS, SIDE
+from support.image_shape import CHANNELS, PIXELS, SIDE
 from support.interrupts import interrupts_wait
 from support.network.window import Window
 from support.runs import HISTORY, RunFiles, TrainingError, state_path
@@ -41,6 +44,7 @@ from support.settings import (
     add_report_arguments,
     add_setting_arguments,
     check,
+    drops_nothing,
     setting,
 )
 from support.threads import Threads, slices
@@ -60,7 +64,7 @@ _run = partial(setting, group="run")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run depends on besides its images. The names are those of the flags.
+    """The settings of a run. With the images they determine it. The names are those of the flags.
 
     Raises SettingError for an invalid value.
     """
@@ -69,7 +73,9 @@ class Settings:
     window: int = _network(
         SIDE, "side of the filters in pixels; 32: the whole image", low=1, high=SIDE
     )
-    stride: int = _network(1, "pixels between neighbouring positions of a filter", low=1, high=31)
+    stride: int = _network(
+        1, "pixels between neighbouring positions of a filter", low=1, high=SIDE - 1
+    )
     regions: int = _network(1, "average pooling over N x N regions", low=1)
     mirror: bool = _network(False, "also apply each filter left-right flipped", rare=True)
     preprocess: str = _network(
@@ -123,6 +129,8 @@ class Settings:
     output_lr_scale: float = _optimisation(
         1.0, "factor of the rate for W2 and b2", low=0, rare=True
     )
+    # The report's code divides all gradients by the batch size, 128, except those of gamma and
+    # beta.
     bn_lr_scale: float = _optimisation(
         128.0, "factor of the rate for gamma and beta; the report's is 128", low=0, rare=True
     )
@@ -153,6 +161,7 @@ class Settings:
 
     def __post_init__(self):
         check(self)
+        # Window knows its own limits, so making one is the check.
         try:
             self.make_window()
         except ValueError as error:
@@ -164,14 +173,24 @@ class Settings:
 
     def make_window(self) -> Window:
         """Return the window of the network, without the whitening map."""
-        if self.window == SIDE:
-            return Window()
+        if self.whole:
+            return Window()  # stride and regions have no effect, whatever they are
         return Window(self.window, self.stride, self.regions, mirror=self.uses_mirror)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a filter covers the whole image, as `Window.whole`."""
+        return self.window == SIDE
+
+    @property
+    def whitens(self) -> bool:
+        """Whether patches are whitened."""
+        return self.preprocess == "whiten"
 
     @property
     def uses_mirror(self) -> bool:
         """Whether each filter is also applied flipped."""
-        return self.mirror and self.window < SIDE and self.preprocess == "whiten"
+        return self.mirror and not self.whole and self.whitens
 
     @property
     def uses_flip(self) -> bool:
@@ -181,7 +200,7 @@ class Settings:
     @property
     def whitened_inputs(self) -> int:
         """The length of a whitened patch."""
-        return min(self.whiten_dims, 3 * self.window**2)
+        return min(self.whiten_dims, CHANNELS * self.window**2)
 
 
 # ---- Recipes: settings to start from -------------------------------------------------------------
@@ -242,17 +261,19 @@ class Need:
     harmless: bool = False
 
 
+STEP_EPOCHS = 10  # --step-decay applies once in so many epochs
+
 NEEDS = (
-    Need("stride", lambda s: s.window < SIDE, "give {window} below 32"),
-    Need("regions", lambda s: s.window < SIDE, "give {window} below 32"),
-    Need("mirror", lambda s: s.window < SIDE, "give {window} below 32"),
-    Need("mirror", lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
-    Need("whiten_dims", lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
-    Need("whiten_eps", lambda s: s.preprocess == "whiten", "give {preprocess} whiten"),
+    Need("stride", lambda s: not s.whole, "give {window} below 32"),
+    Need("regions", lambda s: not s.whole, "give {window} below 32"),
+    Need("mirror", lambda s: not s.whole, "give {window} below 32"),
+    Need("mirror", lambda s: s.whitens, "give {preprocess} whiten"),
+    Need("whiten_dims", lambda s: s.whitens, "give {preprocess} whiten"),
+    Need("whiten_eps", lambda s: s.whitens, "give {preprocess} whiten"),
     Need("flip", lambda s: not s.uses_mirror, "give {no_mirror}"),
     Need("lr_decay", lambda s: s.schedule == "report", "give {schedule} report"),
     Need("step_decay", lambda s: s.schedule == "report", "give {schedule} report"),
-    Need("step_decay", lambda s: s.epochs > 10, "give {epochs} above 10", harmless=True),
+    Need("step_decay", lambda s: s.epochs > STEP_EPOCHS, "give {epochs} above 10", harmless=True),
     Need("bn_lr_scale", lambda s: s.batchnorm, "give {batchnorm}", harmless=True),
     Need("hidden_lambda_scale", lambda s: s.lambda_reg > 0, "give {lambda_reg}", harmless=True),
     Need("patience", lambda s: s.patience < s.epochs, "give more {epochs}", harmless=True),
@@ -292,20 +313,22 @@ def effective(settings: Settings | dict) -> dict:
     """Return the settings that have an effect."""
     if isinstance(settings, dict):
         settings = Settings(**settings)
-    found = {}
+    active = {}
     for name, value in asdict(settings).items():
         if not unmet_needs(name, settings):
-            found[name] = value
-    return found
+            active[name] = value
+    return active
 
 
 # ---- The first weights ---------------------------------------------------------------------------
+
+PRECONDITION_IMAGES = 1024  # enough for the mean and the deviation of every activation
 
 
 def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None = None) -> Window:
     """Return the window of a network, whitened by the patches of images (N, 3072) uint8."""
     window = settings.make_window()
-    if settings.preprocess == "none":
+    if not settings.whitens:
         return window
     dims = settings.whitened_inputs
     return window.whitening(images, dims, settings.whiten_eps, threads or Threads())
@@ -328,12 +351,15 @@ def start_from_patches(network: Network, images: np.ndarray, rng: np.random.Gene
         X = X.reshape(-1, window.positions, X.shape[1])
         X = X[..., : window.inputs]  # without the column of ones
         patches[units] = X[np.arange(len(X)), positions[units]]
+    # With equal norms no unit is larger than another only since its patch had more contrast. The
+    # limit is for patches of one colour, whose norm is 0.
     norms = np.linalg.norm(patches, axis=1, keepdims=True)
     patches *= np.sqrt(2) / np.maximum(norms, 1e-6)
     network.weights["W1"][...] = patches.T
     network.weights["b1"][...] = rng.uniform(-2, 0, H)
     network.weights["W2"][...] = 0
-    network.precondition(images[:1024])
+    # By the activations of these filters, not of those that Network began with.
+    network.precondition(images[:PRECONDITION_IMAGES])
     # A low cap, or images that are all alike: no gradient would reach the filters.
     means, deviations = network.preconditioner
     if deviations.max() <= 1e-4 * means.max():  # equal but for the rounding of float32
@@ -351,7 +377,8 @@ def first_network(
 ) -> Network:
     """Return a network with its first weights. rows: the training images that it may see."""
     images = data.train_images[:0]
-    if settings.preprocess == "whiten" or settings.init == "patches":
+    # Indexing copies the images, so it is done only if their patches are needed.
+    if settings.whitens or settings.init == "patches":
         images = data.train_images[rows]
     window = fit_window(images, settings, Threads(threads))
     classes = len(data.class_names)
@@ -451,8 +478,8 @@ def batches(rows: np.ndarray, settings: Settings, rng: np.random.Generator) -> I
     rows = rng.permutation(rows)
     for start in range(0, len(rows), settings.batch_size):
         batch = rows[start : start + settings.batch_size]
-        # Batch normalisation has no statistics of a single image. The next epoch leaves over
-        # another one.
+        # Batch normalisation needs two images. A last batch of one is skipped; the next epoch's
+        # order is another, so that image is not lost for good.
         if settings.batchnorm and len(batch) == 1 < len(rows):
             continue
         yield batch
@@ -472,15 +499,16 @@ def steps_per_epoch(images: int, settings: Settings) -> int:
 
 
 def learning_rate(settings: Settings, epoch: int, within: float = 0.0) -> float:
-    """Return the rate in an epoch, from 0, when a share of it, `within` (0..1), is done.
+    """Return the learning rate.
 
-    The report's rules change it between epochs. The cosine (Loshchilov & Hutter 2017) and the
-    warm-up change it at every step.
+    epoch: counted from 0. within: the share of the epoch that is done, 0..1. The
+    report's rules change it between epochs. The cosine (Loshchilov & Hutter 2017) and the warm-up
+    change it at every step.
     """
     done = epoch + within
     rate = settings.learning_rate
     if settings.schedule == "report":
-        rate *= settings.lr_decay**epoch * settings.step_decay ** (epoch // 10)
+        rate *= settings.lr_decay**epoch * settings.step_decay ** (epoch // STEP_EPOCHS)
     elif settings.schedule == "cosine":
         rate *= (1 + math.cos(math.pi * done / settings.epochs)) / 2
     if settings.warmup_epochs:
@@ -550,7 +578,8 @@ class Run:
             "fingerprint": data.fingerprint,
             "class_names": list(data.class_names),
         }
-        # One generator draws everything, in this order: split, weights, batches, dropout.
+        # One generator draws everything, in this order: limit, split, first weights; then in each
+        # epoch the order of the images, and for each batch its changes and dropout.
         self.rng = np.random.default_rng(settings.seed)
         labels = data.train_labels
         rows = np.arange(len(labels))
@@ -562,13 +591,13 @@ class Run:
         self.image_weights = image_weights(settings, labels, splits, sample_weight)
         self.steps = steps_per_epoch(len(self.train_rows), settings)
         if settings.batchnorm and len(self.train_rows) < 2:
-            problem = "one training image is too few for --batchnorm; give more"
-            raise TrainingError(f"{data.folder or data.name}: {problem}")
+            problem = "needs at least two training images"
+            raise SettingError("batchnorm", True, problem, "give more images, or {no_batchnorm}")
         if settings.ema and self.steps * settings.epochs < EMA_EVERY:
             problem = f"averages nothing in fewer than {EMA_EVERY} steps"
             raise SettingError("ema", settings.ema, problem, "give more {epochs}")
         self.network = first_network(settings, data, self.train_rows, self.rng, threads)
-        # The network that is validated and kept.
+        # The network that is validated: the moving average, or the network itself if ema is 0.
         self.averaged = self.network.copy() if settings.ema else self.network
         self.best = self.network.copy()
         self.step = 0
@@ -599,9 +628,10 @@ class Run:
         images: the training images. Raises ValueError if the weights have other shapes.
         """
         self.network.load_weights(network.weights)
+        # The weights belong to this map: under another one the same filters see other patches.
         self.network.window = network.window
         if self.network.preconditioner is not None:
-            self.network.precondition(images[self.train_rows[:1024]])
+            self.network.precondition(images[self.train_rows[:PRECONDITION_IMAGES]])
         self.averaged = self.network.copy() if self.settings.ema else self.network
         self.best = self.network.copy()
 
@@ -743,10 +773,10 @@ def train_epochs(
         if not math.isfinite(val_loss) or not all_finite(run.averaged.weights):
             raise diverged(run, sgd.learning_rate, "validation", run_files.output)
 
-        # The history gets a row. After the best epoch so far, its weights are kept.
+        # In memory first, so that what is saved holds this epoch.
         run.record(totals, val_loss, val_accuracy)
 
-        # The state always; the checkpoint if these are the best weights.
+        # After every epoch: a crash or a power cut costs one epoch at most.
         run_files.save(run)
         display.end_epoch(run)
 
@@ -758,7 +788,7 @@ def all_finite(weights: dict[str, np.ndarray]) -> bool:
 
 def diverged(run: Run, rate: float, when: str, output: Path | None) -> Diverged:
     """Return the error of a run whose loss isn't finite."""
-    return Diverged(progress.diverged(run, effective(run.settings), rate, when, output))
+    return Diverged(progress.diverged_text(run, effective(run.settings), rate, when, output))
 
 
 # ---- From Python ---------------------------------------------------------------------------------
@@ -799,7 +829,7 @@ class Classifier(Estimator, settings=Settings):
 
 @dataclass(frozen=True)
 class Task:
-    """What a command line asks for."""
+    """The checked command line."""
 
     settings: Settings
     recipe: str  # or the name of the checkpoint of --like
@@ -813,7 +843,7 @@ class Task:
     command: str  # the command line itself, for the checkpoint
 
 
-MODEL_PATH = "training starts anew, and --output names the result"
+MODEL_PATH_REASON = "training starts anew, and --output names the result"
 
 
 class HelpAll(argparse.Action):
@@ -855,12 +885,12 @@ def make_parser(rare: bool = False) -> cli.ArgumentParser:
     cli.add_threads(group)
     cifar10.add_arguments(parser)
     report = add_report_arguments(parser, "train", rare=rare)
-    text = f"no effect: {MODEL_PATH}" if rare else argparse.SUPPRESS
+    text = f"no effect: {MODEL_PATH_REASON}" if rare else argparse.SUPPRESS
     report.add_argument("--model-path", metavar="FILE", help=text)
     return parser
 
 
-def read_command_line(typed: list[str]) -> Task:
+def parse(typed: list[str]) -> Task:
     """Return what a command line asks for. This reads the images.
 
     Raises UserError, such as a SettingError, if the command line or the images are invalid.
@@ -868,7 +898,7 @@ def read_command_line(typed: list[str]) -> Task:
     args = make_parser().parse_args(typed)
     if args.output and args.output.suffix != ".npz":
         raise cli.UserError(f"--output {args.output}: the name of a checkpoint ends in .npz")
-    start = settings_of(args.like) if args.like else args.recipe
+    start = settings_in_checkpoint(args.like) if args.like else args.recipe
     given = given_settings(args)
     settings = resolve(given, start)
     note_idle_flags(args, given, settings)
@@ -899,9 +929,9 @@ def read_command_line(typed: list[str]) -> Task:
 def note_idle_flags(args: argparse.Namespace, given: dict, settings: Settings) -> None:
     """Print a line on stderr for every flag that has no effect."""
     for _, idle in idle_settings(given, settings):
-        print(f"note: {idle.command_line_text()}", file=sys.stderr)
+        cli.note(idle.command_line_text())
     if args.model_path:
-        print(f"note: --model-path has no effect: {MODEL_PATH}", file=sys.stderr)
+        cli.note(f"--model-path has no effect: {MODEL_PATH_REASON}")
 
 
 def check_writable(folder: Path) -> None:
@@ -918,15 +948,12 @@ def given_settings(args: argparse.Namespace) -> dict:
     for option in fields(Settings):
         if hasattr(args, option.name):
             given[option.name] = getattr(args, option.name)
-    if not getattr(args, "use_dropout", True):
-        if given.get("dropout"):
-            problem = "contradicts --no-use-dropout: leave one of them out"
-            raise SettingError("dropout", given["dropout"], problem)
+    if drops_nothing(args, given.get("dropout", 0.0)):
         given["dropout"] = 0.0
     return given
 
 
-def settings_of(path: Path) -> dict:
+def settings_in_checkpoint(path: Path) -> dict:
     """Return the settings of a checkpoint's run. Raises FileError if it says none."""
     _, info = npz.read_npz(path)
     with files.error_context(path, "give --like a checkpoint of train.py"):
@@ -940,7 +967,7 @@ def settings_of(path: Path) -> dict:
 
 def main(argv: list[str] | None = None) -> int:
     typed = sys.argv[1:] if argv is None else argv
-    task = read_command_line(typed)
+    task = parse(typed)
     try:
         run = train(
             task.settings,

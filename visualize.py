@@ -65,6 +65,19 @@ class Kind:
     uses_images: bool = True  # whether it shows more with images, or nothing without
 
 
+def augmentation_of(info: dict) -> tuple[bool, int, float] | None:
+    """Return how a checkpoint's run changed its images: flip, shift, jitter.
+
+    It is None if the checkpoint doesn't say, or has no settings of train.py.
+    """
+    try:
+        settings = train.Settings(**info["settings"])
+    except (KeyError, TypeError, ValueError, OverflowError, UserError):
+        return None
+    return settings.uses_flip, settings.shift, settings.jitter
+
+
+augmentation = partial(images.augmentation, augment=augment, changes_of=augmentation_of)
 FIGURES = {
     "curves": Kind("Training", curves.curves, uses_images=False),
     "filters": Kind("What hidden units look for", weights.filters),
@@ -86,7 +99,7 @@ FIGURES = {
     "votes-2": Kind("Why? The second mistake", partial(images.votes, which=1)),
     "votes-3": Kind("Why? The third mistake", partial(images.votes, which=2)),
     "reliability": Kind("Can probabilities be believed?", images.reliability),
-    "augmentation": Kind("How training images vary", partial(images.augmentation, augment=augment)),
+    "augmentation": Kind("How training images vary", augmentation),
 }
 COMPARISON = {"curves": Kind("Learning curves", curves.compared, uses_images=False)}
 SEARCH = {
@@ -127,7 +140,7 @@ class ImageFlags:
 
 @dataclass(frozen=True)
 class Task:
-    """What one call draws: from which files, how, and where to."""
+    """The files to draw, and how."""
 
     paths: tuple[Path, ...]  # checkpoints, or one results.csv
     kinds: dict[str, Kind]  # the figures that such files can have

@@ -107,8 +107,8 @@ def _shown(label: object) -> str:
 
 def _title(title: str) -> tuple[str, str, str] | None:
     """Return split, number and count of a title such as "training batch 1 of 5"."""
-    found = re.match(r"(training|testing) batch (\d{1,4}) of (\d{1,4})", title, re.ASCII)
-    return found.groups() if found else None
+    match = re.match(r"(training|testing) batch (\d{1,4}) of (\d{1,4})", title, re.ASCII)
+    return match.groups() if match else None
 
 
 def _check_not_swapped(title: str, file: str, layout: Layout) -> None:
@@ -116,10 +116,10 @@ def _check_not_swapped(title: str, file: str, layout: Layout) -> None:
 
     Only a clear contradiction counts: there are copies that number their batches from 0.
     """
-    found = _title(title)
-    if not found:
+    match = _title(title)
+    if not match:
         return
-    split, number, count = found
+    split, number, count = match
     other_split = (split == "testing") != (file == layout.test)
     other_number = (
         split == "training" and f"data_batch_{number}" in layout.train and not file.endswith(number)
@@ -137,10 +137,10 @@ def _maker(title: str) -> str:
 
 def _count(title: str, layout: Layout) -> int:
     """Return the number of training batches: our own folders have one to five."""
-    found = _title(title)
-    if not found:
+    match = _title(title)
+    if not match:
         return len(layout.train)
-    return min(max(int(found[2]), 1), len(layout.train))
+    return min(max(int(match[2]), 1), len(layout.train))
 
 
 # ---- The classes ---------------------------------------------------------------------------------

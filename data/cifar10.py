@@ -257,7 +257,7 @@ def read(folder: str | os.PathLike, dataset: str = "cifar10") -> Dataset:
         names = read_class_names(folder / layout.meta, layout)
     if layout is CIFAR10 and names not in (CLASSES, tuple(SHAPES)):
         shown = shlex.quote(clean(shorter(folder), 100))
-        remedy = f"put the right file there, or make {shown} again by: python data/pictures.py"
+        remedy = f"put the correct file there, or make {shown} again by: python data/pictures.py"
 
     # Memory that isn't written costs nothing, and no second copy of the images is made.
     images = np.empty((_most_rows(folder, layout), PIXELS), np.uint8)
@@ -294,7 +294,7 @@ def _remedy(folder: Path, dataset: str) -> str:
     flags = "" if dataset == "cifar10" else f" --dataset {dataset}"
     if folder.parent != HERE:
         flags += f" --data-dir {shown}"
-    return f"put the right file there, or delete {shown} and run: python data/cifar10.py{flags}"
+    return f"put the correct file there, or delete {shown} and run: python data/cifar10.py{flags}"
 
 
 def _most_rows(folder: Path, layout: Layout) -> int:

@@ -153,14 +153,14 @@ def _local_path(url: str) -> Path | None:
 
 def _check_given(path: Path, archive: Archive) -> None:
     """Check that the file of --data-url has the expected sum. Raises DataError if not."""
-    found = md5_of(path)
+    md5 = md5_of(path)
     kind = other_kind(path)
     if kind:
         raise DataError(f"--data-url {path}: {kind}; give another file")
-    if found != archive.md5:
+    if md5 != archive.md5:
         raise DataError(
-            f"--data-url {path}: has MD5 {found}, not {archive.md5}; give another file, "
-            f"or --data-md5 {found} if this is the one that you want"
+            f"--data-url {path}: has MD5 {md5}, not {archive.md5}; give another file, "
+            f"or --data-md5 {md5} if this is the one that you want"
         )
 
 
@@ -179,15 +179,15 @@ def _found_by_hand(archive: Archive, folders: Sequence[Path]) -> list[Path]:
 def _use_found(path: Path, archive: Archive, new: Path, files: Collection[str]) -> bool:
     """Unpack an archive that a person put there; return whether it is the expected one."""
     size = path.stat().st_size
-    found = md5_of(path)
-    if found == archive.md5:
+    md5 = md5_of(path)
+    if md5 == archive.md5:
         _say(f"using {shorter(path)}")
         unpack(path, new, files)
         return True
     if path.suffix == ".tar" and _unpack_known(path, archive, new):
         _say(f"using {shorter(path)}")
         return True
-    fault = f"has another MD5 sum; passed over without --data-md5 {found}"
+    fault = f"has another MD5 sum; passed over without --data-md5 {md5}"
     if archive.size and size < archive.size:
         fault = f"is incomplete, {size:,} of {archive.size:,} bytes; passed over"
     kind = other_kind(path)
@@ -285,16 +285,16 @@ def _fetch_from(url: str, archive: Archive, part: Path, pace: Pace) -> None:
     """Complete `part` from one address and verify it. Raises Failed if that doesn't work."""
     resumed = _size(part) > 0
     _complete(url, archive, part, pace)
-    found = md5_of(part)
-    if found != archive.md5 and resumed:
+    md5 = md5_of(part)
+    if md5 != archive.md5 and resumed:
         # What was there before may have been wrong, not what this address sends.
         part.unlink()
         _complete(url, archive, part, pace)
-        found = md5_of(part)
-    if found != archive.md5:
+        md5 = md5_of(part)
+    if md5 != archive.md5:
         kind = other_kind(part)
         part.unlink()
-        raise WrongSum(kind or f"has MD5 {found}, not {archive.md5}")
+        raise WrongSum(kind or f"has MD5 {md5}, not {archive.md5}")
 
 
 def _complete(url: str, archive: Archive, part: Path, pace: Pace) -> None:

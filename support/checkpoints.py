@@ -20,18 +20,18 @@ def default_checkpoint(folder: Path) -> Path:
     for name in SHIPPED:
         if (folder / name).is_file():
             return folder / name
-    found = []
+    paths = []
     for path in folder.glob("*.npz"):
         if path.is_file() and not path.name.endswith(".state.npz"):
-            found.append(path)
-    if not found:
+            paths.append(path)
+    if not paths:
         name = clean(shorter(folder), 120)
         raise files.FileError(
             f"no checkpoint named, and none in {name}: 'python train.py' writes one"
         )
-    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    finished = (path for path in found if _has_finished(path))
-    return next(finished, found[0])
+    paths.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    finished = (path for path in paths if _has_finished(path))
+    return next(finished, paths[0])
 
 
 def _has_finished(path: Path) -> bool:
@@ -70,5 +70,5 @@ def unfinished(path: Path, info: dict) -> str | None:
 
 def trained_on(info: dict) -> dict:
     """Return what a checkpoint's info says of its images: name, fingerprint, class_names."""
-    found = info.get("data")
-    return found if isinstance(found, dict) else {}
+    data = info.get("data")
+    return data if isinstance(data, dict) else {}

@@ -1,4 +1,4 @@
-"""What all scripts share: the parser, errors in one line, exit codes and names of files."""
+"""The parser, errors in one line, exit codes and file names."""
 
 import argparse
 import contextlib
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from support.startup import ROOT
+from support.threads import default_threads
 
 LINE = 300  # characters; no line that reports an error is longer
 TEXT = 270  # characters of an error, which leave room for the script's name
@@ -145,8 +146,6 @@ def integer(low: int, high: int) -> Callable[[str], int]:
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """Add the flag --threads."""
-    from support.threads import default_threads
-
     parser.add_argument(
         "--threads",
         type=integer(1, MAX_THREADS),
@@ -154,6 +153,11 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads that compute; the result is the same with any number",
     )
+
+
+def note(text: str) -> None:
+    """Print a line on stderr that asks for no action."""
+    print(clean(f"note: {text}"), file=sys.stderr)
 
 
 def labelled(label: str, text: str, width: int = 12) -> str:

@@ -306,7 +306,7 @@ def sibling(path: Path, ending: str, hidden: bool = False) -> Path:
 def remove_leftovers(path: str | os.PathLike) -> None:
     """Delete the temporary files of `path` whose process, on this machine, has ended.
 
-    For a folder: also those of all files in it. What can't be listed or deleted stays.
+    For a folder: also those of all files in it. Files that can't be listed or deleted stay.
     """
     path = Path(os.path.realpath(path))
     _remove_leftovers_in(path.parent, path.name)

@@ -29,7 +29,7 @@ ReadPicture = Callable[[Path], np.ndarray]  # (3072,) uint8; raises UserError fo
 
 @dataclass(frozen=True)
 class PictureJob:
-    """What is to be done with which pictures."""
+    """The pictures to classify, and the files to write."""
 
     paths: tuple[Path, ...]
     faults: tuple[str, ...]  # names that stand for no file, a line each

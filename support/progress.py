@@ -1,4 +1,4 @@
-"""What a training prints: a summary before it, one line per epoch, and its last line."""
+"""The output of a training: a summary before it, one line per epoch, and its last line."""
 
 import textwrap
 import time
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from support.cli import labelled
 from support.runs import best_epoch, epochs_done
+from support.settings import flag
 
 from tqdm import tqdm
 
@@ -133,7 +134,7 @@ def table_row(run, epoch: int) -> str:
     return line + "  *" if best_epoch(so_far) == epoch else line
 
 
-def diverged(run, effective: dict, rate: float, when: str, output: Path | None) -> str:
+def diverged_text(run, effective: dict, rate: float, when: str, output: Path | None) -> str:
     """Return the last line of a run whose loss isn't finite.
 
     effective: the settings that affect the run. when: the step, or "validation".
@@ -148,11 +149,11 @@ def diverged(run, effective: dict, rate: float, when: str, output: Path | None) 
         if name in effective:
             excess[name] = getattr(settings, name) / getattr(usual, name)
     blamed = max(excess, key=excess.get)
-    flag = f"--{blamed.replace('_', '-')} {getattr(settings, blamed):g}"
+    typed = f"{flag(blamed)} {getattr(settings, blamed):g}"
     kept = "no weights were saved"
     if done and output:
         kept = f"the best weights until then are in {output}"
     return (
-        f"loss not finite in epoch {done + 1}, {when}, most likely as {flag} is too high "
+        f"loss not finite in epoch {done + 1}, {when}, most likely as {typed} is too high "
         f"(the learning rate was {rate:.3g} then): lower it; {kept}"
     )

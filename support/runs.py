@@ -87,7 +87,7 @@ def write_csv(history: dict[str, list], path: Path) -> None:
 
 
 def describe(run) -> dict:
-    """Return what the checkpoint of a run (train.Run) says besides its weights."""
+    """Return what the checkpoint of a run (train.Run) says apart from its weights."""
     cores = default_threads()
     return {
         "recipe": run.recipe,

@@ -107,6 +107,7 @@ def check(settings) -> None:
     """
     for option in fields(settings):
         value = allowed(option, getattr(settings, option.name))
+        # A frozen object refuses assignment, and __post_init__ is the last moment to change it.
         object.__setattr__(settings, option.name, value)
 
 
@@ -258,3 +259,17 @@ def add_report_arguments(parser: argparse.ArgumentParser, mode: str, rare: bool 
     text = shown("no effect: results are always saved")
     group.add_argument("--save-results", action="store_true", help=text)
     return group
+
+
+def drops_nothing(args: argparse.Namespace, *given) -> bool:
+    """Return whether --no-use-dropout was typed. given: the values of --dropout.
+
+    Raises SettingError if one of them is not 0.
+    """
+    if getattr(args, "use_dropout", True):
+        return False
+    if any(given):
+        shown = " ".join(map(format_value, given))
+        problem = "contradicts --no-use-dropout: leave one of them out"
+        raise SettingError("dropout", shown, problem)
+    return True

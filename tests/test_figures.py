@@ -2,12 +2,12 @@
 
 import re
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 import model
+import train
 import visualize
-from data.augmentation import augment
 from support.figures import curves, images, style, weights
 from support.figures.style import LeftOut
 from support.figures.subject import Subject
@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 from figures import HISTORY, info_of, save_networks, whitened
 
-augmentation = partial(images.augmentation, augment=augment)
+augmentation = visualize.augmentation
+# A network with mirrored filters, whose images are therefore not flipped.
+MIRRORED = {"mirror": True, "preprocess": "whiten", "flip": True, "shift": 0}
 
 
 @pytest.fixture(scope="module")
@@ -301,15 +303,23 @@ def test_augmentation_shows_what_training_does(subject, data):
 
 def test_augmentation_with_mirror_has_no_flip(nets, data):
     s = load(nets, data, "mirrored")
-    s.info["settings"] |= {"flip": True, "shift": 0, "jitter": 0.1, "mirror": True}
+    s.info["settings"] |= MIRRORED | {"jitter": 0.1}
     caption = augmentation(s)[1]
     assert "contrast" in caption
     assert "flipped" not in caption
 
 
+def test_augmentation_flips_if_mirror_has_no_effect_without_whitening(nets, data):
+    s = load(nets, data, "bn")
+    settings = asdict(train.resolve({"preprocess": "none"}, "quick"))
+    s.info["settings"] = settings
+    caption = augmentation(s)[1]
+    assert "flipped with probability 1/2" in caption
+
+
 def test_no_augmentation_is_left_out(nets, data):
     s = load(nets, data, "mirrored")
-    s.info["settings"] |= {"flip": True, "shift": 0, "jitter": 0.0, "mirror": True}
+    s.info["settings"] |= MIRRORED
     with pytest.raises(LeftOut, match="were not augmented"):
         augmentation(s)
 

@@ -400,7 +400,7 @@ def test_one_training_image_is_too_few_for_batchnorm(go, monkeypatch):
     monkeypatch.setattr(
         cifar10, "split", lambda labels, share, rng: (np.arange(1), np.arange(1, 5))
     )
-    fails(go(*SMALL), "one training image is too few for --batchnorm")
+    fails(go(*SMALL), "--batchnorm needs at least two training images")
     assert go(*SMALL, "--no-batchnorm")[0] == 0
 
 

@@ -311,20 +311,21 @@ def votes(s, which: int) -> Figured:
 # ---- Augmentation --------------------------------------------------------------------------------
 
 
-def augmentation(s, augment: Callable[..., np.ndarray]) -> Figured:
+def augmentation(
+    s,
+    augment: Callable[..., np.ndarray],
+    changes_of: Callable[[dict], tuple[bool, int, float] | None],
+) -> Figured:
     """Draw training images as training changes them.
 
-    augment(images, rng, flip, shift, jitter): what training does with a batch.
+    augment(images, rng, flip, shift, jitter): returns a batch as training changes it.
+    changes_of(info): returns the run's (flip, shift, jitter), or None if they are unknown.
     """
-    settings = s.info.get("settings")
-    if not isinstance(settings, dict):
+    changes = changes_of(s.info)
+    if changes is None:
         raise LeftOut("the file doesn't say how the training images were augmented")
-    shift, jitter = settings.get("shift", 0), settings.get("jitter", 0)
-    # With mirror=True a flip would change nothing.
-    flip = settings.get("flip") is True and settings.get("mirror") is not True
-    known_shift = type(shift) is int and 0 <= shift <= 16
-    known_jitter = type(jitter) in (int, float) and 0 <= jitter <= 1
-    if not (known_shift and known_jitter) or not (flip or shift or jitter):
+    flip, shift, jitter = changes
+    if not (flip or shift or jitter):
         raise LeftOut("training images were not augmented")
     rng, images = np.random.default_rng(0), s.needed_data.train_images
     labels = s.data.train_labels

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from support.cli import clean
 from support.image_shape import CHANNELS, SIDE
+from support.threads import eigh
 
 import matplotlib
 import numpy as np
@@ -402,8 +403,6 @@ def principal(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     They are values (N, 2) and shares of the variance (2,).
     """
-    from support.threads import eigh
-
     centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
     # (N, N) rather than (d, d): there are fewer rows than columns, or few enough.
     values, vectors = eigh(centred @ centred.T)

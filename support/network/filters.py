@@ -25,7 +25,7 @@ def filter_weights(network, units) -> np.ndarray:
     return W1 if P is None else P.astype(float) @ W1
 
 
-def fold(network, weights: np.ndarray) -> np.ndarray:
+def onto_pixels(network, weights: np.ndarray) -> np.ndarray:
     """Return sum over positions and units of weights (rows, H) times the filter there, (3072,).
 
     The last rows of a network with mirror=True are those of the flipped filters.
@@ -87,8 +87,8 @@ def influence(network, images: np.ndarray) -> np.ndarray:
 def stated_size(network) -> np.ndarray:
     """Return a stand-in for the influence that needs no images, (H,) float64: |W1[:, h]| |W2[h]|.
 
-    With batch normalisation (3) sets the size of an activation, so |gamma[h]| takes the place of
-    |W1[:, h]|.
+    With batch normalisation (3) sets the size of an activation, so |gamma[h]| is used instead
+    of |W1[:, h]|.
     """
     weights = network.weights
     W2 = weights["W2"].reshape(network.window.q, -1, network.classes).astype(float)
@@ -216,7 +216,7 @@ def mean_gradient(network, share: np.ndarray, c: int) -> np.ndarray:
     depends on the image, and `fold` is linear, so the mean over images is that of ReLU'.
     """
     slope, _ = batchnorm_line(network)
-    return fold(network, share * slope * position_weights(network, c))
+    return onto_pixels(network, share * slope * position_weights(network, c))
 
 
 def class_picture(network, c: int) -> np.ndarray:
@@ -225,7 +225,7 @@ def class_picture(network, c: int) -> np.ndarray:
     It is the gradient of the logit if every unit were above zero, and below its cap, at every
     position.
     """
-    return fold(network, position_weights(network, c))
+    return onto_pixels(network, position_weights(network, c))
 
 
 def box_mean(pixels: np.ndarray, size: int) -> np.ndarray:

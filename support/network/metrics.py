@@ -165,7 +165,7 @@ def _logits(network, images: np.ndarray, tta: bool) -> np.ndarray:
     if not tta:
         return z2
     with np.errstate(invalid="ignore"):  # logits that overflowed
-        z2 += network.logits(mirrored(images))
+        z2 += network.logits(mirror_images(images))
     return z2 / 2
 
 
@@ -175,7 +175,7 @@ def log_softmax(z2: np.ndarray) -> np.ndarray:
         return z2 - np.logaddexp.reduce(z2, axis=1, keepdims=True)
 
 
-def mirrored(images: np.ndarray) -> np.ndarray:
+def mirror_images(images: np.ndarray) -> np.ndarray:
     """Return the images (N, 3072) with left and right exchanged."""
     square = images.reshape(-1, CHANNELS, SIDE, SIDE)
     return square[..., ::-1].reshape(len(images), -1)

@@ -12,7 +12,7 @@ from support.image_shape import PIXELS
 import numpy as np
 
 Weights = dict[str, np.ndarray]
-SYMMETRIC = 1e-3  # relative error up to which a map counts as symmetric, see `mirrored`
+SYMMETRIC = 1e-3  # relative error up to which a map counts as symmetric, see `fold_mirror`
 
 
 def plain_shape(weights: Weights, window, cap: float = 0.0) -> tuple[int, int]:
@@ -69,7 +69,7 @@ def pixel_filters(weights: Weights, window, cap: float = 0.0):
     if cap:
         weights = uncapped(weights, window, cap)
     if window.mirror:
-        weights, window = mirrored(weights, window), replace(window, mirror=False)
+        weights, window = fold_mirror(weights, window), replace(window, mirror=False)
     if window.P is not None:
         W1 = window.P @ weights["W1"]
         b1 = weights["b1"] - window.mean @ W1
@@ -95,7 +95,7 @@ def uncapped(weights: Weights, window, cap: float) -> Weights:
     return double
 
 
-def mirrored(weights: Weights, window) -> Weights:
+def fold_mirror(weights: Weights, window) -> Weights:
     """Return 2 H units whose logits are the mean of those of an image and of its mirror image.
 
     A filter on the mirrored patch is the mirrored filter on the patch. So the second H units are

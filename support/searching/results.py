@@ -13,7 +13,7 @@ from pathlib import Path
 
 from support import cli, files, locks, npz, runs
 from support.searching import tables
-from support.settings import format_value
+from support.settings import flag, format_value
 
 import numpy as np
 
@@ -173,11 +173,10 @@ def compare_definition(folder: Path, definition: dict) -> None:
 def compare_flag(name: str, old, new, folder: Path) -> None:
     """Raise SearchError if a flag differs from that of the search in the folder."""
     if old != new:
-        flag = f"--{name.replace('_', '-')}"
         now = "none" if new is None else cli.clean(new, 40)
         before = "none" if old is None else cli.clean(old, 40)
         raise SearchError(
-            f"{flag} {now} differs from the search in {folder}, which has {before}; {REMEDY}"
+            f"{flag(name)} {now} differs from the search in {folder}, which has {before}; {REMEDY}"
         )
 
 

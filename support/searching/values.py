@@ -8,7 +8,7 @@ from dataclasses import Field
 from functools import partial
 
 from support.cli import clean
-from support.settings import SettingError, allowed, format_value, parse_value
+from support.settings import SettingError, allowed, flag, format_value, parse_value
 
 # The values of each given setting by its name: a list of values, or of a single Range.
 Values = dict[str, list]
@@ -115,7 +115,7 @@ def parse_value_or_range(kind: type, text: str):
     return Range(low, high, kind)
 
 
-def add_setting_arguments(parser: argparse.ArgumentParser, options: dict[str, Field]) -> None:
+def add_value_arguments(parser: argparse.ArgumentParser, options: dict[str, Field]) -> None:
     """Add a flag for every setting, which takes several values.
 
     A setting that isn't given isn't in the namespace. --help lists the flags in two columns;
@@ -129,13 +129,13 @@ def add_setting_arguments(parser: argparse.ArgumentParser, options: dict[str, Fi
     listed = [setting_in_help(name, option) for name, option in options.items()]
     group = parser.add_argument_group("settings of train.py", about + in_columns(listed))
     for option in options.values():
-        add_setting_argument(group, option)
+        add_value_argument(group, option)
 
 
-def add_setting_argument(group, option: Field) -> None:
+def add_value_argument(group, option: Field) -> None:
     kind = type(option.default)
     names = [option.name, *option.metadata["aliases"]]
-    flags = [f"--{name.replace('_', '-')}" for name in names]
+    flags = [flag(name) for name in names]
     words = {
         "dest": option.name,
         "default": argparse.SUPPRESS,
@@ -146,7 +146,7 @@ def add_setting_argument(group, option: Field) -> None:
     at_least = "*" if kind is bool else "+"
     group.add_argument(*flags, nargs=at_least, type=parse, metavar=metavar(option), **words)
     if kind is bool:
-        negated = [f"--no-{flag[2:]}" for flag in flags]
+        negated = [flag(f"no_{name}") for name in names]
         group.add_argument(*negated, action="store_const", const=[False], **words)
 
 
@@ -158,8 +158,8 @@ def metavar(option: Field) -> str:
 
 
 def setting_in_help(name: str, option: Field) -> str:
-    flag = f"--{name.replace('_', '-')} {metavar(option)}".strip()
-    return f"{flag} ({format_value(option.default)})"
+    usage = f"{flag(name)} {metavar(option)}".strip()
+    return f"{usage} ({format_value(option.default)})"
 
 
 def in_columns(items: list[str], width: int = 38) -> str:

@@ -103,7 +103,7 @@ def check_rounding(network, packed: packing.Packed, pictures: np.ndarray) -> Non
 
 
 def architecture(network) -> dict:
-    """Return what the page needs besides the arrays to compute what the network computes."""
+    """Return what the page needs apart from the arrays to compute what the network computes."""
     window = network.window
     return {
         "cap": float(np.float32(network.cap)),  # the page computes in float32
