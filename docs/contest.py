@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import model
 from data import cifar10
-from support import cli, files
+from support import cli, files, runs
 from support.checkpoints import trained_on
 from support.cli import UserError, clean, shorter
 
@@ -59,15 +59,11 @@ def read_entry(path: Path, minutes: float, data: cifar10.Dataset | None, threads
 
 def read_history(entry: Entry, info: dict, minutes: float) -> None:
     """Fill in time and accuracy by the history. Nothing in it is trusted."""
-    history = info.get("history")
-    columns = {}
-    for name in ("seconds", "val_accuracy"):
-        column = history.get(name) if isinstance(history, dict) else None
-        valid = isinstance(column, list) and column
-        if not valid or not all(isinstance(each, int | float) for each in column):
-            entry.broken.append("its history is missing: submit what train.py wrote")
-            return
-        columns[name] = column
+    try:
+        columns = runs.checked_history(info, ("seconds", "val_accuracy"))
+    except (files.Fault, KeyError, TypeError):
+        entry.broken.append("its history is missing or damaged: submit what train.py wrote")
+        return
     entry.minutes = sum(columns["seconds"]) / 60
     entry.validation = max(columns["val_accuracy"])
     if not math.isfinite(entry.minutes) or entry.minutes > minutes:
@@ -87,7 +83,7 @@ def measure(entry: Entry, network: model.Network, said: dict, data: cifar10.Data
     _, entry.measured = network.evaluate(
         data.train_images[rows], data.train_labels[rows].astype(np.int64)
     )
-    if entry.validation is not None and abs(entry.measured - entry.validation) > ROUNDING:
+    if entry.validation is not None and not abs(entry.measured - entry.validation) <= ROUNDING:
         entry.broken.append(f"its history says {entry.validation:.2%}")
 
 

@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from support.startup import ROOT
 from support.threads import default_threads
@@ -278,6 +279,7 @@ def command(main: Callable[..., int | None], *args) -> int:
     SIGTERM, which main also sees as KeyboardInterrupt; 141 if the reader of stdout has gone.
     """
     prog = Path(sys.argv[0]).name
+    _open_closed_streams()
     _show_any_name()
     with _sigterm_interrupts() as terminated:
         try:
@@ -285,13 +287,13 @@ def command(main: Callable[..., int | None], *args) -> int:
         except KeyboardInterrupt as interrupt:
             # Not cut to one line: it may hold the command that resumes the run.
             text = clean(interrupt, 20_000) or "interrupted"
-            print(f"\n{prog}: {text}", file=sys.stderr)
+            _complain(f"\n{prog}: {text}")
             return 143 if terminated else 130
         except (UserError, OSError, MemoryError) as error:
-            _discard_stdout()
+            _discard_if_broken(sys.stdout, 1)
             if isinstance(error, BrokenPipeError) and error.filename is None:
                 return 141  # nobody reads on, as after `| head`
-            print(clean(f"{prog}: error: {_describe(error)}"), file=sys.stderr)
+            _complain(clean(f"{prog}: error: {_describe(error)}"))
             return 2
 
 
@@ -313,6 +315,13 @@ def _describe(error: BaseException) -> str:
     return error.command_line_text()
 
 
+def _open_closed_streams() -> None:
+    """Let stdout and stderr lead to nothing if they are closed, as after `>&-`: Python has none."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, it stays open
+
+
 def _show_any_name() -> None:
     """Escape characters that the terminal's encoding lacks: no reason to fail."""
     for stream in (sys.stdout, sys.stderr):
@@ -320,13 +329,20 @@ def _show_any_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _discard_stdout() -> None:
-    """Redirect stdout to nothing if it fails: Python would flush it again at exit, and complain."""
+def _complain(text: str) -> None:
+    """Print the line on stderr. A full disk below stderr doesn't change the exit code."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+    _discard_if_broken(sys.stderr, 2)
+
+
+def _discard_if_broken(stream: TextIO, number: int) -> None:
+    """Redirect the stream to nothing if it fails: Python would flush it again at exit, and fail."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
+        os.dup2(nowhere, number)
         os.close(nowhere)
 
 

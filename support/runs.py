@@ -163,6 +163,23 @@ def _check_same_run(run, info: dict, path: Path) -> None:
         raise SettingError("epochs", mine["epochs"], problem)
 
 
+def _check_replaceable(path: Path) -> None:
+    """Raise TrainingError if a file that a run would replace is certainly not of a run.
+
+    It may be damaged, so only its beginning counts. The user chose one name, and the others
+    follow from it: --output data.npz must not cost a data.csv.
+    """
+    start = b"epoch," if path.suffix == ".csv" else b"PK"
+    found = start
+    if path.is_file():  # a device or a FIFO is written to, not replaced
+        with open(path, "rb") as file:
+            found = file.read(len(start))
+    if path.is_dir() or found not in (b"", start):
+        raise TrainingError(
+            f"{path}: isn't a file of a training; move it away, or choose another --output"
+        )
+
+
 # ---- All files of a run --------------------------------------------------------------------------
 
 
@@ -199,6 +216,8 @@ class RunFiles:
                 "or choose another --output"
             )
         elif overwrite:
+            for path in existing:
+                _check_replaceable(path)
             # Otherwise --resume after Ctrl-C in the first epoch would resume the old run.
             state.unlink(missing_ok=True)
         for path in left:

@@ -296,6 +296,30 @@ def test_an_interrupt_during_imports_is_one_line(tmp_path):
     assert err == "\nt.py: interrupted\n"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell's redirections")
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full"])
+@pytest.mark.parametrize(
+    ("main", "code"),
+    [
+        ("lambda: print('hello')", 0),
+        ("lambda: cli.ArgumentParser().parse_args(['--bad'])", 2),
+        ("lambda: open('/missing')", 2),
+    ],
+    ids=["a result", "a wrong flag", "an error"],
+)
+def test_a_closed_or_full_stream_keeps_the_exit_code(main, code, redirection):
+    script = f"{START}\nsys.exit(cli.command({main}))"
+    command = f"{shlex.join([sys.executable, '-c', script])} {redirection}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
 def test_the_handler_of_sigterm_is_restored():
     before = signal.getsignal(signal.SIGTERM)
     cli.command(lambda: None)

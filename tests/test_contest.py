@@ -64,6 +64,24 @@ def test_a_history_that_is_missing_is_named(submit, capsys, changes):
     assert "its history is missing" in out
 
 
+@pytest.mark.parametrize(
+    "history",
+    [
+        {"seconds": [-1e9, 1.0], "val_accuracy": [0.0, 0.5]},
+        {"seconds": [0, 0], "val_accuracy": [0.0, 0.5]},
+        {"seconds": [True, True], "val_accuracy": [0.0, 0.5]},
+        {"seconds": [1.0], "val_accuracy": [0.0, 0.5]},
+        {"seconds": [1.0, 1.0], "val_accuracy": [0.0, 5.0]},
+        {"seconds": [1.0, 1.0], "val_accuracy": [0.0, -1.0]},
+    ],
+    ids=["negative", "no time", "no numbers", "uneven", "above 1", "below 0"],
+)
+def test_a_history_of_no_run_is_named(submit, capsys, history):
+    code, out, _ = called(contest.main, capsys, submit(history=history))
+    assert code == 1
+    assert "its history is missing or damaged" in out
+
+
 def test_other_images_are_named(submit, capsys, synthetic_dir):
     path = submit(data={"fingerprint": "another"})
     code, out, _ = called(contest.main, capsys, path, "--data-dir", synthetic_dir)

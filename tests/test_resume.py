@@ -209,6 +209,25 @@ def test_a_table_that_is_there_is_not_replaced_by_accident(go, tmp_path):
     assert (tmp_path / "net.csv").read_text() == "somebody's own"
 
 
+@pytest.mark.parametrize("name", ["net.csv", "net.state.npz", "net.npz"])
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_overwriting_spares_what_is_not_of_a_run(name, through_a_link, go, tmp_path):
+    own = tmp_path / ("notes" if through_a_link else name)
+    own.write_text("somebody's own")
+    if through_a_link:
+        (tmp_path / name).symlink_to("notes")
+    fails(go(*SMALL, "--overwrite"), name, "isn't a file of a training", "--output")
+    assert own.read_text() == "somebody's own"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK damaged"])
+def test_overwriting_replaces_damaged_files_of_a_run(content, go, tmp_path):
+    assert go(*SMALL)[0] == 0
+    (tmp_path / "net.state.npz").write_bytes(content)
+    (tmp_path / "net.csv").write_bytes(content[:0])
+    assert go(*SMALL, "--overwrite")[0] == 0
+
+
 def test_overwriting_leaves_nothing_of_the_old_run_to_resume(go, tmp_path):
     assert go(*SMALL)[0] == 0
     fails(go(*SMALL, "--overwrite", "--learning-rate", 1e30, "--no-batchnorm"), "epoch 1")
