@@ -1,15 +1,19 @@
 """Open an address, within a time limit, and say why it fails."""
 
+import contextlib
 import errno
 import http.client
 import socket
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 
 from support.cli import clean
 
 TIMEOUT = 10  # seconds to connect, and then between two pieces of the content
+SILENCE = 20  # seconds without a piece of the content, nor the end of the header
 NO_NETWORK = 3  # seconds; a name server that takes longer to fail can't be reached
 
 
@@ -28,6 +32,31 @@ class NoNetwork(Failed):
 def reason_of(error: object) -> str:
     """Return an error's reason in a few words."""
     return clean(getattr(error, "strerror", None) or error, 60) or type(error).__name__
+
+
+class Watch:
+    """Ends a connection that brings no content, in a thread of its own.
+
+    The timeout of a socket begins anew with every byte, and some headers never end.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.ended = False
+        self.content_came()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def content_came(self) -> None:
+        """Start the time anew."""
+        self._until = time.monotonic() + SILENCE
+
+    def _run(self) -> None:
+        while (left := self._until - time.monotonic()) > 0:
+            time.sleep(left)
+        self.ended = True
+        with contextlib.suppress(OSError):  # it ended long ago
+            # That of the socket itself: an encrypted one's would take the reader's state away.
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
 
 def open_url(url: str, have: int) -> http.client.HTTPResponse | None:
@@ -94,11 +123,29 @@ class _HTTPConnection(http.client.HTTPConnection):
         super().__init__(*args, **kwargs)
         self._create_connection = _connect
 
+    def getresponse(self):
+        return _watched(self, super().getresponse)
+
 
 class _HTTPSConnection(http.client.HTTPSConnection):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self._create_connection = _connect
+
+    def getresponse(self):
+        return _watched(self, super().getresponse)
+
+
+def _watched(
+    connection: http.client.HTTPConnection, getresponse: Callable[[], http.client.HTTPResponse]
+) -> http.client.HTTPResponse:
+    """Return the response of a connection, with its Watch as the attribute `watch`."""
+    watch = Watch(connection.sock)
+    response = getresponse()
+    if watch.ended:  # http.client takes the end of the connection for that of the header
+        raise TimeoutError("timed out")
+    response.watch = watch
+    return response
 
 
 class _HTTPHandler(urllib.request.HTTPHandler):

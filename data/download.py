@@ -372,4 +372,6 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
             raise Broken(reason_of(error)) from error
         if not chunk:
             return
+        if hasattr(response, "watch"):  # not that of a file
+            response.watch.content_came()
         yield chunk

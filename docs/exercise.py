@@ -378,7 +378,7 @@ def run_grader(name: str, path: Path, folder: Path) -> str:
 
 def check(path: Path, output: Path | None) -> int:
     """Grade a file, print a table, and return the exit code: 0 if all points are reached."""
-    path = path.resolve()
+    path = path.absolute()  # the graders' too, wherever they are started
     if not path.is_file():
         raise UserError(
             f"{path}: there is no such file; write one with: exercise.py new {path.name}"

@@ -164,6 +164,32 @@ def left(tmp_path):
     return sorted(os.listdir(tmp_path / "new"))
 
 
+@contextlib.contextmanager
+def raw_server(start, again):
+    """Answer each connection with the bytes `start`, then with `again` for ever; yield the URL."""
+
+    def answer(connection):
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(start)
+            while not stop.wait(0.05):
+                connection.sendall(again)
+
+    def accept():
+        while not stop.is_set():
+            with contextlib.suppress(OSError):
+                answer(server.accept()[0])
+
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/cifar.tar.gz"
+        stop.set()
+        thread.join()
+
+
 # ---- One address ---------------------------------------------------------------------------------
 
 
@@ -172,6 +198,30 @@ def test_an_archive_is_fetched_and_unpacked(fetch, folder, serve, body, tmp_path
     assert data.fingerprint == cifar10.load(data_dir=folder).fingerprint
     assert sorted(os.listdir(data.folder)) == sorted(FILES)
     assert left(tmp_path) == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("start", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"", b"H"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+    ],
+    ids=["a header", "a status", "interim answers", "a chunk's size"],
+)
+def test_an_answer_that_never_comes_to_its_content_ends(fetch, monkeypatch, start, again):
+    monkeypatch.setattr(connection, "SILENCE", 0.5)
+    with raw_server(start, again) as url:
+        assert f"--data-url {url}" in message(fetch, url)
+
+
+def test_trailers_that_never_end_are_cut_off(fetch, body, folder, monkeypatch):
+    monkeypatch.setattr(connection, "SILENCE", 1)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    with raw_server(head + chunk, b"X: y\r\n") as url:
+        assert fetch(url).fingerprint == cifar10.load(data_dir=folder).fingerprint
 
 
 def test_an_archive_is_fetched_once(fetch, serve, body):
