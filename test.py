@@ -636,7 +636,7 @@ def print_header(task: Task, checkpoints: list[Checkpoint], split: Split) -> Non
     elif task.stride:
         print(f"networks    with filters every {task.stride} pixels, whatever it was in training")
     images = f"{split.data.name}, {len(split.labels):,} {split.name} images"
-    print(cli.labelled("data", f"{images} from {clean(split.data.folder, 150)}"))
+    print(cli.labelled("data", f"{images} from {clean(shorter(split.data.folder), 150)}"))
 
 
 def print_report(task: Task, result: Result, names: Sequence[str]) -> None:

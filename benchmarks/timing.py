@@ -10,7 +10,6 @@ import contextlib
 import math
 import multiprocessing
 import os
-import resource
 import statistics
 import sys
 import time
@@ -97,7 +96,11 @@ def once(function: Callable, *arguments, threads: int = 1):
 
 
 def peak_memory() -> float:
-    """Return the most memory that this process has had, in MB."""
+    """Return the most memory that this process has had, in MB; NaN on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return math.nan
     units_per_mb = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / units_per_mb
 

@@ -148,7 +148,7 @@ def _make(folder: Path, kind: str, url: str | None, md5: str | None) -> None:
 def _warn_of_synthetic(error: Unreachable) -> None:
     print(
         f"{error}\n"
-        "WARNING: these are no photographs but ten kinds of drawn shapes. "
+        "WARNING: ten kinds of drawn shapes are used instead of photographs. "
         "Accuracies on them say nothing about CIFAR-10.",
         file=sys.stderr,
     )

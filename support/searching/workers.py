@@ -62,8 +62,9 @@ def local_workers(function: Callable[[dict], dict], jobs: int) -> Iterator[Submi
     A block left by an error kills them. Raises WorkerError if a process can't be started.
     """
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=start_worker)
-    # multiprocessing would start it later, and would then let Ctrl-C through.
-    resource_tracker.ensure_running()
+    if os.name == "posix":  # Windows has no such process
+        # multiprocessing would start it later, and would then let Ctrl-C through.
+        resource_tracker.ensure_running()
 
     def submit(job):
         # The pool starts a process here, which inherits the blocked Ctrl-C. Otherwise Ctrl-C would
