@@ -32,7 +32,6 @@ from support import cli, files
 from support.checkpoints import default_checkpoint, trained_on, unfinished
 from support.cli import UserError, clean, shorter
 from support.image_shape import PIXELS, SIDE
-from support.network import convert
 from support.network.metrics import (
     Measures,
     confusions,
@@ -42,8 +41,9 @@ from support.network.metrics import (
     measure,
     mirror_images,
 )
-from support.own_pictures import PictureJob, classify_pictures
-from support.predictions import json_text, write_predictions
+from support.testing import convert
+from support.testing.own_pictures import PictureJob, classify_pictures
+from support.testing.predictions import json_text, write_predictions
 
 import numpy as np
 
@@ -756,7 +756,7 @@ def write_json(path: Path, split: Split, results: list[Result], stride: int | No
         file.write(json_text(report, indent=1).encode())
 
 
-# ---- Own pictures, see support/own_pictures.py ---------------------------------------------------
+# ---- Own pictures, see support/testing/own_pictures.py ------------------------------------------
 
 
 def classify(task: Task, checkpoints: list[Checkpoint]) -> int:

@@ -33,10 +33,8 @@ import model
 from data import cifar10
 from data.augmentation import augment
 from model import MAX_UNITS, SGD, Network
-from support import cli, files, npz, progress, runs
-from support.estimator import Estimator
+from support import cli, files, npz, runs
 from support.image_shape import CHANNELS, PIXELS, SIDE
-from support.interrupts import interrupts_wait
 from support.network.window import Window
 from support.runs import HISTORY, RunFiles, TrainingError, state_path
 from support.settings import (
@@ -48,6 +46,9 @@ from support.settings import (
     setting,
 )
 from support.threads import Threads, slices
+from support.training import progress
+from support.training.estimator import Estimator
+from support.training.interrupts import interrupts_wait
 
 import numpy as np
 

@@ -4,8 +4,8 @@ import warnings
 from datetime import date
 from decimal import Decimal
 
-from support.arrays import check_images, check_labels, check_lengths, check_same_kind
 from support.image_shape import PIXELS
+from support.training.arrays import check_images, check_labels, check_lengths, check_same_kind
 
 import numpy as np
 import pytest

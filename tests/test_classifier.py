@@ -11,9 +11,9 @@ import warnings
 import model
 import train
 from data.cifar10 import Dataset
-from support.arrays import check_numbers
 from support.files import FileError
-from support.interrupts import interrupts_wait
+from support.training.arrays import check_numbers
+from support.training.interrupts import interrupts_wait
 from train import Classifier
 
 import numpy as np

@@ -6,8 +6,8 @@ import sys
 import model
 from checkpoints import call_test
 from data.synthetic import synthetic
-from support.network import onnx_export
 from support.network.window import Window
+from support.testing import onnx_export
 from support.threads import Threads
 
 import numpy as np

@@ -16,7 +16,8 @@ import time
 import model
 import train
 from data import cifar10, synthetic
-from support import locks, npz, progress, runs
+from support import locks, npz, runs
+from support.training import progress
 from train import Settings
 
 import numpy as np

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import model
 import train
 from data.augmentation import augment
-from support import npz, progress, runs
+from support import npz, runs
 from support.image_shape import PIXELS
 from support.network.window import Window
 from support.settings import SettingError
+from support.training import progress
 from train import Settings
 
 import numpy as np

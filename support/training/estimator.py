@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from support import files
-from support.arrays import (
+from support.cli import UserError
+from support.image_shape import PIXELS
+from support.settings import SettingError
+from support.training.arrays import (
     check_images,
     check_labels,
     check_lengths,
@@ -19,9 +22,6 @@ from support.arrays import (
     check_weights,
     class_factors,
 )
-from support.cli import UserError
-from support.image_shape import PIXELS
-from support.settings import SettingError
 
 import numpy as np
 

@@ -13,7 +13,7 @@ from support.cli import UserError, clean, shorter
 from support.files import write_whole
 from support.image_shape import PIXELS
 from support.network.metrics import log_probabilities, mean_probability
-from support.predictions import PictureCsv, PictureJson, Submission
+from support.testing.predictions import PictureCsv, PictureJson, Submission
 
 import numpy as np
 from tqdm import tqdm

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from support import npz
 from support.cli import UserError
-from support.network import onnx_export, unfold
+from support.network import unfold
+from support.testing import onnx_export
 
 import numpy as np
 
