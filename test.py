@@ -123,7 +123,6 @@ REPORT_VALUES = (
     "--lambda-reg",
     "--momentum",
     "--early-stopping",
-    "--output-dir",
 )
 REPORT_SWITCHES = ("--use-batchnorm", "--use-dropout")
 
@@ -213,6 +212,7 @@ def make_parser() -> cli.ArgumentParser:
     parser.add_argument("--model-path", type=cli.user_path, **hidden)  # names a checkpoint
     parser.add_argument("--mode", choices=["test"], **hidden)
     parser.add_argument("--save-results", action="store_true", **hidden)
+    parser.add_argument("--output-dir", **hidden)
     for flag in REPORT_VALUES:
         parser.add_argument(flag, **hidden)
     for flag in REPORT_SWITCHES:
@@ -354,8 +354,9 @@ def output_fault(task: Task) -> str | None:
 
 def note_report_flags(args: argparse.Namespace) -> None:
     """Note the flags of the report's commands that have no effect here."""
-    if args.save_results:
-        cli.note("--save-results has no effect here; --json FILE writes all figures")
+    for flag, value in (("--save-results", args.save_results), ("--output-dir", args.output_dir)):
+        if value:
+            cli.note(f"{flag} has no effect here; --json FILE writes all figures")
     given = []
     for flag in REPORT_VALUES + REPORT_SWITCHES:
         if getattr(args, flag.removeprefix("--").replace("-", "_")):
@@ -492,7 +493,16 @@ class Result:
 
 def test(task: Task, checkpoints: list[Checkpoint], conversions: list[convert.Conversion]) -> None:
     """Test the networks, print the figures, and write the files asked for."""
-    split = load_split(task, checkpoints)
+    try:
+        split = load_split(task, checkpoints)
+    except MissingData:
+        # Conversions need no images.
+        first = checkpoints[0]
+        names = cifar10.class_names(trained_on(first.info), first.network.classes)
+        for conversion in conversions:
+            conversion.write(names)
+            print(conversion.description)
+        raise
     print_header(task, checkpoints, split)
     results = [evaluate(each, split, task.ways) for each in checkpoints]
     if task.ensemble:
@@ -540,8 +550,12 @@ def load_split(task: Task, checkpoints: list[Checkpoint]) -> Split:
     return split
 
 
+class MissingData(UserError):
+    """Images that aren't on this machine and can't be fetched."""
+
+
 def load_data(task: Task, trained: dict) -> cifar10.Dataset:
-    """Return the data set. Raises UserError, with what works without it, if it can't be had."""
+    """Return the data set. Raises MissingData, with what works without it, if it can't be had."""
     name = trained.get("name")
     is_known = isinstance(name, str) and name in (*cifar10.LAYOUTS, "pictures")
     if task.dataset == "auto" and task.data_dir is None and not is_known:
@@ -555,7 +569,7 @@ def load_data(task: Task, trained: dict) -> cifar10.Dataset:
         if task.dataset != "auto":
             name = task.dataset
         flag = "" if name == "cifar10" else f" --dataset {name}"
-        raise UserError(
+        raise MissingData(
             f"{name} is missing and could not be fetched; once online run: "
             f"python data/cifar10.py{flag}; without it try: python test.py --images YOUR.png, or "
             "python train.py --dataset synthetic and python test.py with the file that it writes"
@@ -631,7 +645,7 @@ def evaluate_ensemble(results: list[Result], split: Split, ways: list[str]) -> R
 def print_header(task: Task, checkpoints: list[Checkpoint], split: Split) -> None:
     """Print which network is tested on which images."""
     if len(checkpoints) == 1:
-        print(cli.labelled("checkpoint", str(checkpoints[0].path)))
+        print(cli.labelled("checkpoint", str(shorter(checkpoints[0].path))))
         print(cli.labelled("network", str(checkpoints[0].network)))
     elif task.stride:
         print(f"networks    with filters every {task.stride} pixels, whatever it was in training")

@@ -404,6 +404,22 @@ def test_without_images_and_network_one_line_says_what_to_type(tmp_path, monkeyp
     one_line(err, "cifar10 is missing", "python data/cifar10.py", "--images", "synthetic")
 
 
+def test_an_export_needs_no_images(tmp_path, monkeypatch):
+    def unreachable(*_):
+        raise test.Unreachable("no network")
+
+    monkeypatch.setattr(test.cifar10, "HERE", tmp_path)
+    monkeypatch.setattr(test.cifar10, "download", unreachable)
+    network = model.Network(2)
+    network.save("net.npz", {"data": {"name": "cifar10"}})
+    code, out, err = call_test("net.npz", "--export", "plain.npz")
+    assert code == 2
+    assert "plain.npz" in out
+    one_line(err, "cifar10 is missing")
+    exported, _ = model.load("plain.npz")
+    np.testing.assert_allclose(exported.weights["W2"], network.weights["W2"], rtol=1e-6)
+
+
 # ---- The checkpoint ------------------------------------------------------------------------------
 
 
