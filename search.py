@@ -20,7 +20,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -79,8 +79,7 @@ class Task:
     """The search that the command line asks for. Raises SettingError for an invalid value."""
 
     values: Values  # of the settings that were given
-    load_images: Callable[[], cifar10.Dataset]
-    data_flags: str  # with which train.py takes the same images
+    source: cifar10.Source  # of the images
     recipe: str = "report"
     random: int | None = None  # settings to draw; None: a grid
     eta: int | None = None  # of successive halving; None: every trial is trained to its end
@@ -137,14 +136,14 @@ class Trial:
         name = f"{fingerprint('trial', key, repeat):064x}"[:10]
         return cls(replace(settings, seed=trial_seed), repeat, name)
 
-    def command(self, recipe: str, data_flags: str) -> str:
+    def command(self, recipe: str, source: cifar10.Source) -> str:
         """Return the command line that trains the same network."""
         usual = asdict(train.resolve({}, recipe))
         words = ["python train.py --recipe", recipe]
         for name, value in asdict(self.settings).items():
             if value != usual[name]:
                 words.append(typed(name, value))
-        return " ".join([*words, data_flags])
+        return " ".join([*words, source.typed()]).strip()
 
 
 @dataclass(frozen=True)
@@ -380,7 +379,7 @@ class Runner:
                 "trial": trial.name,
                 "settings": asdict(trial.settings),
                 "recipe": self.task.recipe,
-                "command": trial.command(self.task.recipe, self.task.data_flags),
+                "command": trial.command(self.task.recipe, self.task.source),
                 "threads": threads,
                 "stop_after": stop_after,
             }
@@ -749,8 +748,7 @@ def parse(argv: list[str] | None = None) -> Task:
     note_report_flags(args)
     return Task(
         values=given_values(args),
-        load_images=partial(cifar10.load_from, args),
-        data_flags=data_flags(args),
+        source=cifar10.Source.of(args),
         recipe=args.recipe,
         random=args.random,
         eta=(args.eta or 2) if args.halving else None,
@@ -775,14 +773,6 @@ def note_report_flags(args: argparse.Namespace) -> None:
     for name, reason in notes.items():
         if reason:
             cli.note(f"{name} has no effect here: {reason}")
-
-
-def data_flags(args: argparse.Namespace) -> str:
-    """Return the flags with which train.py takes the same images."""
-    words = ["--dataset", args.dataset]
-    if args.data_dir:
-        words += ["--data-dir", args.data_dir]
-    return shlex.join(words)
 
 
 def given_values(args: argparse.Namespace) -> Values:
@@ -819,7 +809,7 @@ def main(argv: list[str] | None = None) -> int:
     plan = make_plan(task)
     for each in plan.notes:
         cli.note(each.command_line_text())
-    data = task.load_images()
+    data = cifar10.load_from(task.source)
     check_splits(plan, data)
     folder = task.output_dir or cli.ROOT / "checkpoints" / f"search-{data.title}"
     folder = cli.shorter(folder)

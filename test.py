@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import model
-from data import cifar10
+from data import cifar10, of_checkpoint
 from data.decoding import read_picture
 from data.download import Unreachable
 from data.picture_files import Found, find_pictures
@@ -88,11 +88,8 @@ class Task:
     submission: Path | None
     export: Path | None
     fold_mirror: Path | None
-    # Which data set, see data/cifar10.py
-    dataset: str
-    data_dir: str | None
-    data_url: str | None
-    data_md5: str | None
+    # Which data set
+    source: cifar10.Source
 
     @property
     def ways(self) -> list[str]:
@@ -247,10 +244,7 @@ def parse(argv: Sequence[str] | None) -> Task:
         submission=args.submission,
         export=args.export,
         fold_mirror=args.fold_mirror,
-        dataset=args.dataset,
-        data_dir=args.data_dir,
-        data_url=args.data_url,
-        data_md5=args.data_md5,
+        source=cifar10.Source.of(args),
     )
     fault = combination_fault(task) or output_fault(task)
     if fault:
@@ -367,15 +361,8 @@ def note_report_flags(args: argparse.Namespace) -> None:
 
 def note_data_flags(task: Task) -> None:
     """Note the flags of the data set, which --images doesn't read."""
-    given = {
-        "--data-dir": task.data_dir,
-        "--data-url": task.data_url,
-        "--data-md5": task.data_md5,
-        "--dataset": task.dataset != "auto",
-    }
-    for flag, value in given.items():
-        if value:
-            cli.note(f"{flag} has no effect with --images, which reads no test split")
+    for flag in task.source.given:
+        cli.note(f"{flag} has no effect with --images, which reads no test split")
 
 
 # ---- Checkpoints ---------------------------------------------------------------------------------
@@ -478,7 +465,7 @@ class Split:
     def class_names(self) -> list[str]:
         """The names as they are printed and written to CSV files."""
         names = list(self.data.class_names)
-        return cifar10.class_names({"class_names": names}, len(names))
+        return of_checkpoint.class_names({"class_names": names}, len(names))
 
 
 @dataclass(frozen=True)
@@ -531,7 +518,7 @@ def test(task: Task, checkpoints: list[Checkpoint], conversions: list[convert.Co
 
 def load_split(task: Task, checkpoints: list[Checkpoint]) -> Split:
     """Return the images to test on. Raises UserError if the networks can't be tested on them."""
-    data = load_data(task, trained_on(checkpoints[0].info))
+    data = load_data(task.source, trained_on(checkpoints[0].info))
     if task.validation:
         rows = validation_rows(checkpoints, data)
         split = Split(data, "validation", rows, data.train_images[rows], data.train_labels[rows])
@@ -546,7 +533,7 @@ def load_split(task: Task, checkpoints: list[Checkpoint]) -> Split:
                 f"({data.name}) have {len(data.class_names):,}; give the --dataset that it was "
                 "trained on, or its --data-dir"
             )
-        cifar10.warn_of_other_data(each.path, trained_on(each.info), data)
+        of_checkpoint.warn_of_other_data(each.path, trained_on(each.info), data)
     return split
 
 
@@ -554,20 +541,20 @@ class MissingData(UserError):
     """Images that aren't on this machine and can't be fetched."""
 
 
-def load_data(task: Task, trained: dict) -> cifar10.Dataset:
+def load_data(source: cifar10.Source, trained: dict) -> cifar10.Dataset:
     """Return the data set. Raises MissingData, with what works without it, if it can't be had."""
     name = trained.get("name")
     is_known = isinstance(name, str) and name in (*cifar10.LAYOUTS, "pictures")
-    if task.dataset == "auto" and task.data_dir is None and not is_known:
+    if source.dataset == "auto" and source.data_dir is None and not is_known:
         # For want of CIFAR-10 `auto` means drawn images, which this network has not seen.
-        task = replace(task, dataset="cifar10")
+        source = replace(source, dataset="cifar10")
     try:
-        return cifar10.load_for(task, trained)
+        return of_checkpoint.load_for(source, trained)
     except Unreachable:
-        if task.data_url:
+        if source.url:
             raise
-        if task.dataset != "auto":
-            name = task.dataset
+        if source.dataset != "auto":
+            name = source.dataset
         flag = "" if name == "cifar10" else f" --dataset {name}"
         raise MissingData(
             f"{name} is missing and could not be fetched; once online run: "
@@ -783,7 +770,7 @@ def classify(task: Task, checkpoints: list[Checkpoint]) -> int:
         )
     if task.explain and tta:  # the votes of the folded network are those of both images
         networks, tta = [convert.fold_mirror(networks[0], "--explain", "--tta")], False
-    names = cifar10.class_names(trained_on(checkpoints[0].info), class_counts[0])
+    names = of_checkpoint.class_names(trained_on(checkpoints[0].info), class_counts[0])
     background = task.background or Found((), (), 0)
     job = PictureJob(
         paths=task.pictures.paths,

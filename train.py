@@ -835,7 +835,7 @@ class Task:
     settings: Settings
     recipe: str  # or the name of the checkpoint of --like
     data: cifar10.Dataset
-    data_dir: str | None  # as it was typed
+    source: cifar10.Source  # of the data
     output: Path
     storage: str
     threads: int
@@ -903,7 +903,8 @@ def parse(typed: list[str]) -> Task:
     given = given_settings(args)
     settings = resolve(given, start)
     note_idle_flags(args, given, settings)
-    data = cifar10.load_from(args)
+    source = cifar10.Source.of(args)
+    data = cifar10.load_from(source)
     recipe = args.recipe
     if args.like:
         recipe = args.like.stem.removeprefix(f"{data.title}-")
@@ -917,7 +918,7 @@ def parse(typed: list[str]) -> Task:
         settings=settings,
         recipe=recipe,
         data=data,
-        data_dir=args.data_dir,
+        source=source,
         output=cli.shorter(output),
         storage=args.storage,
         threads=args.threads,
@@ -1000,8 +1001,8 @@ def print_result(run: Run, task: Task) -> None:
         f"in {seconds:.0f} s of training"
     )
     test = [*cli.script("test.py"), str(task.output)]
-    if task.data_dir:
-        test += ["--data-dir", task.data_dir]
+    if task.source.data_dir:
+        test += ["--data-dir", task.source.data_dir]
     print(f"checkpoint {task.output}; test it with: {shlex.join(test)}")
 
 

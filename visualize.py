@@ -13,7 +13,6 @@ them and needs no other file. Names for --only: report, demo,
 
 import datetime
 import os
-import shlex
 import sys
 import textwrap
 from collections.abc import Callable
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import model
 import train
-from data import cifar10, synthetic
+from data import cifar10, of_checkpoint, synthetic
 from data.augmentation import augment
 from support import cli, files, locks
 from support.checkpoints import default_checkpoint, trained_on
@@ -120,25 +119,6 @@ PAGES = ("report", "demo")
 
 
 @dataclass(frozen=True)
-class ImageFlags:
-    """The flags that say which images to read, as `cifar10.load_for` takes them."""
-
-    dataset: str
-    data_dir: str | None
-    data_url: str | None
-    data_md5: str | None
-
-    def typed(self) -> str:
-        """Return the flags that were given, as they were typed; "" for none."""
-        words = []
-        for name in ("dataset", "data_dir", "data_url", "data_md5"):
-            value = getattr(self, name)
-            if value not in (None, "auto"):
-                words += [f"--{name.replace('_', '-')}", value]
-        return shlex.join(words)
-
-
-@dataclass(frozen=True)
 class Task:
     """The files to draw, and how."""
 
@@ -151,7 +131,7 @@ class Task:
     background: int  # training images that votes are compared with; 0: none
     show: bool
     threads: int
-    images: ImageFlags
+    source: cifar10.Source  # of the images
 
     @property
     def is_search(self) -> bool:
@@ -249,7 +229,6 @@ def parse(argv: list[str] | None) -> Task:
     name = paths[0].stem
     if len(paths) > 1:
         name = "+".join(run_names(paths))[:80].replace("/", "_")
-    flags = ImageFlags(args.dataset, args.data_dir, args.data_url, args.data_md5)
     return Task(
         paths=tuple(paths),
         kinds=kinds,
@@ -260,7 +239,7 @@ def parse(argv: list[str] | None) -> Task:
         background=args.background,
         show=args.show,
         threads=args.threads,
-        images=flags,
+        source=cifar10.Source.of(args),
     )
 
 
@@ -375,26 +354,26 @@ def load_subject(task: Task) -> Subject:
 
     If no images were asked for and none can be had, it goes without them.
     """
-    path, asked = task.paths[0], task.images.typed()
+    path, asked = task.paths[0], task.source.typed()
     network, info = model.load(path, threads=task.threads)
     if task.background and network.window.whole:
         raise UserError(
             "--background: this network sees the whole image, so it has no positions; leave it out"
         )
     trained = trained_on(info)
-    own_names = tuple(cifar10.class_names(trained, network.classes))
+    own_names = tuple(of_checkpoint.class_names(trained, network.classes))
     needed = any(kind.uses_images for kind in task.drawn.values())
     # The demo also shows test images, but a download only for them would be too much.
     if not needed and not (asked and task.wants("demo")):
         if asked:
             report_idle_flags(asked)
         return Subject(network, info, own_names, None, "no images were asked for")
-    source = task.images
+    source = task.source
     if not asked and not isinstance(trained.get("name"), str):
         # Nothing says which images fit. CIFAR-10's may; drawn shapes, the way out of "auto", don't.
-        source = ImageFlags("cifar10", None, None, None)
+        source = cifar10.Source("cifar10")
     try:
-        data = cifar10.load_for(source, trained)
+        data = of_checkpoint.load_for(source, trained)
         if len(data.class_names) != network.classes:
             raise cifar10.DataError(
                 f"{clean(shorter(data.folder), 100)}: has {len(data.class_names)} classes, and "
@@ -404,7 +383,7 @@ def load_subject(task: Task) -> Subject:
         if asked:
             raise
         return Subject(network, info, own_names, None, f"there are no images ({error})")
-    cifar10.warn_of_other_data(path, trained, data)
+    of_checkpoint.warn_of_other_data(path, trained, data)
     names = tuple(clean(name, 60) for name in data.class_names)
     return Subject(network, info, names, data, background_size=task.background)
 
@@ -469,15 +448,15 @@ def configuration(path: Path, s: Subject) -> dict[str, str]:
     for key in ("recipe", "best_epoch"):
         if key in s.info:
             rows.append([key.replace("_", " "), s.info[key]])
-    if duration(s.info):
-        rows.append(["training time, h:mm:ss", duration(s.info)])
+    if run_duration(s.info):
+        rows.append(["training time, h:mm:ss", run_duration(s.info)])
     if "machine" in s.info:
         rows.append(["machine", s.info["machine"]])
     for key in ("name", "fingerprint"):
         if key in trained:
             rows.append([f"data {key}", trained[key]])
     parts = {"The run": table(rows, "long")}
-    settings = effective(s.info)
+    settings = shown_settings(s.info)
     if settings:
         values = [[clean(name, 40), shown_value(value)] for name, value in settings.items()]
         parts["Settings"] = table([["setting", "value"], *values[:100]], "long")
@@ -485,7 +464,7 @@ def configuration(path: Path, s: Subject) -> dict[str, str]:
     return parts
 
 
-def effective(info: dict) -> dict:
+def shown_settings(info: dict) -> dict:
     """Return the settings that affect a run, or all, if they aren't train.py's."""
     settings = info.get("settings")
     if not isinstance(settings, dict):
@@ -502,7 +481,7 @@ def shown_value(value: object) -> str:
     return clean(format_value(value) if plain else repr(value), 80)
 
 
-def duration(info: dict) -> str:
+def run_duration(info: dict) -> str:
     """Return how long a checkpoint's run took, h:mm:ss; "" if its history doesn't say."""
     try:
         seconds = sum(float(each) for each in info["history"]["seconds"])
@@ -548,9 +527,9 @@ def differing(runs: dict[str, dict]) -> list[list[str]]:
     best = [f"{history['val_accuracy'].max():.2%}" for history in histories]
     rows = [["", *runs], ["best validation accuracy", *best]]
     rows.append(["epochs trained", *(f"{len(history['val_accuracy'])}" for history in histories)])
-    rows.append(["training time, h:mm:ss", *(duration(info) for info in runs.values())])
+    rows.append(["training time, h:mm:ss", *(run_duration(info) for info in runs.values())])
     rows.append(["data", *(clean(trained_on(info).get("name", ""), 40) for info in runs.values())])
-    settings = [effective(info) for info in runs.values()]
+    settings = [shown_settings(info) for info in runs.values()]
     names = {name: None for each in settings for name in each}
     for name in names:
         values = [shown_value(each[name]) if name in each else "" for each in settings]
@@ -606,7 +585,7 @@ def use_backend(show: bool) -> None:
 def main(argv: list[str] | None = None) -> int:
     task = parse(argv)
     use_backend(task.show)
-    flags = task.images.typed()
+    flags = task.source.typed()
     if flags and task.kinds is not FIGURES:
         report_idle_flags(flags)
     if task.is_search:

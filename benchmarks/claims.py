@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import model
 import train
-from data import cifar10
+from data import cifar10, of_checkpoint
 from support import cli
 from support.checkpoints import trained_on
 from support.cli import UserError, clean, shorter
@@ -359,8 +359,8 @@ def main() -> int:
     cifar10.add_arguments(parser)
     args = parser.parse_args()
     network, info = model.load(args.checkpoint, threads=args.threads)
-    data = cifar10.load_for(args, trained_on(info))
-    cifar10.warn_of_other_data(args.checkpoint, trained_on(info), data)
+    data = of_checkpoint.load_for(cifar10.Source.of(args), trained_on(info))
+    of_checkpoint.warn_of_other_data(args.checkpoint, trained_on(info), data)
     if len(data.class_names) != network.classes:
         raise UserError(
             f"{data.folder}: has {len(data.class_names)} classes, and the network "

@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import model
-from data import cifar10
+from data import cifar10, of_checkpoint
 from support import cli
 from support.checkpoints import trained_on
 from support.figures.report import write_figure
@@ -184,12 +184,12 @@ def make_parser() -> cli.ArgumentParser:
 def curves_of(path: Path, args) -> tuple[model.Network, Curves]:
     """Return a checkpoint's network and its Curves on the test images."""
     network, info = model.load(path, threads=args.threads)
-    data = cifar10.load_for(args, trained_on(info))
+    data = of_checkpoint.load_for(cifar10.Source.of(args), trained_on(info))
     if network.classes != len(data.class_names):
         raise cli.UserError(
             f"{path}: was trained on other classes than those of {data.name}; give its --dataset"
         )
-    cifar10.warn_of_other_data(path, trained_on(info), data)
+    of_checkpoint.warn_of_other_data(path, trained_on(info), data)
     images, labels = data.test_images[: args.count], data.test_labels[: args.count]
     return network, measured(network, images, labels)
 

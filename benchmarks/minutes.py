@@ -244,7 +244,7 @@ def main() -> int:
         draw()
         print(f"figure {cli.shorter(FIGURE)}")
         return 0
-    data = cifar10.load_from(args)
+    data = cifar10.load_from(cifar10.Source.of(args))
     epochs, validation, accuracy = torch_training(args.pytorch, args.minutes, data, args.threads)
     print(f"{epochs:.1f} epochs, validation accuracy {validation:.2%}, on {data.name}")
     print(f"A row of {cli.shorter(TABLE)}:")

@@ -40,8 +40,6 @@ import numpy as np
 
 HERE = ROOT / "data"  # data sets lie here by default
 SMALL = 5000  # labels; `split` draws from each class if there are fewer
-# The fingerprint of the copy of CIFAR-10 that the networks in checkpoints/ were trained on.
-JPEG_COPY = "6b55dc94622b047b51744dc8d2c3a3f334468b58e024de2fa52bf78b786294ff"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -162,7 +160,7 @@ def find_folder(dataset: str, data_dir: str | os.PathLike) -> Path:
 
     Raises DataError if there are several, and neither their names nor `dataset` tell which.
     """
-    folder = _data_dir(data_dir)
+    folder = given_folder(data_dir)
     if folder.is_file() and layout_in(folder.parent):
         folder = folder.parent  # one of the batches was named
     if layout_in(folder):
@@ -202,7 +200,7 @@ def _choose(dataset: str, folder: Path, below: list[Path]) -> Path:
     return fitting[0]
 
 
-def _data_dir(data_dir: str | os.PathLike) -> Path:
+def given_folder(data_dir: str | os.PathLike) -> Path:
     """Return --data-dir as a path."""
     try:
         return user_path(data_dir)
@@ -386,8 +384,41 @@ def stratified(
 # ---- The flags of all scripts --------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Source:
+    """The flags of `add_arguments`: which images to read, and where they come from."""
+
+    dataset: str = "auto"
+    data_dir: str | None = None
+    url: str | None = None
+    md5: str | None = None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Source":
+        """Return the source that a command line names."""
+        return cls(args.dataset, args.data_dir, args.data_url, args.data_md5)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The flags that were given, with their values."""
+        flags = {
+            "--dataset": None if self.dataset == "auto" else self.dataset,
+            "--data-dir": self.data_dir,
+            "--data-url": self.url,
+            "--data-md5": self.md5,
+        }
+        return {flag: value for flag, value in flags.items() if value is not None}
+
+    def typed(self) -> str:
+        """Return the flags as they are typed; "" for none."""
+        words = []
+        for flag, value in self.given.items():
+            words += [flag, value]
+        return shlex.join(words)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that choose the images; `load_from` takes them."""
+    """Add the flags that choose the images, see `Source`."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
@@ -412,82 +443,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_from(args: argparse.Namespace, make: bool = False) -> Dataset:
-    """Return the `Dataset` for the flags of `add_arguments`; see `load`."""
-    return load(args.dataset, args.data_dir, url=args.data_url, md5=args.data_md5, make=make)
-
-
-# ---- The images of a checkpoint ------------------------------------------------------------------
-
-
-def load_for(args: argparse.Namespace, trained: dict) -> Dataset:
-    """Return the `Dataset` for the flags; `auto` takes the one that a checkpoint was trained on.
-
-    trained: name, fingerprint and class_names in the checkpoint, which may be of any type.
-    """
-    name = trained.get("name")
-    is_open = args.dataset == "auto" and args.data_dir is None
-    if is_open and name == "pictures":
-        raise DataError(
-            "this checkpoint was trained on pictures of your own; give their folder by --data-dir"
-        )
-    dataset = args.dataset
-    is_known = isinstance(name, str) and name in LAYOUTS
-    if dataset == "auto" and is_known and (is_open or _may_hold(args.data_dir, LAYOUTS[name])):
-        dataset = name
-    return load(dataset, args.data_dir, url=args.data_url, md5=args.data_md5)
-
-
-def _may_hold(data_dir: str | os.PathLike, layout: Layout) -> bool:
-    """Return whether a folder holds the data set by the names of its folders and files."""
-    folder = _data_dir(data_dir)
-    if (folder / layout.folder).is_dir():
-        return True
-    return layout is CIFAR100_COARSE and layout_in(find_folder("auto", folder)) is CIFAR100
-
-
-def warn_of_other_data(path: str | os.PathLike, trained: dict, dataset: Dataset) -> None:
-    """Print a line on stderr unless the checkpoint `path` was trained on these images."""
-    shown = clean(shorter(path), 100)
-    fingerprint = trained.get("fingerprint")
-    if fingerprint == dataset.fingerprint:
-        return
-    if "fingerprint" not in trained:
-        text = f"{shown}: doesn't say which images it was trained on; these are {dataset.name}"
-    elif fingerprint == JPEG_COPY and dataset.name == "cifar10":
-        text = (
-            f"note: {shown}: the network was trained on a JPEG-compressed copy of CIFAR-10; "
-            "these are other files of it, such as the original ones"
-        )
-    else:
-        text = (
-            f"WARNING: {shown}: was trained on other images ({clean(trained.get('name'), 40)}, "
-            f"fingerprint {clean(fingerprint)[:8]}) than these "
-            f"({dataset.name}, {dataset.fingerprint[:8]})"
-        )
-    print(text, file=sys.stderr)
-
-
-def class_names(trained: dict, count: int) -> list[str]:
-    """Return the names of a checkpoint's `count` classes, each printable and different.
-
-    They are the checkpoint's own, whatever they are; unprintable characters become '?'. If it has
-    none they are those of CIFAR-10 for ten classes, else numbers.
-    """
-    names = trained.get("class_names")
-    if names is None and count == len(CLASSES):
-        return list(CLASSES)
-    if not isinstance(names, list) or len(names) != count:
-        return [f"class {i}" for i in range(count)]
-    shown: list[str] = []
-    for i, name in enumerate(names):
-        text = clean(name, 60) if isinstance(name, str) else ""
-        if not text:
-            text = f"class {i}"
-        if text in shown:  # long names that differ in what is cut out, or doubled ones
-            text = f"{clean(text, 50)} ({i})"
-        shown.append(text)
-    return shown
+def load_from(source: Source, make: bool = False) -> Dataset:
+    """Return the `Dataset` of a source; see `load`."""
+    return load(source.dataset, source.data_dir, url=source.url, md5=source.md5, make=make)
 
 
 # ---- The script ----------------------------------------------------------------------------------
@@ -497,10 +455,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Fetch or draw the images if they are missing, check them, and print a summary."""
     parser = ArgumentParser(description=__doc__)
     add_arguments(parser)
-    args = parser.parse_args(argv)
-    if args.dataset == "auto" and args.data_dir is None:
-        args.dataset = "cifar10"  # no drawn images instead for those who only want to fetch
-    data = load_from(args, make=True)
+    source = Source.of(parser.parse_args(argv))
+    if source.dataset == "auto" and source.data_dir is None:
+        # Those who only want to fetch want no drawn images instead.
+        source = replace(source, dataset="cifar10")
+    data = load_from(source, make=True)
     names = clean(" ".join(data.class_names), 200)
     print(f"name         {data.name}")
     print(f"folder       {clean(data.folder)}")

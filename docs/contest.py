@@ -118,7 +118,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not 0 < args.minutes < 1e6:
         raise UserError(f"--minutes {args.minutes:g}: must be above 0")
-    data = cifar10.load_from(args) if args.data_dir else None
+    source = cifar10.Source.of(args)
+    data = cifar10.load_from(source) if source.data_dir else None
     entries = [read_entry(path, args.minutes, data, args.threads) for path in args.checkpoints]
     print(table(entries))
     if args.json:

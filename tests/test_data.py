@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 
-from data import cifar10, folders, pickles, synthetic
+from data import cifar10, folders, of_checkpoint, pickles, synthetic
 from data.layouts import CIFAR10, CLASSES, LAYOUTS
 from support import npz
 
@@ -440,10 +440,10 @@ def test_classes_of_one_image_leave_nothing_to_validate():
 # ---- The images of a checkpoint ------------------------------------------------------------------
 
 
-def arguments(*words):
+def source(*words):
     parser = argparse.ArgumentParser()
     cifar10.add_arguments(parser)
-    return parser.parse_args([str(word) for word in words])
+    return cifar10.Source.of(parser.parse_args([str(word) for word in words]))
 
 
 @pytest.fixture
@@ -457,15 +457,15 @@ def all_folders(folder, synthetic_dir, monkeypatch):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_checkpoint_gets_the_images_that_it_was_trained_on(all_folders, name):
-    assert cifar10.load_for(arguments(), {"name": name}).name == name
-    inside = arguments("--data-dir", all_folders)
-    assert cifar10.load_for(inside, {"name": name}).name == name
+    assert of_checkpoint.load_for(source(), {"name": name}).name == name
+    inside = source("--data-dir", all_folders)
+    assert of_checkpoint.load_for(inside, {"name": name}).name == name
 
 
 def test_a_checkpoint_of_superclasses_gets_them_from_a_folder_that_is_named(cifar100_folder):
-    args = arguments("--data-dir", cifar100_folder)
-    assert cifar10.load_for(args, {"name": "cifar100-coarse"}).name == "cifar100-coarse"
-    assert cifar10.load_for(args, {"name": "cifar100"}).name == "cifar100"
+    args = source("--data-dir", cifar100_folder)
+    assert of_checkpoint.load_for(args, {"name": "cifar100-coarse"}).name == "cifar100-coarse"
+    assert of_checkpoint.load_for(args, {"name": "cifar100"}).name == "cifar100"
 
 
 def test_the_scripts_train_and_test_on_superclasses(run, tmp_path):
@@ -481,36 +481,36 @@ def test_the_scripts_train_and_test_on_superclasses(run, tmp_path):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_flags_decide_against_the_checkpoint(all_folders, synthetic_dir, name):
-    assert cifar10.load_for(arguments("--dataset", "cifar10"), {"name": name}).name == "cifar10"
-    folder = arguments("--data-dir", synthetic_dir)
-    assert cifar10.load_for(folder, {"name": name}).name == "synthetic"
+    assert of_checkpoint.load_for(source("--dataset", "cifar10"), {"name": name}).name == "cifar10"
+    folder = source("--data-dir", synthetic_dir)
+    assert of_checkpoint.load_for(folder, {"name": name}).name == "synthetic"
 
 
 @pytest.mark.parametrize("name", [None, 7, ["cifar100"], {"a": 1}, "../x", "mnist"])
 def test_a_checkpoint_with_an_unknown_name_gets_cifar10(all_folders, name):
-    assert cifar10.load_for(arguments(), {"name": name}).name == "cifar10"
+    assert of_checkpoint.load_for(source(), {"name": name}).name == "cifar10"
 
 
 def test_a_checkpoint_of_own_pictures_needs_their_folder():
-    text = message(cifar10.load_for, arguments(), {"name": "pictures"})
+    text = message(of_checkpoint.load_for, source(), {"name": "pictures"})
     assert "give their folder by --data-dir" in text
 
 
 def test_no_line_about_the_images_of_the_training(folder, capsys):
     data = cifar10.load(data_dir=folder)
     trained = {"name": "cifar10", "fingerprint": data.fingerprint}
-    cifar10.warn_of_other_data("a.npz", trained, data)
+    of_checkpoint.warn_of_other_data("a.npz", trained, data)
     assert capsys.readouterr().err == ""
 
 
 def test_a_line_about_unknown_training_images(folder, capsys):
-    cifar10.warn_of_other_data("a.npz", {}, cifar10.load(data_dir=folder))
+    of_checkpoint.warn_of_other_data("a.npz", {}, cifar10.load(data_dir=folder))
     assert capsys.readouterr().err.startswith("a.npz: doesn't say")
 
 
 def test_other_files_of_cifar10_than_those_of_the_shipped_networks_get_a_note(folder, capsys):
-    trained = {"name": "cifar10", "fingerprint": cifar10.JPEG_COPY}
-    cifar10.warn_of_other_data("a.npz", trained, cifar10.load(data_dir=folder))
+    trained = {"name": "cifar10", "fingerprint": of_checkpoint.JPEG_COPY}
+    of_checkpoint.warn_of_other_data("a.npz", trained, cifar10.load(data_dir=folder))
     line = capsys.readouterr().err
     assert line.startswith("note: a.npz: ")
     assert "JPEG-compressed copy" in line
@@ -519,13 +519,13 @@ def test_other_files_of_cifar10_than_those_of_the_shipped_networks_get_a_note(fo
 
 def test_a_shipped_network_has_the_fingerprint_of_the_jpeg_copy():
     _, info = npz.read_npz(ROOT / "checkpoints" / "cifar10-quick.npz")
-    assert info["data"]["fingerprint"] == cifar10.JPEG_COPY
+    assert info["data"]["fingerprint"] == of_checkpoint.JPEG_COPY
 
 
 @pytest.mark.parametrize("value", ["\x1b]0;x" + "y" * 9000, 7, ["\x1b"], None, {"a": "\n"}])
 def test_a_line_about_other_images(folder, capsys, value):
     data = cifar10.load(data_dir=folder)
-    cifar10.warn_of_other_data("a.npz", {"name": value, "fingerprint": value}, data)
+    of_checkpoint.warn_of_other_data("a.npz", {"name": value, "fingerprint": value}, data)
     line = capsys.readouterr().err
     assert "a.npz: was trained on other images" in line
     assert line[:-1].isprintable()
@@ -549,7 +549,7 @@ def test_a_line_about_other_images(folder, capsys, value):
 )
 def test_class_names_are_those_of_the_checkpoint(odd):
     names = [odd, *"bcdefghij"]
-    assert cifar10.class_names({"class_names": names}, 10) == names
+    assert of_checkpoint.class_names({"class_names": names}, 10) == names
 
 
 @pytest.mark.parametrize(
@@ -567,23 +567,23 @@ def test_class_names_are_those_of_the_checkpoint(odd):
 )
 def test_class_names_are_made_printable(odd, shown):
     names = [odd, *"bcdefghij"]
-    assert cifar10.class_names({"class_names": names}, 10) == [shown, *"bcdefghij"]
+    assert of_checkpoint.class_names({"class_names": names}, 10) == [shown, *"bcdefghij"]
 
 
 def test_long_class_names_stay_different():
     names = ["x" * 300 + "1" + "x" * 300, "x" * 300 + "2" + "x" * 300, "y"]
-    shown = cifar10.class_names({"class_names": names}, 3)
+    shown = of_checkpoint.class_names({"class_names": names}, 3)
     assert len(set(shown)) == 3
     assert max(map(len, shown)) <= 60
 
 
 def test_a_checkpoint_without_class_names_has_those_of_cifar10():
-    assert cifar10.class_names({}, 10) == list(CLASSES)
+    assert of_checkpoint.class_names({}, 10) == list(CLASSES)
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b", "c"], "ab", None, {"a": 1}])
 def test_names_of_another_number_of_classes_become_numbers(names):
-    assert cifar10.class_names({"class_names": names}, 2) == ["class 0", "class 1"]
+    assert of_checkpoint.class_names({"class_names": names}, 2) == ["class 0", "class 1"]
 
 
 # ---- The script ----------------------------------------------------------------------------------
@@ -700,6 +700,6 @@ def test_output_that_is_full_is_one_line(run, synthetic_dir):
 def test_every_flag_reaches_load(monkeypatch):
     seen = []
     monkeypatch.setattr(cifar10, "load", lambda *args, **options: seen.append((args, options)))
-    args = arguments("--dataset=cifar100", "--data-dir=a", "--data-url=b", "--data-md5=c")
+    args = source("--dataset=cifar100", "--data-dir=a", "--data-url=b", "--data-md5=c")
     cifar10.load_from(args, make=True)
     assert seen == [(("cifar100", "a"), {"url": "b", "md5": "c", "make": True})]

@@ -649,7 +649,7 @@ def test_the_commands_of_the_page_are_searches(flags):
 
 
 def task(**fields):
-    return search.Task(**({"values": {}, "load_images": None, "data_flags": ""} | fields))
+    return search.Task(**({"values": {}, "source": search.cifar10.Source()} | fields))
 
 
 @pytest.mark.parametrize(

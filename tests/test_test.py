@@ -180,7 +180,7 @@ def with_classes(data, tmp_path, monkeypatch):
         other = type(data)(
             data.name, images, labels, images, labels, names, data.fingerprint, data.folder
         )
-        monkeypatch.setattr(test.cifar10, "load_for", lambda *_: other)
+        monkeypatch.setattr(test.of_checkpoint, "load_for", lambda *_: other)
         network = model.Network(8, classes=classes)
         for _ in range(10):
             network.train_batch(images, labels, model.SGD(0.05))
