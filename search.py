@@ -33,6 +33,7 @@ import model
 import train
 from data import cifar10
 from support import cli, files, locks
+from support.checkpoints import CHECKPOINTS
 from support.image_shape import PIXELS
 from support.searching import tables, workers
 from support.searching.results import (
@@ -811,7 +812,7 @@ def main(argv: list[str] | None = None) -> int:
         cli.note(each.command_line_text())
     data = cifar10.load_from(task.source)
     check_splits(plan, data)
-    folder = task.output_dir or cli.ROOT / "checkpoints" / f"search-{data.title}"
+    folder = task.output_dir or CHECKPOINTS / f"search-{data.title}"
     folder = cli.shorter(folder)
     try:
         with locks.locked(folder, "a search"):

@@ -26,10 +26,10 @@ import model
 from data import cifar10, of_checkpoint
 from data.decoding import read_picture
 from data.download import Unreachable
-from data.picture_files import Found, find_pictures
+from data.picture_files import PictureList, find_pictures
 from model import Network
 from support import cli, files
-from support.checkpoints import default_checkpoint, trained_on, unfinished
+from support.checkpoints import named, trained_on, unfinished
 from support.cli import UserError, clean, shorter
 from support.image_shape import PIXELS, SIDE
 from support.network.metrics import (
@@ -47,7 +47,6 @@ from support.testing.predictions import json_text, write_predictions
 
 import numpy as np
 
-CHECKPOINTS = cli.ROOT / "checkpoints"
 ALONE, BOTH = "image alone", "with mirror image"  # the ways of testing an image
 EXTREMES = 10  # classes printed at each end of the table if there are more than twice as many
 CONFUSIONS = 8  # kinds of mistakes printed
@@ -56,9 +55,10 @@ CONFUSIONS = 8  # kinds of mistakes printed
 def main(argv: Sequence[str] | None = None) -> int:
     task = parse(argv)
     checkpoints = load_checkpoints(task)
-    conversions = prepare_conversions(task, checkpoints)
+    note_mirror(task, checkpoints)
     if task.pictures:
         return classify(task, checkpoints)
+    conversions = prepare_conversions(task, checkpoints)
     test(task, checkpoints, conversions)
     return 0
 
@@ -78,10 +78,10 @@ class Task:
     stride: int | None  # None: as in training
     validation: bool  # on the validation images instead of the test split
     # Own pictures instead of a data set
-    pictures: Found | None
+    pictures: PictureList | None
     explain: Path | None  # the folder of the figures
     against: str | None  # the class to compare the predicted one with; None: the runner-up
-    background: Found | None  # pictures whose mean votes are subtracted
+    background: PictureList | None  # pictures whose mean votes are subtracted
     # Files to write
     json: Path | None
     predictions: Path | None
@@ -128,6 +128,15 @@ def make_parser() -> cli.ArgumentParser:
     parser = cli.ArgumentParser(
         prog="test.py", description=__doc__, usage="test.py [CHECKPOINT ...] [options]"
     )
+    add_test_arguments(parser)
+    add_picture_arguments(parser)
+    add_file_arguments(parser)
+    cifar10.add_arguments(parser)
+    add_report_arguments(parser)
+    return parser
+
+
+def add_test_arguments(parser: cli.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "checkpoints",
@@ -155,6 +164,8 @@ def make_parser() -> cli.ArgumentParser:
     )
     cli.add_threads(parser)
 
+
+def add_picture_arguments(parser: cli.ArgumentParser) -> None:
     add = parser.add_argument_group("your own pictures").add_argument
     add(
         "--images",
@@ -177,6 +188,8 @@ def make_parser() -> cli.ArgumentParser:
         help="explain by votes less their mean over these pictures (Shapley values)",
     )
 
+
+def add_file_arguments(parser: cli.ArgumentParser) -> None:
     add = parser.add_argument_group("files to write").add_argument
     add("--json", type=cli.output_path, metavar="FILE", help="all figures, for a program to read")
     add(
@@ -203,8 +216,10 @@ def make_parser() -> cli.ArgumentParser:
         metavar="FILE.npz",
         help="a checkpoint of twice the units that gives by itself what --tta gives",
     )
-    cifar10.add_arguments(parser)
 
+
+def add_report_arguments(parser: cli.ArgumentParser) -> None:
+    """Add the flags of the report's own commands, which --help doesn't show."""
     hidden = {"help": argparse.SUPPRESS}
     parser.add_argument("--model-path", type=cli.user_path, **hidden)  # names a checkpoint
     parser.add_argument("--mode", choices=["test"], **hidden)
@@ -214,22 +229,14 @@ def make_parser() -> cli.ArgumentParser:
         parser.add_argument(flag, **hidden)
     for flag in REPORT_SWITCHES:
         parser.add_argument(flag, action="store_true", **hidden)
-    return parser
 
 
 def parse(argv: Sequence[str] | None) -> Task:
     """Return the checked task of a command line. Exits with one line if it is refused."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    checkpoints = list(args.checkpoints)
-    if args.model_path:
-        checkpoints.append(args.model_path)
-    if not checkpoints:
-        checkpoints.append(default_checkpoint(CHECKPOINTS))
-        print(f"no checkpoint named; this is {shorter(checkpoints[0])}")
-
     task = Task(
-        checkpoints=tuple(checkpoints),
+        checkpoints=tuple(named(args.checkpoints, args.model_path)),
         threads=args.threads,
         tta=args.tta,
         ensemble=args.ensemble,
@@ -266,8 +273,6 @@ def combination_fault(task: Task) -> str | None:
 def checkpoints_fault(task: Task) -> str | None:
     """Return what is wrong with the number of checkpoints."""
     several = len(task.checkpoints) > 1
-    if len({os.path.realpath(path) for path in task.checkpoints}) < len(task.checkpoints):
-        return "a checkpoint is named twice; name each once"
     if task.ensemble and not several:
         return "--ensemble needs at least two checkpoints; name another one"
     if not several:
@@ -278,13 +283,20 @@ def checkpoints_fault(task: Task) -> str | None:
         "--fold-mirror": task.fold_mirror,
         "--explain": task.explain,
     }
-    for flag, value in one_only.items():
+    flag = first_given(one_only)
+    if flag:
+        return f"{flag} is for one checkpoint; name only one"
+    flag = first_given({"--predictions": task.predictions, "--images": task.pictures})
+    if flag and not task.ensemble:
+        return f"{flag} is for one checkpoint, or for several with --ensemble"
+    return None
+
+
+def first_given(flags: dict[str, object]) -> str | None:
+    """Return the first of the flags that has a value, None if none has."""
+    for flag, value in flags.items():
         if value:
-            return f"{flag} is for one checkpoint; name only one"
-    if not task.ensemble:
-        for flag, value in (("--predictions", task.predictions), ("--images", task.pictures)):
-            if value:
-                return f"{flag} is for one checkpoint, or for several with --ensemble"
+            return flag
     return None
 
 
@@ -296,37 +308,34 @@ def without_pictures_fault(task: Task) -> str | None:
         "--background": task.background,
         "--submission": task.submission,
     }
-    for flag, value in pictures_only.items():
-        if value:
-            return f"{flag} needs --images, the pictures"
-    return None
+    flag = first_given(pictures_only)
+    return f"{flag} needs --images, the pictures" if flag else None
 
 
 def pictures_fault(task: Task) -> str | None:
     """Return what is wrong with --images and the flags given with it."""
-    for flag, found in (("--images", task.pictures), ("--background", task.background)):
-        if found and not found.paths:
-            return f"{flag} {no_picture(found)}"
-    if not task.explain:
-        for flag, value in (("--against", task.against), ("--background", task.background)):
-            if value:
-                return f"{flag} needs --explain, the folder of the figures"
+    for flag, pictures in (("--images", task.pictures), ("--background", task.background)):
+        if pictures and not pictures.paths:
+            return f"{flag} {no_picture(pictures)}"
+    flag = first_given({"--against": task.against, "--background": task.background})
+    if flag and not task.explain:
+        return f"{flag} needs --explain, the folder of the figures"
     test_only = {
         "--validation": task.validation,
         "--export": task.export,
         "--fold-mirror": task.fold_mirror,
     }
-    for flag, value in test_only.items():
-        if value:
-            return f"{flag} has no use with --images, which runs no test: leave it out"
+    flag = first_given(test_only)
+    if flag:
+        return f"{flag} has no use with --images, which runs no test: leave it out"
     return None
 
 
-def no_picture(found: Found) -> str:
+def no_picture(pictures: PictureList) -> str:
     """Return why there is no picture to classify."""
-    if found.faults:
-        return found.faults[0]
-    return f"found no picture file; {found.passed_over:,} other files were passed over"
+    if pictures.faults:
+        return pictures.faults[0]
+    return f"found no picture file; {pictures.passed_over:,} other files were passed over"
 
 
 def output_fault(task: Task) -> str | None:
@@ -415,8 +424,8 @@ def at_stride(network: Network, stride: int | None) -> Network:
         raise UserError(f"--stride {stride}: {error}; give another one") from None
 
 
-def prepare_conversions(task: Task, checkpoints: list[Checkpoint]) -> list[convert.Conversion]:
-    """Return the conversions to write, and note --tta and --fold-mirror if they change nothing."""
+def note_mirror(task: Task, checkpoints: list[Checkpoint]) -> None:
+    """Note --tta and --fold-mirror if they change nothing."""
     asked = []
     if task.tta:
         asked.append("--tta")
@@ -428,6 +437,12 @@ def prepare_conversions(task: Task, checkpoints: list[Checkpoint]) -> list[conve
             "logits already"
         )
 
+
+def prepare_conversions(task: Task, checkpoints: list[Checkpoint]) -> list[convert.Conversion]:
+    """Return the conversions to write. Raises UserError if one is impossible.
+
+    They are prepared before the test, which may take minutes, and written after it.
+    """
     conversions = []
     first = checkpoints[0]  # and the only one, if anything is converted
     if task.export and task.export.suffix == ".onnx":
@@ -771,7 +786,7 @@ def classify(task: Task, checkpoints: list[Checkpoint]) -> int:
     if task.explain and tta:  # the votes of the folded network are those of both images
         networks, tta = [convert.fold_mirror(networks[0], "--explain", "--tta")], False
     names = of_checkpoint.class_names(trained_on(checkpoints[0].info), class_counts[0])
-    background = task.background or Found((), (), 0)
+    background = task.background or PictureList((), (), 0)
     job = PictureJob(
         paths=task.pictures.paths,
         faults=task.pictures.faults + background.faults,

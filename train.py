@@ -34,6 +34,7 @@ from data import cifar10
 from data.augmentation import augment
 from model import MAX_UNITS, SGD, Network
 from support import cli, files, npz, runs
+from support.checkpoints import CHECKPOINTS
 from support.image_shape import CHANNELS, PIXELS, SIDE
 from support.network.window import Window
 from support.runs import HISTORY, RunFiles, TrainingError, state_path
@@ -910,7 +911,7 @@ def parse(typed: list[str]) -> Task:
         recipe = args.like.stem.removeprefix(f"{data.title}-")
     output = args.output
     if not output:
-        folder = args.output_dir or cli.ROOT / "checkpoints"
+        folder = args.output_dir or CHECKPOINTS
         output = cli.user_path(folder / f"{data.title}-{recipe}-seed{settings.seed}.npz")
     check_writable(output.parent)
     own = [word for word in typed if word not in ("--resume", "--overwrite")]

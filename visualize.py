@@ -12,7 +12,6 @@ them and needs no other file. Names for --only: report, demo,
 """
 
 import datetime
-import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -28,7 +27,7 @@ import train
 from data import cifar10, of_checkpoint, synthetic
 from data.augmentation import augment
 from support import cli, files, locks
-from support.checkpoints import default_checkpoint, trained_on
+from support.checkpoints import named, trained_on
 from support.cli import UserError, clean, shorter
 from support.figures import curves, images, searches, weights
 from support.figures.demo.demo import about_run, write_demo
@@ -201,17 +200,10 @@ def parse(argv: list[str] | None) -> Task:
     """Return the Task of a command line."""
     parser = make_parser()
     args = parser.parse_args(argv)
-    paths = list(args.files)
-    if args.model_path:
-        paths.append(args.model_path)
-    if not paths:
-        paths = [default_checkpoint(cli.ROOT / "checkpoints")]
-        print(f"no checkpoint named; this is {shorter(paths[0])}")
+    paths = named(args.files, args.model_path)
     tables = [path for path in paths if path.suffix.lower() == ".csv"]
     if tables and len(paths) > 1:
         parser.error(f"{tables[0]}: a search is drawn alone; name no other file")
-    if len({os.path.realpath(path) for path in paths}) < len(paths):
-        raise UserError("a checkpoint is named twice; name each once")
 
     if tables:
         kinds = SEARCH
@@ -256,11 +248,11 @@ def draw(task: Task, subject) -> tuple[dict[str, Drawn], dict[str, str]]:
     bar = tqdm(task.drawn.items(), unit=" figures", delay=2, leave=False, disable=None)
     with drawing(), np.errstate(over="ignore", invalid="ignore"), bar:
         for name, kind in bar:
-            named = name in task.only
+            asked = name in task.only
             try:
                 figure, caption = kind.draw(subject)
             except LeftOut as why:
-                if named:
+                if asked:
                     raise UserError(
                         f"--only {name}: can't be drawn, as {why}; leave it out"
                     ) from None

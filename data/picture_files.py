@@ -33,7 +33,7 @@ SYSTEM_NAMES = (
 
 
 @dataclass(frozen=True)
-class Found:
+class PictureList:
     """The files that a list of names stands for."""
 
     paths: tuple[Path, ...]  # in natural order, each once
@@ -41,7 +41,7 @@ class Found:
     passed_over: int  # hidden files and files that are no pictures by their names, in folders
 
 
-def find_pictures(names: Sequence[str]) -> Found:
+def find_pictures(names: Sequence[str]) -> PictureList:
     """Return the files that the names stand for.
 
     A name is a file, whatever its ending; a folder, with all picture files below it; or a pattern
@@ -64,7 +64,7 @@ def find_pictures(names: Sequence[str]) -> Found:
                 else:
                     passed_over += 1
     ordered = sorted(paths.values(), key=lambda path: natural_key(str(path)))
-    return Found(tuple(ordered), tuple(faults), passed_over)
+    return PictureList(tuple(ordered), tuple(faults), passed_over)
 
 
 def _matches(name: str) -> list[Path]:

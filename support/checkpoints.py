@@ -1,14 +1,34 @@
 """Checkpoints: which one to take by default, and what one says of its run and its images."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from support import files, npz
-from support.cli import clean, shorter
+from support.cli import ROOT, UserError, clean, shorter
 from support.runs import checked_history, is_finished, state_path
 
+CHECKPOINTS = ROOT / "checkpoints"  # the folder of checkpoints and searches, by default
 # The shipped checkpoints that are taken by default, in this order.
 SHIPPED = ("cifar10-quick.npz", "cifar10-best.npz")
+
+
+def named(files: Sequence[Path], model_path: Path | None) -> list[Path]:
+    """Return the files that a command line names, --model-path last; else a checkpoint.
+
+    That checkpoint is printed. Raises UserError if a file is named twice, or FileError if there is
+    no checkpoint.
+    """
+    paths = list(files)
+    if model_path:
+        paths.append(model_path)
+    if not paths:
+        paths.append(default_checkpoint(CHECKPOINTS))
+        print(f"no checkpoint named; this is {shorter(paths[0])}")
+    # Links count as the files that they lead to.
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        raise UserError("a checkpoint is named twice; name each once")
+    return paths
 
 
 def default_checkpoint(folder: Path) -> Path:

@@ -440,7 +440,7 @@ def checkpoint(path, epochs=3, done=3, state=True, age=0, **settings):
 def checkpoints(tmp_path, monkeypatch):
     """The folder in which test.py looks for a checkpoint if none is named."""
     folder = tmp_path / "checkpoints"
-    monkeypatch.setattr(test, "CHECKPOINTS", folder)
+    monkeypatch.setattr("support.checkpoints.CHECKPOINTS", folder)
     return folder
 
 

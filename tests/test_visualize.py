@@ -238,7 +238,7 @@ def test_flags_without_effect_are_a_note(capsys, nets):
 
 
 def test_without_a_name_it_says_which_checkpoint(capsys, nets, monkeypatch):
-    monkeypatch.setattr(visualize, "default_checkpoint", lambda folder: nets / "bn.npz")
+    monkeypatch.setattr("support.checkpoints.default_checkpoint", lambda folder: nets / "bn.npz")
     code, out, _ = call(capsys, "--only", "curves", "--out", "c", "--dpi", 20)
     assert code == 0
     assert out.startswith(f"no checkpoint named; this is {nets / 'bn.npz'}\n")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from support.checkpoints import trained_on
 from support.figures.style import GREY, LeftOut, class_colours, drawable
 from support.network import metrics
 from support.network.filters import active_share, column_norms, influence, stated_size
@@ -102,7 +103,7 @@ class Subject:
 
     @cached_property
     def influence(self) -> np.ndarray:
-        """How much each hidden unit matters, (H,): see `influence_measure`."""
+        """The influence of each hidden unit, (H,): see `influence_measure`."""
         if self.measured_influence is None:
             return stated_size(self.network)
         return self.measured_influence
@@ -118,7 +119,7 @@ class Subject:
 
     @property
     def influence_measure(self) -> str:
-        """What `influence` measures, in words."""
+        """A description of `influence`, for captions."""
         if self.measured_influence is not None:
             return (
                 f"by how much the logits of {min(len(self.images), INFLUENCE_IMAGES):,} test "
@@ -198,13 +199,12 @@ class Subject:
 
     @property
     def images_note(self) -> str:
-        """What a figure of images says if they are no photographs."""
+        """The note under figures of drawn images; "" for photographs."""
         drawn = self.data is not None and self.data.name == "synthetic"
         return "synthetic images" if drawn else ""
 
 
 def training_note(info: dict) -> str:
     """Return what a figure of weights says if a checkpoint's run had no photographs; else ""."""
-    trained = info.get("data")
-    drawn = isinstance(trained, dict) and trained.get("name") == "synthetic"
+    drawn = trained_on(info).get("name") == "synthetic"
     return "trained on synthetic images" if drawn else ""

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from support import files
+from support.checkpoints import trained_on
 from support.figures.demo import packing
 from support.image_shape import PIXELS
 
@@ -137,11 +138,11 @@ def about_run(info: Mapping) -> dict[str, str]:
     parts are left out.
     """
     lines = {}
-    command, data = info.get("command"), info.get("data")
+    command, name = info.get("command"), trained_on(info).get("name")
     if isinstance(command, str) and command:
         lines["Trained by"] = command
-    if isinstance(data, Mapping) and isinstance(data.get("name"), str):
-        lines["Data set"] = data["name"]
+    if isinstance(name, str):
+        lines["Data set"] = name
     accuracy = validation_accuracy(info)
     if accuracy is not None:
         lines["Validation accuracy"] = f"{accuracy:.1%}"
