@@ -500,7 +500,7 @@ def test(task: Task, checkpoints: list[Checkpoint], conversions: list[convert.Co
     except MissingData:
         # Conversions need no images.
         first = checkpoints[0]
-        names = cifar10.class_names(trained_on(first.info), first.network.classes)
+        names = of_checkpoint.class_names(trained_on(first.info), first.network.classes)
         for conversion in conversions:
             conversion.write(names)
             print(conversion.description)
