@@ -341,6 +341,7 @@ def no_picture(pictures: PictureList) -> str:
 def output_fault(task: Task) -> str | None:
     """Return what is wrong with the names of files to write, None if nothing is."""
     suffixes = {"--export": (".npz", ".onnx"), "--fold-mirror": (".npz",)}
+    # A link counts as the file that it leads to.
     used = {os.path.realpath(path) for path in task.checkpoints}
     if task.pictures and task.outputs:
         used.update(os.path.realpath(path) for path in task.pictures.paths)
@@ -460,6 +461,7 @@ def is_mirror_invariant(network: Network) -> bool:
     z2 = network.logits(images)
     with np.errstate(invalid="ignore"):  # logits that overflowed
         difference = np.abs(z2 - network.logits(mirror_images(images))).max()
+        # Rounding differs, as a mirrored patch is summed in another order.
         return bool(difference <= 1e-4 * max(1e-30, np.abs(z2).max()))
 
 
@@ -614,6 +616,7 @@ def are_rows(rows: object, count: int) -> bool:
     if not isinstance(rows, list) or not rows:
         return False
     for row in rows:
+        # isinstance would take True for an int.
         if type(row) is not int or not 0 <= row < count:
             return False
     return len(set(rows)) == len(rows)
@@ -626,6 +629,7 @@ def evaluate(checkpoint: Checkpoint, split: Split, ways: list[str]) -> Result:
         started = time.perf_counter()
         log_ys[way] = log_probabilities(checkpoint.network, split.images, tta=way == BOTH)
         seconds = time.perf_counter() - started
+        # The speed of one pass; with mirror images there are two.
         if way == ALONE:
             speed = len(split.labels) / seconds
         columns[way] = measure(log_ys[way], split.labels)

@@ -431,8 +431,10 @@ def limited_rows(labels: np.ndarray, limit: int, rng: np.random.Generator) -> np
         )
     shares = sizes * limit / len(labels)
     counts = np.maximum(np.floor(shares).astype(int), 1)
+    # Rounded down, they leave some images to give away: to the classes furthest below their share.
     while counts.sum() < limit:
         counts[np.argmax(shares - counts)] += 1
+    # One image for every class may make too many: classes furthest above their share give back.
     while counts.sum() > limit:
         excess = np.where(counts > 1, counts - shares, -np.inf)
         counts[np.argmax(excess)] -= 1
@@ -467,6 +469,7 @@ def image_weights(
     for rows, purpose in zip(splits, ("training", "validation"), strict=True):
         if settings.class_weight == "balanced":
             weights[rows] *= balanced_weights(labels[rows])
+        # Not "<= 0", which would let a NaN pass.
         if not weights[rows].sum() > 0:
             raise TrainingError(f"sample_weight: is 0 for all images for {purpose}")
     return weights / weights[splits[0]].mean()
@@ -815,6 +818,7 @@ class Classifier(Estimator, settings=Settings):
         try:
             train_epochs(run, data, RunFiles(None), show=bool(self.verbose))
         except KeyboardInterrupt:
+            # Without a finished epoch there are no weights to keep.
             if run.epoch == 0:
                 raise
             text = f"interrupted in epoch {run.epoch + 1}; the best weights until then are kept"
@@ -913,7 +917,9 @@ def parse(typed: list[str]) -> Task:
     if not output:
         folder = args.output_dir or CHECKPOINTS
         output = cli.user_path(folder / f"{data.title}-{recipe}-seed{settings.seed}.npz")
+    # Now, as a refusal after hours of training would be too late.
     check_writable(output.parent)
+    # The command that makes the checkpoint from nothing, wherever this run resumed.
     own = [word for word in typed if word not in ("--resume", "--overwrite")]
     return Task(
         settings=settings,
@@ -939,6 +945,7 @@ def note_idle_flags(args: argparse.Namespace, given: dict, settings: Settings) -
 
 def check_writable(folder: Path) -> None:
     """Raise UserError if a folder is not writable, or can't be created."""
+    # The folder may not exist yet: then the first existing one above it decides.
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):
         name = cli.shorter(folder)

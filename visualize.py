@@ -220,6 +220,7 @@ def parse(argv: list[str] | None) -> Task:
             )
     name = paths[0].stem
     if len(paths) > 1:
+        # The names may be paths, and this is the name of one folder.
         name = "+".join(run_names(paths))[:80].replace("/", "_")
     return Task(
         paths=tuple(paths),
@@ -246,6 +247,7 @@ def draw(task: Task, subject) -> tuple[dict[str, Drawn], dict[str, str]]:
     """
     drawn, left_out = {}, {}
     bar = tqdm(task.drawn.items(), unit=" figures", delay=2, leave=False, disable=None)
+    # A checkpoint may hold numbers that overflow: figures that can't show them are left out.
     with drawing(), np.errstate(over="ignore", invalid="ignore"), bar:
         for name, kind in bar:
             asked = name in task.only
@@ -264,6 +266,7 @@ def draw(task: Task, subject) -> tuple[dict[str, Drawn], dict[str, str]]:
                 caption = f"{caption} ({note.capitalize()}: drawn shapes, no photographs.)"
             drawn[name] = write(task, name, figure, caption)
             if not task.show:
+                # Matplotlib keeps a figure in memory until it is closed.
                 plt.close(figure)
     for why, names in by_reason(left_out).items():
         print(f"left out {', '.join(names)}: {why}")
@@ -329,6 +332,7 @@ def draw_checkpoint(task: Task) -> None:
     path = task.paths[0]
     subject = load_subject(task)
     report_missing_glyphs(subject.names)
+    # First, as the report begins with a link to it.
     lead = write_demo_page(task, subject)
     if task.only == ("demo",):
         return
@@ -385,6 +389,7 @@ def write_demo_page(task: Task, subject: Subject) -> str:
     if not task.wants("demo"):
         return ""
     path = task.out / "demo.html"
+    # Drawn shapes for the page to open on: it has pictures even without a test split.
     images, labels = synthetic.synthetic(10, np.random.default_rng(1))
     shapes = {list(synthetic.SHAPES)[c]: image for c, image in zip(labels, images, strict=True)}
     test = ()
@@ -450,6 +455,7 @@ def configuration(path: Path, s: Subject) -> dict[str, str]:
     parts = {"The run": table(rows, "long")}
     settings = shown_settings(s.info)
     if settings:
+        # The file may be of any origin, and have any number of settings.
         values = [[clean(name, 40), shown_value(value)] for name, value in settings.items()]
         parts["Settings"] = table([["setting", "value"], *values[:100]], "long")
         parts["Settings"] += paragraph("Settings without effect in this run are left out.")
@@ -479,6 +485,7 @@ def run_duration(info: dict) -> str:
         seconds = sum(float(each) for each in info["history"]["seconds"])
     except (KeyError, TypeError, ValueError, OverflowError):
         return ""
+    # No training takes thirty years; this also refuses a NaN.
     if not 0 <= seconds < 1e9:
         return ""
     return str(datetime.timedelta(seconds=round(seconds)))
@@ -491,6 +498,7 @@ def run_names(paths: list[Path]) -> list[str]:
     """Return a name for each checkpoint: its file's, or its path if files share a name."""
     short = len({path.stem for path in paths}) == len(paths)
     names = [clean(path.stem if short else path, 60) for path in paths]
+    # Legends cut long names.
     if len({drawable(name, curves.LEGEND) for name in names}) < len(names):
         # What tells them apart is cut out.
         names = [f"{i} {name}" for i, name in enumerate(names, 1)]

@@ -49,7 +49,7 @@ BATCH = 10_000  # images in a training batch
 
 
 @dataclass
-class Split:
+class Pictures:
     """Images (n, 3072) uint8, labels (n,) int64, file names, and counts of what isn't in them."""
 
     images: np.ndarray
@@ -58,10 +58,10 @@ class Split:
     left_out: Counter
     passed_over: Counter
 
-    def rows(self, rows: np.ndarray) -> "Split":
+    def rows(self, rows: np.ndarray) -> "Pictures":
         """Return a part of the split, without the counts."""
         names = [self.names[row] for row in rows]
-        return Split(self.images[rows], self.labels[rows], names, Counter(), Counter())
+        return Pictures(self.images[rows], self.labels[rows], names, Counter(), Counter())
 
 
 def make_batches(folder: Path, out: Path, test_share: float = 0.2, seed: int = 0) -> list[str]:
@@ -99,7 +99,7 @@ def make_batches(folder: Path, out: Path, test_share: float = 0.2, seed: int = 0
     return layout.notes + lines
 
 
-def _read_pictures(files: Files, title: str) -> Split:
+def _read_pictures(files: Files, title: str) -> Pictures:
     """Return the pictures in these files. Name the ones that can't be used on stderr."""
     images = np.empty((len(files.found), PIXELS), np.uint8)
     labels, names = [], []
@@ -118,10 +118,10 @@ def _read_pictures(files: Files, title: str) -> Split:
     if left_out.total() > NAMED:
         print(f"left out: {left_out.total() - NAMED:,} more files", file=sys.stderr)
     labels = np.array(labels, np.int64)
-    return Split(images[: len(names)], labels, names, left_out, files.passed_over)
+    return Pictures(images[: len(names)], labels, names, left_out, files.passed_over)
 
 
-def _check_split(split: Split, folders: list[tuple[int, Path]], every_class: bool) -> None:
+def _check_split(split: Pictures, folders: list[tuple[int, Path]], every_class: bool) -> None:
     """Raise DataError if the split has no picture, or with every_class, if a class has none."""
     labels = set(split.labels.tolist())
     for label, folder in folders:
@@ -132,7 +132,9 @@ def _check_split(split: Split, folders: list[tuple[int, Path]], every_class: boo
             )
 
 
-def _draw_test(splits: dict[str, Split], test_share: float, rng: np.random.Generator) -> Split:
+def _draw_test(
+    splits: dict[str, Pictures], test_share: float, rng: np.random.Generator
+) -> Pictures:
     """Move a share of each class from the training split to a new split, which is returned."""
     everything = splits["train"]
     try:
@@ -150,7 +152,7 @@ def _draw_test(splits: dict[str, Split], test_share: float, rng: np.random.Gener
 
 
 def _write_splits(
-    new: Path, names: Sequence[str], training: Split, test: Split, rng: np.random.Generator
+    new: Path, names: Sequence[str], training: Pictures, test: Pictures, rng: np.random.Generator
 ) -> None:
     """Write one to five training batches, in random order, a test batch and the classes' names."""
     count = min(len(TRAIN), -(-len(training.labels) // BATCH))
@@ -167,7 +169,7 @@ def _write_splits(
 # ---- The report ----------------------------------------------------------------------------
 
 
-def _describe(name: str, split: Split, classes: Sequence[str]) -> str:
+def _describe(name: str, split: Pictures, classes: Sequence[str]) -> str:
     """Return a split's line: its pictures by class, and what was left out, by reason."""
     counts = np.bincount(split.labels, minlength=len(classes))
     shown = [

@@ -61,6 +61,7 @@ def checked_history(info: dict, columns: Iterable[str] = HISTORY) -> dict[str, l
     """
     history = {name: list(info["history"][name]) for name in columns}
     for name, column in history.items():
+        # Numbers up to 1e100 can be added and divided without an overflow.
         highest = 1 if name.endswith("accuracy") else 1e100
         numbers = all(type(value) in (int, float) for value in column)
         if not column or not numbers or not 0 <= min(column) <= max(column) <= highest:
@@ -74,6 +75,7 @@ def checked_history(info: dict, columns: Iterable[str] = HISTORY) -> dict[str, l
 
 def write_csv(history: dict[str, list], path: Path) -> None:
     """Write a history as a table, one row per epoch."""
+    # The csv module writes line ends itself.
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(["epoch", *history])
@@ -92,6 +94,7 @@ def describe(run) -> dict:
     return {
         "recipe": run.recipe,
         "command": run.command,
+        # Other processors and versions of NumPy may round sums in another way.
         "machine": f"{platform.machine()}, {cores} cores, NumPy {np.__version__}",
         "settings": asdict(run.settings),
         "data": run.data | {"validation_rows": run.validation_rows.tolist()},
@@ -126,19 +129,24 @@ def load_state(run, path: Path) -> None:
         _check_same_run(run, info, path)
         npz.check_arrays(arrays, like=run.arrays())
         for name, array in arrays.items():
+            # Their square root is taken.
             if name.endswith("running_var1") and (array < 0).any():
                 raise files.Fault("has negative variances")
         history = checked_history(info, run.history)
         step = info["state"]["step"]
+        # The moving average follows from the step, see train.average.
         if type(step) is not int or not 0 <= step <= run.steps * epochs_done(history):
             raise files.Fault("has a step that doesn't fit its history")
         generator = info["state"]["generator"]
+        # PCG64 needs an odd increment: with an even one its numbers repeat.
         if generator["state"]["inc"] % 2 == 0:
             raise files.Fault("has a generator that would repeat itself")
+        # The last check: NumPy refuses a state of other types. Nothing of the run has changed yet.
         run.rng.bit_generator.state = generator
     run.history = history
     run.step = step
     for name, array in run.arrays().items():
+        # In place: these are the networks' own arrays.
         array[...] = arrays[name]
 
 

@@ -39,6 +39,7 @@ class SettingError(UserError):
                 return f"{name.removeprefix('no_')}=False"
             return names.get(name, name)
 
+        # A value from a file may be of any length, and hold control characters.
         shown = clean(repr(self.value), 80)
         return f"{spell(self.name)}={shown} {self._rest(spell)}"
 
@@ -118,14 +119,17 @@ def allowed(option: Field, value):
     """
     refuse = partial(SettingError, option.name, value)
     if isinstance(option.default, float) and type(value) is int:
+        # float() raises OverflowError for an int of hundreds of digits.
         if abs(value) > 1e300:
             raise refuse("is too large")
         value = float(value)
+    # isinstance would take True for an int.
     if type(value) is not type(option.default):
         raise refuse(f"must be {KINDS[type(option.default)]}")
     limits = option.metadata
     if limits["choices"] and value not in limits["choices"]:
         raise refuse(f"must be one of {', '.join(limits['choices'])}")
+    # A NaN would pass the limits below, as every comparison with it is false.
     if isinstance(value, float) and not math.isfinite(value):
         raise refuse("must be finite")
     if limits["low"] is not None and value < limits["low"]:
@@ -151,6 +155,7 @@ def parse_value(kind: type, text: str):
     """
     try:
         if kind is bool:
+            # bool("false") is True.
             return {"true": True, "false": False}[text.lower()]
         return kind(text)
     except (ValueError, KeyError):
@@ -202,6 +207,7 @@ def _help(option: Field, recipes: dict[str, dict]) -> str:
         shown = f"default: {format_value(option.default)}"
     else:
         shown = ", ".join(f"{name}: {value}" for name, value in defaults.items())
+    # argparse formats help texts with %.
     return f"{option.metadata['help']} ({shown})".replace("%", "%%")
 
 

@@ -103,7 +103,7 @@ def test_a_data_set_of_pictures_is_not_cifar10(capsys):
 def test_the_meta_file_has_the_number_of_images_in_the_first_batch(tmp_path):
     images, labels = np.zeros((10_001, 3072), np.uint8), np.arange(10_001) % 2
     nothing = pictures.Counter()
-    split = pictures.Split(images, labels, ["x.png"] * len(labels), nothing, nothing)
+    split = pictures.Pictures(images, labels, ["x.png"] * len(labels), nothing, nothing)
     pictures._write_splits(tmp_path, ["a", "b"], split, split, np.random.default_rng(0))
     first = pickle.loads((tmp_path / "data_batch_1").read_bytes())
     meta = pickle.loads((tmp_path / "batches.meta").read_bytes())

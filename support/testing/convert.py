@@ -38,9 +38,11 @@ def to_plain(path: Path, network) -> Conversion:
             "leave --export out"
         )
     with np.errstate(over="ignore", invalid="ignore"):
+        # The dense arrays hold the numbers of these filters again and again, and are far larger.
         filters, _ = unfold.pixel_filters(network.weights, network.window, network.cap)
     check_finite(f"--export {path}", filters)
 
+    # The report's arrays have no room for the names of the classes.
     def write(class_names: Sequence[str]) -> None:
         npz.write_npz(path, network.plain())
 
@@ -84,6 +86,7 @@ def fold_mirror(network, flag: str, leave_out: str):
     Raises UserError, which names the flag, if that is impossible.
     """
     try:
+        # check_finite reports an overflow in one line.
         with np.errstate(over="ignore", invalid="ignore"):
             folded = network.fold_mirror()
     except ValueError as error:
