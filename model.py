@@ -1,6 +1,6 @@
 """A network with one hidden layer for 32x32 RGB images, written by hand in NumPy.
 
-The report's network looks at the whole image, n = q = 1:
+The report's network looks at the whole image:
 
     X  = layer_input(images)   (m, k)     k = 3072 pixels in [0, 1]
     z1 = X W1 + b1             (m, H)     (1)   H hidden units
@@ -13,13 +13,14 @@ The report's network looks at the whole image, n = q = 1:
 The better networks are convolutional. A hidden unit is then a filter of, say, 8x8 pixels, applied
 with the same weights at n positions of the image, and averaged over each of q regions:
 
-    X  = layer_input(images)   (m n, k)   whitened patches; the array also has a column of ones
+    X  = layer_input(images)   (m n, k)   patches, usually whitened (and a column of ones)
     z1 = X W1 + b1             (m n, H)   (1)
     a1 = min(ReLU(z1), cap)    (m n, H)   (4)   a cap is optional
     s  = pool(a1)              (m, q H)   the mean of each filter over each region
     z2 = s W2 + b2             (m, C)     (7)
 
-With mirror=True each filter is also applied left-right flipped, so z1 has 2 m n rows.
+The first network is the case n = q = 1. With mirror=True each filter is also applied left-right
+flipped, so z1 has 2 m n rows.
 
 The numbers of the equations are those of the course report that the project reproduces; it has no
 (2) and (5). docs/equations.py is its network in fifty plain lines, to be read first. This file adds
@@ -47,9 +48,14 @@ Array = np.ndarray
 MAX_UNITS, MAX_CLASSES = 1_000_000, 1000
 
 # ---- The input ---------------------------------------------------------------------------------
-# A Window (support/network/window.py) is the geometry. whole: n = q = 1. positions: n. rows: n, or
-# 2 n if mirrored. inputs: k. mean, P: whitening is (patch - mean) P. M: the same as one matrix, for
-# patches that end with a 1. R (q, rows): the matrix of pooling. odd: see `mirror_forward`.
+# A Window (support/network/window.py) is the geometry of the hidden layer:
+#     whole                  a unit sees the whole image, n = q = 1
+#     inputs, positions, q   k, n and q above
+#     rows                   rows of z1 for each image: n, with mirrored filters 2 n
+#     mean, P, M             whitening, X = (patch - mean) P, and the same as one matrix
+#     R                      pooling as a matrix (q, rows)
+#     region_of_row, share   pooling as an index and a factor
+#     odd                    see `mirror_forward`
 
 
 def layer_input(images: Array, window: Window, dtype) -> Array:
@@ -59,7 +65,7 @@ def layer_input(images: Array, window: Window, dtype) -> Array:
     image's rows one after the other; its last column is ones, for b1.
     """
     scale = 1 / 255 if images.dtype == np.uint8 else 1
-    pixels = np.multiply(images, np.dtype(dtype).type(scale), dtype=dtype, casting="unsafe")
+    pixels = np.multiply(images, np.dtype(dtype).type(scale), dtype=dtype)
     if window.P is None:
         return window.patches(pixels, ones=not window.whole)
     return window.patches(pixels, ones=True) @ window.M.astype(dtype, copy=False)
@@ -67,19 +73,20 @@ def layer_input(images: Array, window: Window, dtype) -> Array:
 
 # ---- The equations -----------------------------------------------------------------------------
 # x_forward(...) -> out, cache and x_backward(dout, cache) -> gradients, where dout is dL/dout.
-# The cache can be one array. The last pair starts the way back: it takes m instead of dout.
+# The cache is a tuple, an array or the window. The last pair starts the way back: it takes m
+# instead of dout.
 # They work in place where they can: at these sizes, memory traffic is what a pass costs.
 
 
 def linear_forward(X: Array, W: Array, b: Array):
-    """Return z = X W + b, here (7): X (rows, k), W (k, H), b (1, H) -> z (rows, H)."""
+    """Return z = X W + b, here (7): X (m, q H), W (q H, C), b (1, C) -> z (m, C)."""
     z = X @ W
     z += b
     return z, (X, W)
 
 
 def linear_backward(dz: Array, cache):
-    """Return the gradients of X, W and b from dz (rows, H)."""
+    """Return the gradients of X, W and b from dz (m, C)."""
     X, W = cache
     dX = dz @ W.T  # (12)
     dW = X.T @ dz  # (10)
@@ -216,7 +223,7 @@ def relu_backward(da1: Array, active: Array) -> Array:
 def pool_forward(a1: Array, window: Window):
     """Return s = R a1 (m, q, H), the mean over the positions of each region.
 
-    R (q, rows) holds 1 / the number of rows of z1 in the region.
+    R (q, rows) holds, in the row of a region, 1 / (its number of rows) for these rows, else 0.
     """
     if window.whole:
         return a1[:, None], window  # (m, 1, H)
@@ -226,7 +233,8 @@ def pool_forward(a1: Array, window: Window):
 def pool_backward(ds: Array, window: Window) -> Array:
     """Return dL/da1 = R^T dL/ds from ds (m, q, H).
 
-    Each position receives its region's gradient divided by the region's number of positions.
+    Each row of z1 receives its region's gradient, divided by the number of the image's rows in that
+    region.
     """
     if window.whole:
         return ds[:, 0]
@@ -257,7 +265,9 @@ def hidden_backward(ds: Array, cache) -> dict[str, Array | LazyProduct]:
     dz = relu_backward(da1, active)  # (13) dL/dz1^
     gradients = {}
     if batchnorm_cache is not None:
-        _, _, _, gradients["running_mean1"], gradients["running_var1"] = batchnorm_cache
+        _, _, _, mean, var = batchnorm_cache
+        gradients["running_mean1"] = mean  # not a gradient, see `Network._step`
+        gradients["running_var1"] = var
         dz, gradients["gamma1"], gradients["beta1"] = batchnorm_backward(dz, batchnorm_cache)
     gradients["W1"], gradients["b1"] = filters_backward(dz, filters_cache)  # (14), (15)
     return gradients
@@ -320,8 +330,8 @@ def cross_entropy_forward(z2: Array, labels: Array, smoothing: float = 0.0):
 def cross_entropy_backward(m: int, cache):
     """Return dL/dz2 = (y^ - y) / m (9), for the mean loss over the m images of a batch.
 
-    The mean gives the factor 1/m, once: every later gradient is a sum over the batch. (Batch
-    normalisation divides by its rows for means of its own.)
+    The mean gives the factor 1/m, once: every later gradient is a sum over the batch. m is the size
+    of the batch; z2 may be of some of its images only, whose gradients are added later.
     """
     log_y, labels, smoothing = cache
     dz2 = np.exp(log_y)
@@ -384,7 +394,7 @@ class SGD:
 
 @dataclass
 class Pass:
-    """The results of a forward and backward pass, which `+=` adds up over images."""
+    """The results of a forward and backward pass; `+=` appends the losses and adds the rest."""
 
     losses: Array  # (m,) in nats
     correct: int
@@ -393,6 +403,8 @@ class Pass:
     def __iadd__(self, other: "Pass") -> "Pass":
         self.losses = np.concatenate([self.losses, other.losses])
         self.correct += other.correct
+        # Only filters without batch normalisation come in several groups, see `train_batch`: here
+        # are no LazyProduct and no statistics.
         for name, gradient in other.gradients.items():
             self.gradients[name] += gradient
         return self
@@ -574,7 +586,7 @@ class Network:
         images (m, 3072) and labels (m,) as in the class. sgd: an SGD, SGD() by default. rng draws
         dropout's mask, the network's own by default. smoothing: of labels. image_weights (m,):
         factors of the images' losses. The loss is cross-entropy in nats, without L2. If it isn't
-        finite, nothing changes. Raises ValueError for an invalid batch.
+        finite, no array of the network changes. Raises ValueError for an invalid batch.
         """
         self._check_batch(images, labels, image_weights)
         m = len(images)
@@ -583,11 +595,11 @@ class Network:
             mask = draw_mask(rng or self.rng, m, self.hidden_size, self.drop_probability)
         if image_weights is not None:
             image_weights = image_weights.astype(self.dtype)
-        # The numbers of a few images fit into the processor's cache from (1) to (15), so they go
-        # through together. Not so with batch normalisation, whose mean couples all images of the
-        # batch, nor for whole images, for which one large product is faster.
-        together = self.window.whole or self.batchnorm
-        groups = [slice(0, m)] if together else blocks.of_images(m, self.window)
+        # A few images at a time go from (1) to (15), so that their numbers stay in the processor's
+        # cache. The whole batch goes at once with batch normalisation, whose mean couples its
+        # images, and for whole images, for which one large product is faster.
+        whole_batch = self.window.whole or self.batchnorm
+        groups = [slice(0, m)] if whole_batch else blocks.of_images(m, self.window)
         of_rows = partial(self.forward_and_backward, images, labels, mask, smoothing, image_weights)
         total = blocks.sum_over(groups, of_rows, self.threads)
         loss = float(total.losses.mean())
@@ -609,10 +621,10 @@ class Network:
             self.threads.each(step, blocks.of_weights(w))
 
     def precondition(self, images: Array) -> None:
-        """From now on SGD updates W2 and b2 in coordinates in which s has mean 0 and variance 1.
+        """Make SGD update W2 and b2 in coordinates in which s has mean 0 and variance about 1.
 
-        Mean and variance are those of s over images (N, 3072), the variance with a floor of a
-        thousandth of its average.
+        Mean and variance are those of s over images (N, 3072). A thousandth of the average variance
+        is added to each.
         """
         s = self.pooled(images)
         variance = s.var(axis=0)
@@ -690,7 +702,7 @@ class Network:
             s, _ = output_cache
             return s
 
-        # Not as in `logits`: the bits of `precondition` depend on how images are grouped.
+        # Groups of 8 for every window: others would change the last bits of `precondition`.
         groups = slices(len(images), blocks.IMAGES)
         return np.concatenate(self.threads.each(of_group, groups))
 
@@ -743,11 +755,11 @@ class Network:
             self.weights[name][...] = array
 
     def plain(self) -> dict[str, Array]:
-        """Return the report's arrays of the same function as one dense layer, see unfold.py."""
+        """Return W1, b1, W2, b2 of a dense network with the same logits, see unfold.py."""
         return unfold.plain(self.weights, self.window, self.cap)
 
     def fold_mirror(self) -> "Network":
-        """Return 2 H units that give the mean logits of an image and its mirror image."""
+        """Return a network of 2 H units whose logits are the means of both mirror images'."""
         twice = unfold.fold_mirror(self.weights, self.window)
         return self.copy(twice, replace(self.window, mirror=False))
 
@@ -822,7 +834,7 @@ def _check_shapes(path: str | Path, arrays: dict[str, Array], window: Window) ->
     W1, W2 = arrays["W1"].shape, arrays["W2"].shape
     if W1[0] != window.inputs or W2[0] != window.q * W1[1]:
         raise files.Fault(f"has W1 {W1} and W2 {W2}, which don't fit {window}")
-    # An archive compresses arrays of one number to almost nothing, but inference needs n H numbers.
+    # Constant arrays compress to almost nothing, so a tiny file could ask for n H activations.
     activations = window.positions * W1[1]
     if activations > max(10**6, 128 * os.path.getsize(path)):
         raise files.Fault(

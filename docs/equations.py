@@ -10,7 +10,8 @@ m images in a batch, d = 3072 pixels, H hidden units, C classes; X (m, d). Y (m,
 an image's label, 0 elsewhere. z2 are the logits, a score for each class; softmax turns them into
 probabilities y^. The loss L is the mean of -log y^[label] over the batch, the cross-entropy. dz2 is
 dL/dz2, and g["W2"] is dL/dW2. L2 (`decay`) pulls W1 and W2 towards 0. The running mean and variance
-are averages over batches, for inference. Step 4 of docs/tour.ipynb derives (9) to (15).
+are averages over batches, for inference. w holds the arrays by name, v their velocities, g their
+gradients. Step 4 of docs/tour.ipynb derives (9) to (15).
 """
 
 import numpy as np
@@ -51,8 +52,9 @@ def backward(w, X, Y, mask, p, decay, y_hat, cache):
     da1 = dz2 @ w["W2"].T  # (12)  (m, H)
     dz1_hat = da1 * (z1_hat > 0) * mask / (1 - p)  # (13)  (m, H)
 
-    # Batch normalisation. The batch's mean and variance depend on every z1, so each image's
-    # gradient loses the mean gradient and its part along x_hat. docs/batchnorm.md derives this.
+    # Batch normalisation. The batch's mean and variance depend on every z1, so each column of
+    # dz1_hat (a unit, over the batch) loses its mean and its part along x_hat. docs/batchnorm.md
+    # derives it.
     g["gamma1"] = (dz1_hat * x_hat).sum(axis=0, keepdims=True)  # (1, H)
     g["beta1"] = dz1_hat.sum(axis=0, keepdims=True)  # (1, H)
     dz1 = dz1_hat - g["beta1"] / m - x_hat * g["gamma1"] / m

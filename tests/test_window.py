@@ -93,8 +93,8 @@ def test_the_whole_image_is_one_place():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ((12, 3), "filters of 12 pixels, 3 apart, don't cover 32 pixels"),
-        ((33, 1), "filters of 33 pixels, 1 apart, don't cover"),
+        ((12, 3), "filters of 12 pixels, 3 apart, can't end at the edge of 32 pixels"),
+        ((33, 1), "filters of 33 pixels, 1 apart, can't end"),
         ((0, 1), "filters of 0 pixels"),
         ((-8, 1), "filters of -8 pixels"),
         ((8, 0), "8 pixels, 0 apart"),

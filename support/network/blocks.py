@@ -15,8 +15,8 @@ WHOLE_UNITS = 512  # hidden units that a thread takes at a time, if a unit sees 
 FILTERS = 256  # the same, if hidden units are filters of smaller windows
 IMAGES = 8  # images that a thread takes at a time, if hidden units are filters
 ROWS = 1400  # the most rows of z1 in such a group: many positions mean fewer images
-WHOLE_IMAGES = 256  # images that a thread takes at a time in inference, if a unit sees all of one
-LANES = 8  # sums of gradients that are made side by side: the most threads that share a batch
+WHOLE_IMAGES = 256  # images that a thread takes at a time in inference, for whole images
+LANES = 8  # partial sums of gradients in a batch; at most so many threads share it
 WEIGHTS = 2**18  # numbers of a weight matrix that are updated at a time
 
 
@@ -26,7 +26,7 @@ def of_units(units: int, window: Window) -> list[slice]:
 
 
 def of_images(images: int, window: Window) -> list[slice]:
-    """Return the images in groups that go through the network one after the other."""
+    """Cut the images into groups. A group goes through the network at once, on one thread."""
     if window.whole:
         return slices(images, WHOLE_IMAGES)
     return slices(images, max(1, min(IMAGES, ROWS // window.rows)))
@@ -64,7 +64,7 @@ class LazyProduct:
 
     Indexing by a slice of rows multiplies these rows out. The gradient of W1 for whole images is as
     large as W1: multiplied block by block while W1 is updated, it never travels to memory and back.
-    Multiplied at once, it takes 14 to 20 % of a training step.
+    That was 14 to 20 % of a training step.
     """
 
     def __init__(self, X: np.ndarray, dz: np.ndarray):

@@ -8,16 +8,16 @@ from support.threads import Threads, eigh, slices
 
 import numpy as np
 
-WHITENING_PATCHES = 200_000  # at most about so many patches make the covariance
+WHITENING_PATCHES = 200_000  # about so many make the covariance; up to twice, from few images
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
     """The geometry of a network: where its filters are applied, and how activations are pooled.
 
-    A filter covers size x size pixels. It is applied at n positions, `stride` pixels apart, which
-    together cover the image. size 32 is the whole image, with one position. The positions lie in
-    regions x regions regions, and activations are averaged over each region.
+    A filter covers size x size pixels. It is applied at n positions, `stride` pixels apart, the
+    first at the left and upper edge, the last at the right and lower edge. size 32 is the whole
+    image, with one position. Activations are averaged over each of regions x regions regions.
 
     The input of a filter is its patch, d = 3 size^2 pixels in [0, 1], or (patch - mean) P with
     mean (d,) and P (d, k). `whitening` makes mean and P.
@@ -43,7 +43,7 @@ class Window:
         fits = 1 <= self.size <= SIDE and self.stride >= 1
         if not fits or (SIDE - self.size) % self.stride:
             filters = f"filters of {self.size} pixels, {self.stride} apart"
-            raise ValueError(f"{filters}, don't cover {SIDE} pixels")
+            raise ValueError(f"{filters}, can't end at the edge of {SIDE} pixels")
         if not 1 <= self.regions <= self.side:
             positions = f"the {self.side} positions in a row"
             raise ValueError(f"regions must be 1 to {self.side}, {positions}, not {self.regions}")
@@ -117,13 +117,14 @@ class Window:
 
     @cached_property
     def region_of_row(self) -> np.ndarray:
-        """The region of each row of z1 of an image, (n,): the one that holds its middle.
+        """The region of each row of z1 of an image, (n,).
 
-        With mirrored filters (2 n,): the rows of flipped filters follow. Theirs are the regions of
-        the positions in the flipped image.
+        The side x side grid of positions is cut into regions x regions parts. A position belongs to
+        the part that holds the middle of its cell. With mirrored filters (2 n,): the rows of the
+        flipped filters follow, with the regions that the positions have in the flipped image.
         """
-        row = (2 * np.arange(self.side) + 1) * self.regions // (2 * self.side)
-        region = self.regions * row[:, None] + row
+        region_row = (2 * np.arange(self.side) + 1) * self.regions // (2 * self.side)
+        region = self.regions * region_row[:, None] + region_row
         if self.mirror:
             region = np.concatenate([region, region[:, ::-1]])
         return region.ravel()
@@ -176,7 +177,7 @@ class Window:
         shape = self.size, self.size
         views = np.lib.stride_tricks.sliding_window_view(square, shape, axis=(2, 3))
         views = views[:, :, :: self.stride, :: self.stride]  # (m, 3, side, side, size, size)
-        views = views.transpose(0, 2, 3, 1, 4, 5)
+        views = views.transpose(0, 2, 3, 1, 4, 5)  # a view: patches are copied once, below
         if not ones:
             return views.reshape(-1, self.pixels)
         patches = np.ones((len(square) * self.positions, self.pixels + 1), images.dtype)
@@ -210,6 +211,7 @@ class Window:
         variances, components = mirror_components(C, flip)
         P = components / np.sqrt(variances + eps * variances.mean())
         leading = np.argsort(-variances, kind="stable")[:dims]
+        # Sorted, so that the odd components stay first.
         return replace(self, mean=mean / 255, P=P[:, np.sort(leading)])
 
 
