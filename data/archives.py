@@ -49,7 +49,7 @@ class _Unpacked:
         self.tell = file.tell
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= 2**20:
+        if not 0 <= size <= CHUNK:
             raise tarfile.ReadError(f"a header of {clean(f'{size:,}', 30)} bytes")
         return self.file.read(size)
 
@@ -80,6 +80,8 @@ def unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
                 if member.isfile() and name in names:
                     with tar.extractfile(member) as source, open(folder / name, "wb") as target:
                         shutil.copyfileobj(source, target, CHUNK)
+    except RecursionError:  # by a chain of headers, each for the one after it
+        raise DataError(f"{archive}: is damaged (headers without end); {remedy}") from None
     except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError, zlib.error) as error:
         if getattr(error, "errno", None):
             raise  # from the disk; the OSError of a damaged archive has no number

@@ -42,7 +42,7 @@ class Watch:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self.ended = False
+        self.ended = threading.Event()
         self.content_came()
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -52,8 +52,8 @@ class Watch:
 
     def _run(self) -> None:
         while (left := self._until - time.monotonic()) > 0:
-            time.sleep(left)
-        self.ended = True
+            self.ended.wait(left)
+        self.ended.set()
         with contextlib.suppress(OSError):  # it ended long ago
             # That of the socket itself: an encrypted one's would take the reader's state away.
             socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
@@ -142,7 +142,7 @@ def _watched(
     """Return the response of a connection, with its Watch as the attribute `watch`."""
     watch = Watch(connection.sock)
     response = getresponse()
-    if watch.ended:  # http.client takes the end of the connection for that of the header
+    if watch.ended.is_set():  # http.client takes the end of the connection for that of the header
         raise TimeoutError("timed out")
     response.watch = watch
     return response

@@ -103,11 +103,11 @@ def download(
         if given is not None:
             _check_given(given, archive)
             unpack(given, new, files)
-            check(new)
+            _check_unpacked(new, check, given)
             return
         for path in _found_by_hand(archive, look_in):
             if _use_found(path, archive, new, files):
-                check(new)
+                _check_unpacked(new, check, path)
                 return
         # The sum in the name keeps the parts of different archives apart.
         part = folder.with_name(f"{folder.name}.{archive.md5[:8]}.part")
@@ -118,11 +118,24 @@ def download(
             raise KeyboardInterrupt(text) from None
         try:
             unpack(part, new, files)
-            check(new)
+            _check_unpacked(new, check, archive.urls[0])
         except DataError:
             part.unlink()
             raise
         part.unlink()
+
+
+def _check_unpacked(new: Path, check: Callable[[Path], object], archive: str | Path) -> None:
+    """Call `check`. Its errors name the archive, not the folder `new`, which is about to go."""
+    try:
+        check(new)
+    except DataError as error:
+        fault = str(error).partition("; ")[0]
+        for name in (f"{shorter(new)}/", f"{shorter(new)}: "):
+            fault = fault.replace(name, "")
+        raise DataError(
+            f"{clean(archive, 120)}: {fault}; give the --data-url and --data-md5 of another archive"
+        ) from None
 
 
 # ---- Archives on this machine --------------------------------------------------------------------

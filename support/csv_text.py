@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 # A cell that begins so is a formula to spreadsheets, and may run commands (OWASP: CSV injection).
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA_STARTS += ("\uff1d", "\uff0b", "\uff0d", "\uff20")  # full-width = + - @
 
 
 def safe(cell: object) -> object:

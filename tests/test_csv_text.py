@@ -12,7 +12,9 @@ def read_back(cells):
     return next(csv.reader(io.StringIO(csv_row(cells).decode(), newline="")))
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+@pytest.mark.parametrize(
+    "start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"]
+)
 def test_text_that_would_be_a_formula_gets_an_apostrophe(start):
     assert read_back([start + "1+1"]) == ["'" + start + "1+1"]
 

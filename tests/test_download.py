@@ -655,6 +655,23 @@ def test_a_huge_archive_is_refused(unpack, body, tmp_path, monkeypatch):
     assert left(tmp_path) == []
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_chain_of_headers_is_damage(unpack, kind, tmp_path):
+    block = tarfile.TarInfo("x")
+    block.type = kind
+    block.size = 5
+    chain = (block.tobuf() + b"name".ljust(512, b"\0")) * 2000
+    assert "is damaged" in message(unpack, gzip.compress(chain))
+    assert left(tmp_path) == []
+
+
+def test_wrong_content_is_reported_of_the_archive(unpack, folder):
+    (folder / "data_batch_2").write_bytes(b"hello")
+    text = message(unpack, archive(folder))
+    assert "data_batch_2: is not a CIFAR-10 pickle" in text
+    assert ".tmp" not in text
+
+
 def test_a_huge_download_is_refused(fetch, serve, body, monkeypatch):
     monkeypatch.setattr(download, "LIMIT", 1000)
     assert "sends more than 1,000 bytes" in message(fetch, serve(body).url)
