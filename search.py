@@ -311,6 +311,7 @@ def run_trial(job: dict) -> dict:
             )
     except Exception as error:
         status = "diverged" if isinstance(error, train.Diverged) else "failed"
+        # The other trials go on. The row says what became of this one.
         return {"status": status, "reason": reason_of(error, folder)}
     status = "ok" if run.finished else "stopped"
     return {"status": status, "reason": "", "history": run.history}
@@ -571,6 +572,7 @@ def train_all(
     task: Task, plan: Plan, data: cifar10.Dataset, results: Results, submit: workers.Submit
 ) -> None:
     """Train the trials without a row, and record them in the results."""
+    # Once for all workers, see results.py.
     share_images(results.folder, data.train_images, data.train_labels)
     common = {
         "folder": str(results.folder.absolute()),
@@ -599,6 +601,7 @@ def conclude(results: Results, data: cifar10.Dataset, report_test: bool) -> None
     if report_test:
         test_all(results, data)
     print(tables.ranking(results.ranked(), results.searched))
+    # After the ranking, which shows what became of the trials.
     if best is None:
         raise SearchError(
             f"no trial has left a network; the column 'reason' of {folder / TABLE} says why"
@@ -796,6 +799,7 @@ def check_splits(plan: Plan, data: cifar10.Dataset) -> None:
 
     Raises SettingError or DataError if not, before anything is trained.
     """
+    # Trials differ in few of these, and a split takes a while.
     splits = {(trial.settings.limit, trial.settings.validation_share) for trial in plan.trials}
     rng = np.random.default_rng(0)
     for limit, share in sorted(splits):

@@ -382,6 +382,7 @@ def first_network(
     # Indexing copies the images, so it is done only if their patches are needed.
     if settings.whitens or settings.init == "patches":
         images = data.train_images[rows]
+    # Before the network: its number of inputs is that of the whitened dimensions.
     window = fit_window(images, settings, Threads(threads))
     classes = len(data.class_names)
     check_memory(settings, window, classes)
@@ -604,6 +605,7 @@ class Run:
         self.network = first_network(settings, data, self.train_rows, self.rng, threads)
         # The network that is validated: the moving average, or the network itself if ema is 0.
         self.averaged = self.network.copy() if settings.ema else self.network
+        # A copy: training changes the network's own arrays.
         self.best = self.network.copy()
         self.step = 0
         self.history: dict[str, list] = {name: [] for name in HISTORY}
@@ -809,6 +811,7 @@ class Classifier(Estimator, settings=Settings):
     def _train(self, images, labels, names, weights, start) -> tuple[Network, dict]:
         settings = Settings(**self.settings())
         no_images, no_labels = images[:0], labels[:0]
+        # There is no test split: `score` takes one of its own.
         data = cifar10.Dataset(
             "arrays", images, labels, no_images, no_labels, names, fingerprint=""
         )

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -695,6 +696,12 @@ def test_output_that_is_full_is_one_line(run, synthetic_dir):
         done = run("data/cifar10.py", "--data-dir", synthetic_dir, **streams(full))
     assert done.returncode == 2
     assert re.fullmatch(r"cifar10.py: error: No space left .*\n", done.stderr)
+
+
+def test_a_source_types_the_flags_that_were_given():
+    flags = "--dataset cifar100 --data-dir 'a b' --data-url c --data-md5 d"
+    assert source(*shlex.split(flags)).typed() == flags
+    assert cifar10.Source().typed() == ""
 
 
 def test_every_flag_reaches_load(monkeypatch):

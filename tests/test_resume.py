@@ -17,6 +17,7 @@ import model
 import train
 from data import cifar10, synthetic
 from support import locks, npz, runs
+from support.settings import SettingError
 from support.training import progress
 from train import Settings
 
@@ -422,6 +423,14 @@ def test_one_training_image_is_too_few_for_batchnorm(go, monkeypatch):
     )
     fails(go(*SMALL), "--batchnorm needs at least two training images")
     assert go(*SMALL, "--no-batchnorm")[0] == 0
+
+
+def test_one_training_image_is_named_in_python_by_its_setting(data, monkeypatch):
+    monkeypatch.setattr(
+        cifar10, "split", lambda labels, share, rng: (np.arange(1), np.arange(1, 5))
+    )
+    with pytest.raises(SettingError, match="batchnorm=False"):
+        train.Run(train.Settings(hidden_size=4), data)
 
 
 def test_a_full_disk_is_one_line_and_the_previous_files_stay(go, start, tmp_path):

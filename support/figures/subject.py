@@ -186,7 +186,7 @@ class Subject:
             return False
 
     def some(self, limit: int = 10) -> str:
-        """What a caption says of `shown`; "" if all classes are shown."""
+        """Return the sentence of a caption about `shown`; "" if all classes are shown."""
         if self.network.classes <= limit:
             return ""
         half = limit // 2
