@@ -1014,7 +1014,8 @@ def print_result(run: Run, task: Task) -> None:
     test = [*cli.script("test.py"), str(task.output)]
     if task.source.data_dir:
         test += ["--data-dir", task.source.data_dir]
-    print(f"checkpoint {task.output}; test it with: {shlex.join(test)}")
+    print(f"checkpoint {task.output}")
+    print(f"test it with: {shlex.join(test)}")  # whole, to be copied
 
 
 if __name__ == "__main__":

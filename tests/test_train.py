@@ -60,19 +60,20 @@ def test_a_run_prints_its_arrays(go):
 
 def test_a_run_prints_one_line_per_epoch_and_the_best_one(go, tmp_path):
     out = go(*SMALL)[1].splitlines()
-    first, second, last, checkpoint = out[-4:]
+    first, second, last, checkpoint, command = out[-5:]
     assert first.split()[:2] == ["1", "0.010000"]
     assert first.endswith("*")
     assert second.split()[:2] == ["2", "0.009000"]
     info = info_of(tmp_path / "net.npz")
     best = f"best epoch {info['best_epoch']} of 2, validation accuracy "
     assert last.startswith(f"{best}{max(info['history']['val_accuracy']):.2%}, ")
-    assert checkpoint.startswith("checkpoint net.npz; test it with: python test.py net.npz ")
+    assert checkpoint == "checkpoint net.npz"
+    assert command.startswith("test it with: python test.py net.npz ")
 
 
 def test_no_line_is_wider_than_80_columns(go):
     for flags in (SMALL, (*QUICK, "--output", "quick.npz")):
-        assert max(len(line) for line in go(*flags)[1].splitlines()[:-2]) <= 80
+        assert max(len(line) for line in go(*flags)[1].splitlines()[:-1]) <= 80
 
 
 def test_a_checkpoint_says_how_it_was_trained(go, tmp_path, data):
