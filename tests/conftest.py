@@ -59,6 +59,7 @@ def go(capsys, monkeypatch, tmp_path, synthetic_dir):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.setattr(cli, "ROOT", tmp_path)
+    monkeypatch.setattr(train, "CHECKPOINTS", tmp_path / "checkpoints")
 
     def go(*args):
         return called(train.main, capsys, "--data-dir", synthetic_dir, "--threads", 1, *args)

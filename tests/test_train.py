@@ -902,8 +902,8 @@ def uneven(data):
 def test_class_weights_reach_the_training_loss(uneven, monkeypatch):
     batches = []
 
-    def record(self, images, labels, sgd, smoothing, weights):
-        batches.append((labels, weights))
+    def record(self, images, labels, sgd, smoothing, image_weights):
+        batches.append((labels, image_weights))
         return 1.0, 0
 
     monkeypatch.setattr(model.Network, "train_batch", record)
