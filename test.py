@@ -328,6 +328,19 @@ def pictures_fault(task: Task) -> str | None:
     flag = first_given(test_only)
     if flag:
         return f"{flag} has no use with --images, which runs no test: leave it out"
+    return submission_fault(task.pictures) if task.submission else None
+
+
+def submission_fault(pictures: PictureList) -> str | None:
+    """Return which pictures would have the same id in --submission."""
+    by_id: dict[str, Path] = {}
+    for path in pictures.paths:
+        other = by_id.setdefault(path.stem, path)
+        if other is not path:
+            return (
+                f"--submission needs pictures of different names, and {clean(other, 60)} and "
+                f"{clean(path, 60)} are both {clean(path.stem, 60)}; classify one folder at a time"
+            )
     return None
 
 

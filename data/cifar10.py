@@ -343,7 +343,7 @@ def split(
     count = round(n * share) if 0 < share < 1 else 0
     if not 0 < count < n:
         raise DataError(
-            f"validation share {share}: leaves no training or no validation images out of {n}; "
+            f"--validation-share {share}: leaves no training or no validation images out of {n}; "
             "choose a share between 0 and 1, such as 0.1"
         )
     if only_count or n >= SMALL:
@@ -375,8 +375,9 @@ def stratified(
     drawn = np.sort(np.concatenate(drawn)).astype(np.int64)
     if len(drawn) == 0:
         raise DataError(
-            f"validation share {share}: leaves no validation images, as each of the "
-            f"{len(sizes)} classes keeps one for training; choose a larger share, or add images"
+            f"--validation-share {share}: leaves no validation images, as each of the "
+            f"{len(sizes)} classes keeps one for training; choose a larger share, or "
+            "more images (see --limit)"
         )
     return np.setdiff1d(np.arange(len(labels)), drawn), drawn
 

@@ -19,16 +19,20 @@ from support.cli import clean, shorter
 
 HIDDEN = "hidden or system files"
 MAX_WRAPPERS = 3  # folders that hold nothing but the next one
+NAMED = 4  # folders that a note names
 
 # Names of folders in a split that hold all of its pictures.
 _NO_CLASSES = ("all", "data", "images", "photos", "pictures", "unknown", "unlabeled", "unlabelled")
 
-# Names of splits, without digits and signs: train, Training, training_set, seg_train, val2017.
+# Names of splits, without digits and signs: train, Training, training_set, seg_train, val2017; and
+# the usual words of other languages.
+_TRAIN = "train|trainings?|trn|entrenamiento|entra[iî]nement|treino|addestramento|训练|訓練|学習|훈련|학습"
+_VAL = "val|valid|validation|dev|validaci[oó]n|validierungs?|valida[cç][aã]o|验证|驗證|検証|검증"
+_TEST = "test|testing|tests|tst|eval|evaluation|prueba|pruebas|teste|测试|測試|テスト|테스트"
 _ROLE = re.compile(
     "(?:seg|images?|imgs|data|set)*"
-    "(?:(?P<train>train|training|trn)|(?P<val>val|valid|validation|dev)|"
-    "(?P<test>test|testing|tst|eval|evaluation))"
-    "(?:set|data|images?|imgs|split|folder)*"
+    f"(?:(?P<train>{_TRAIN})|(?P<val>{_VAL})|(?P<test>{_TEST}))"
+    "(?:set|data|images?|imgs|split|folder|daten|集|数据|數據|データ|セット|세트)*"
 )
 
 
@@ -117,7 +121,8 @@ def _holds_pictures(folder: Path) -> bool:
 
 def role(name: str) -> str | None:
     """Return the split that a folder's name says: "train", "val" or "test"; None for others."""
-    letters = re.sub(r"[\W\d_]+", "", name.casefold())
+    composed = unicodedata.normalize("NFC", name)
+    letters = re.sub(r"[\W\d_]+", "", composed.casefold())
     found = _ROLE.fullmatch(letters)
     return found.lastgroup if found else None
 
@@ -154,7 +159,27 @@ def _plain_layout(root: Path) -> Layout:
     folders = subfolders(root)
     names = [_class_name(folder) for folder in folders]
     _check_classes(root, names)
-    return Layout(root, names, {"train": list(enumerate(folders))}, _loose_files(root))
+    notes = _like_splits(folders) + _loose_files(root)
+    return Layout(root, names, {"train": list(enumerate(folders))}, notes)
+
+
+def _like_splits(folders: Sequence[Path]) -> list[str]:
+    """Return the note that folders of classes look like splits, if they do.
+
+    Splits hold folders of the same names, their classes: fold1/cat, fold1/dog, fold2/cat.
+    """
+    inner = {folder: {_class_name(each) for each in subfolders(folder)} for folder in folders}
+    counts = Counter(name for names in inner.values() for name in names)
+    shared = sorted(name for name, count in counts.items() if count > 1)
+    alike = [folder.name for folder in folders if not inner[folder].isdisjoint(shared)]
+    if not shared or (len(shared) == 1 and not any(map(role, alike))):
+        return []
+    outer = ", ".join(f"{clean(name, 40)}/" for name in alike[:NAMED])
+    below = ", ".join(clean(name, 40) for name in shared[:NAMED])
+    return [
+        f"note: the classes {outer} hold folders of the same names ({below}); if they are splits, "
+        "call them train and test"
+    ]
 
 
 def _parts(root: Path) -> dict[str, Path]:

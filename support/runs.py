@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from support import files, locks, npz
-from support.cli import UserError
+from support.cli import UserError, clean
 from support.settings import SettingError
 from support.threads import default_threads
 
@@ -164,7 +164,10 @@ def _check_same_run(run, info: dict, path: Path) -> None:
             raise SettingError(name, value, problem)
     if info["data"]["fingerprint"] != run.data["fingerprint"]:
         other = info["data"]["name"]
-        raise TrainingError(f"{path}: its run had other images ({other}); give --data-dir")
+        raise TrainingError(
+            f"{path}: its run had other images ({clean(other, 60)}); give its --data-dir or "
+            "--dataset"
+        )
     # The cosine depends on the number of epochs, so its past would be another one.
     if mine["schedule"] == "cosine" and mine["epochs"] != theirs["epochs"]:
         problem = f"changes the cosine of the run in {path}; it must stay {theirs['epochs']}"

@@ -157,6 +157,24 @@ def test_whole_numbers_0_and_1_are_nearly_black_and_warned_about(kind):
         check_images(np.eye(4, PIXELS, dtype=kind))
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+def test_floats_that_were_divided_by_255_twice_are_warned_about(kind):
+    with pytest.warns(UserWarning, match="twice"):
+        check_images((LEVELS / 255 / 255).astype(kind))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16])
+def test_dark_and_black_floats_are_not_warned_about(kind):
+    assert check_images((LEVELS[:, :300].repeat(11)[None, :PIXELS] / 255).astype(kind)).max() > 1
+    assert not check_images(np.zeros((1, PIXELS), kind)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.str_])
+def test_labels_in_one_row_name_the_remedy(dtype):
+    with pytest.raises(ValueError, match=r"y\[0\]"):
+        check_labels(np.arange(5)[None].astype(dtype))
+
+
 def test_masked_pixels_are_refused():
     with pytest.raises(ValueError, match="masked"):
         check_images(np.ma.array(LEVELS, mask=LEVELS == 3))

@@ -187,6 +187,20 @@ def test_a_random_state_of_none_is_another_one_in_each_fit(images):
     assert net.random_state is None
 
 
+@pytest.mark.parametrize("kind", [np.random.SeedSequence, np.random.PCG64, str])
+def test_another_random_state_is_named_in_one_line(images, kind):
+    with pytest.raises(ValueError) as caught:
+        Classifier(random_state=kind(5), **SMALL).fit(*images)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("random_state=")
+
+
+def test_a_validation_share_that_leaves_nothing_is_named_as_in_python(images):
+    for changes in ({"limit": 10}, {"validation_share": 0}):
+        with pytest.raises(ValueError, match=r"^validation_share 0"):
+            Classifier(**SMALL | changes).fit(*images)
+
+
 @pytest.mark.parametrize("kind", [np.random.RandomState, np.random.default_rng])
 def test_each_fit_draws_a_seed_of_a_generator(images, kind):
     nets = []
@@ -410,6 +424,12 @@ def test_a_verbose_fit_prints_a_line_per_epoch(images, capsys):
     Classifier(verbose=True, **SMALL).fit(*images)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[-2:]] == ["1", "2"]
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_verbose_fit_needs_no_console(stream, images, monkeypatch):
+    monkeypatch.setattr(sys, stream, None)  # as in a program without a window
+    assert Classifier(verbose=True, **SMALL).fit(*images).best_epoch_ > 0
 
 
 def test_a_fit_is_silent_by_default(images, capsys):

@@ -391,7 +391,7 @@ def test_the_reports_runs_keep_their_split():
 def test_split_refuses_an_empty_side(share):
     for rows in (50, np.arange(50) % 5):
         text = message(cifar10.split, rows, share, np.random.default_rng(1))
-        assert f"validation share {share}: leaves no" in text
+        assert f"--validation-share {share}: leaves no" in text
 
 
 SIZES = np.array([1, 2, 3, 10, 40, 144])  # of six classes, 200 images

@@ -185,6 +185,20 @@ def test_a_submission_has_id_and_label(nets, pics):
     assert out.endswith("written: p.csv, s.csv\n")
 
 
+@pytest.mark.parametrize("second", ["pics/more/3.png", "other/3.jpg", "pics/猫/3.bmp"])
+def test_pictures_of_the_same_id_are_no_submission(second, nets, pics, data, tmp_path):
+    path = tmp_path / second
+    path.parent.mkdir(exist_ok=True)
+    save_picture(data.test_images[0], path)
+    flags = "--images", "pics", "other/*", "--submission", "s.csv"
+    code, _, err = call_test(nets / "bn.npz", *flags)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert os.path.join("pics", "3.png") in err
+    assert os.path.join(*second.split("/")) in err
+    assert not os.path.exists("s.csv")
+
+
 def test_many_pictures_are_listed_in_part_if_they_are_in_a_file(nets, data, tmp_path):
     for i in range(130):  # more than are read at a time
         save_picture(data.test_images[i], tmp_path / f"{i}.png")

@@ -97,6 +97,47 @@ def test_folders_that_are_split_are_splits(training, test):
     }
 
 
+@pytest.mark.parametrize(
+    "training, test",
+    [
+        ("训练集", "测试集"),
+        ("訓練", "テストデータ"),
+        ("훈련", "테스트"),
+        ("Entrenamiento", "Prueba"),
+        ("entrai\u0302nement", "test"),  # decomposed, as on a Mac
+        ("Trainingsdaten", "Testdaten"),
+    ],
+)
+def test_splits_may_have_names_of_other_languages(training, test):
+    for split in (training, test):
+        touch(f"mine/{split}/cat/1.png", f"mine/{split}/dog/2.png")
+    splits, _ = layout()
+    assert set(splits) == {"train", "test"}
+    assert set(splits["train"]) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize(
+    "outer, inner",
+    [
+        (("fold1", "fold2"), ("cat", "dog")),
+        (("apprendre", "juger", "rest"), ("猫", "狗", "鸟")),
+        (("train", "gallery", "query"), ("cat",)),
+    ],
+)
+def test_classes_that_look_like_splits_are_noted(outer, inner):
+    for split in outer:
+        touch(*[f"mine/{split}/{name}/1.png" for name in inner])
+    splits, notes = layout()
+    assert set(splits["train"]) == set(outer)
+    assert len(notes) == 1
+    assert all(name in notes[0] for name in (*outer, *inner, "train and test"))
+
+
+def test_classes_with_one_folder_of_the_same_name_are_not_noted():
+    touch("mine/cat/raw/1.png", "mine/dog/raw/2.png", "mine/dog/small/2.png")
+    assert layout()[1] == []
+
+
 def test_long_names_take_no_time():
     assert picture_folders.role("train" + "dataset" * 35) == "train"
     assert picture_folders.role("train" + "dataset" * 35 + "x") is None

@@ -445,7 +445,7 @@ REFUSED = {
     "--mode test": ["--mode", "'test'", "test.py"],
     "--mode grid_search": ["--mode", "'grid_search'", "search.py"],
     "--mode fly": ["--mode", "'fly'"],
-    "--validation-share 0": ["validation share 0.0"],
+    "--validation-share 0": ["--validation-share 0.0"],
     "--window 12 --stride 3": ["--window 12", "32 pixels"],
     "--window 33": ["--window 33", "at most 32"],
     "--window 8 --stride 2 --regions 2": ["--window 8", "2"],
@@ -877,6 +877,10 @@ def test_a_limited_run_never_sees_other_images(data):
 @pytest.mark.parametrize(("limit", "fault"), [(1001, "1,000 training images"), (9, "10 classes")])
 def test_limits_that_the_images_do_not_allow_are_refused(limit, fault, go):
     fails(go(*SMALL, "--limit", limit), f"--limit {limit} ", fault)
+
+
+def test_a_limit_that_leaves_no_validation_image_names_the_flags(go):
+    fails(go(*SMALL, "--limit", 10), "--validation-share 0.1", "--limit")
 
 
 def test_balanced_weights_give_each_class_the_same_sum():

@@ -14,6 +14,7 @@ import numpy as np
 
 BLOCK = 1000  # images that are converted at a time
 TOLERANCE = 0.51 / 255  # half a grey level, and the rounding error of the bound itself
+TWICE_DIVIDED = 1.5 / 255  # floats below are black or one grey level
 LOOKED_AT = 100  # images whose order of pixels is looked at
 ALIKE = 0.85  # ratio of differences below which images look interleaved, see looks_interleaved
 FLAT = 1  # grey levels; images whose neighbours differ by less say nothing about their order
@@ -162,6 +163,12 @@ def to_bytes(X: np.ndarray) -> np.ndarray:
             )
         return X.astype(np.uint8, copy=False)
     check_range(low, high, -TOLERANCE, 1 + TOLERANCE, "in [0, 1] as floats")
+    if 0 < high < TWICE_DIVIDED:
+        warnings.warn(
+            f"X has floats up to {high:.2g} only, which is nearly black, as white is 1. "
+            "If the pixels were divided by 255 twice, pass X * 255",
+            stacklevel=5,
+        )
     images = np.empty(X.shape, np.uint8)
     for rows in slices(len(X), BLOCK):
         block = X[rows]
@@ -229,6 +236,8 @@ def check_labels(y) -> np.ndarray:
         array = np.asarray(y, dtype=object)  # NumPy has made the text "nan" of a missing label
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
+    if array.ndim == 2 and len(array) == 1:
+        raise ValueError(f"y has the shape {array.shape}; labels have the shape (N,). Pass y[0]")
     if array.ndim == 2:
         raise ValueError(
             f"y has the shape {array.shape}; labels have the shape (N,). "

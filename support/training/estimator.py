@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from support import files
-from support.cli import UserError
+from support.cli import UserError, clean
 from support.image_shape import PIXELS
 from support.settings import SettingError
 from support.training.arrays import (
@@ -348,9 +348,9 @@ def draw_seed(random_state) -> int:
     if isinstance(random_state, np.random.Generator):
         return int(random_state.integers(2**31))
     if isinstance(random_state, bool) or not isinstance(random_state, int):
+        shown = clean(repr(random_state), 80)
         raise ValueError(
-            f"random_state={random_state!r} must be a whole number, None, a RandomState or a "
-            "Generator"
+            f"random_state={shown} must be a whole number, None, a RandomState or a Generator"
         )
     return random_state
 

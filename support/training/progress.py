@@ -1,5 +1,6 @@
 """The output of a training: a summary before it, one line per epoch, and its last line."""
 
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -46,7 +47,8 @@ class Display:
             desc=f"epoch {epochs_done(run.history) + 1}",
             unit=" images",
             leave=False,
-            disable=None if self.show else True,  # None: unless stderr is a terminal
+            # None: unless stderr is a terminal. A program without a console has no stderr.
+            disable=None if self.show and sys.stderr is not None else True,
         )
         started = time.perf_counter()
 
