@@ -26,7 +26,7 @@ _NO_CLASSES = ("all", "data", "images", "photos", "pictures", "unknown", "unlabe
 
 # Names of splits, without digits and signs: train, Training, training_set, seg_train, val2017; and
 # the usual words of other languages.
-_TRAIN = "train|trainings?|trn|entrenamiento|entra[iî]nement|treino|addestramento|训练|訓練|学習|훈련|학습"
+_TRAIN = "train|trainings?|trn|entrenamiento|entra[iî]nement|treino|训练|訓練|学習|훈련|학습"
 _VAL = "val|valid|validation|dev|validaci[oó]n|validierungs?|valida[cç][aã]o|验证|驗證|検証|검증"
 _TEST = "test|testing|tests|tst|eval|evaluation|prueba|pruebas|teste|测试|測試|テスト|테스트"
 _ROLE = re.compile(
