@@ -37,7 +37,7 @@ _ROLE = re.compile(
 
 
 @dataclass
-class Layout:
+class PictureLayout:
     """The classes and splits of a folder of pictures.
 
     splits has the key "train" and maybe "test". Each value lists the folders of a split, with
@@ -52,7 +52,7 @@ class Layout:
     around: list[Path] = field(default_factory=list)
 
 
-def find_layout(folder: Path) -> Layout:
+def find_layout(folder: Path) -> PictureLayout:
     """Return the layout of a folder of pictures. Raises DataError if it has none."""
     if not folder.is_dir():
         raise DataError(
@@ -154,13 +154,13 @@ def _check_classes(root: Path, names: Sequence[str]) -> None:
 # ---- Layouts -------------------------------------------------------------------------------
 
 
-def _plain_layout(root: Path) -> Layout:
+def _plain_layout(root: Path) -> PictureLayout:
     """Return the layout of FOLDER/cat, FOLDER/dog."""
     folders = subfolders(root)
     names = [_class_name(folder) for folder in folders]
     _check_classes(root, names)
     notes = _like_splits(folders) + _loose_files(root)
-    return Layout(root, names, {"train": list(enumerate(folders))}, notes)
+    return PictureLayout(root, names, {"train": list(enumerate(folders))}, notes)
 
 
 def _like_splits(folders: Sequence[Path]) -> list[str]:
@@ -213,7 +213,7 @@ def _parts(root: Path) -> dict[str, Path]:
     return {}
 
 
-def _split_layout(root: Path, parts: dict[str, Path]) -> Layout:
+def _split_layout(root: Path, parts: dict[str, Path]) -> PictureLayout:
     """Return the layout of FOLDER/train/cat, FOLDER/val/cat, FOLDER/test/cat."""
     notes = _loose_files(root)
     classes: dict[str, list[Path]] = {}
@@ -245,7 +245,7 @@ def _split_layout(root: Path, parts: dict[str, Path]) -> Layout:
     for folder in subfolders(root):
         if folder not in parts.values():
             notes.append(f"left out: {_shown(folder)}, which is no split")
-    return Layout(root, names, _two_splits(numbered), notes)
+    return PictureLayout(root, names, _two_splits(numbered), notes)
 
 
 def _note_on_validation(shown: str, found: dict[str, list[tuple[int, Path]]]) -> str:
@@ -289,7 +289,7 @@ def _is_split_below(root: Path) -> bool:
     return len(folders) > 1
 
 
-def _layout_split_below(root: Path) -> Layout:
+def _layout_split_below(root: Path) -> PictureLayout:
     """Return the layout of FOLDER/cat/train, FOLDER/cat/test."""
     folders = subfolders(root)
     names = [_class_name(folder) for folder in folders]
@@ -302,7 +302,7 @@ def _layout_split_below(root: Path) -> Layout:
         notes += _loose_files(folder)
     if found["val"]:
         notes.append(_note_on_validation("the validation folders", found))
-    return Layout(root, names, _two_splits(found), notes)
+    return PictureLayout(root, names, _two_splits(found), notes)
 
 
 # ---- Files ---------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ class Files:
     passed_over: Counter = field(default_factory=Counter)
 
 
-def find_files(layout: Layout) -> dict[str, Files]:
+def find_files(layout: PictureLayout) -> dict[str, Files]:
     """Return the files of each split, in the order of their names.
 
     Links are followed, but nothing is read twice: a file or folder that is in another folder of
@@ -342,7 +342,7 @@ class _Listing:
 class _Walk:
     """A walk through the folders of a data set, which may be deep, and linked to each other."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: PictureLayout) -> None:
         self.listings: dict[Path, _Listing | None] = {}
         # Identities of what no link may lead to: it has been read, or will be.
         self.taken = {_identity(layout.root)}
