@@ -6,7 +6,8 @@
 
 A submission is a checkpoint of train.py. The rules: it loads here, so it has one hidden layer; its
 history says at most --minutes of training; its validation accuracy is what its history says. The
-test images are never read: test the winner once, with test.py.
+test images are never read: test the winner once, with test.py. Minutes are what the file says, and
+can be edited: train the winner again.
 """
 
 import json
@@ -38,6 +39,7 @@ class Entry:
     minutes: float | None = None
     validation: float | None = None  # as its history says
     measured: float | None = None  # as measured here
+    images: int | None = None  # that it was measured on
     broken: list[str] = field(default_factory=list)  # rules, in words
 
 
@@ -80,6 +82,9 @@ def measure(entry: Entry, network: model.Network, said: dict, data: cifar10.Data
     if not valid or not all(type(row) is int and 0 <= row < count for row in rows):
         entry.broken.append("doesn't say which images it kept for validation")
         return
+    entry.images = len(rows)
+    if len(rows) < count // 10:
+        entry.broken.append(f"kept only {len(rows):,} images for validation; a tenth is asked")
     _, entry.measured = network.evaluate(
         data.train_images[rows], data.train_labels[rows].astype(np.int64)
     )
@@ -94,16 +99,19 @@ def table(entries: list[Entry]) -> str:
         accuracy = entry.measured if entry.measured is not None else entry.validation
         return bool(entry.broken), -(accuracy or 0)
 
-    width = max(len(entry.checkpoint) for entry in entries)
-    lines = [f"{'checkpoint':<{width}}  units   parameters  minutes  validation  measured  rules"]
+    width = max(10, *(len(entry.checkpoint) for entry in entries))
+    lines = [
+        f"{'checkpoint':<{width}}  units   parameters  minutes  validation  measured  images  rules"
+    ]
     for entry in sorted(entries, key=key):
         minutes = "" if entry.minutes is None else f"{entry.minutes:.1f}"
         validation = "" if entry.validation is None else f"{entry.validation:.2%}"
         measured = "" if entry.measured is None else f"{entry.measured:.2%}"
+        images = "" if entry.images is None else f"{entry.images:,}"
         rules = "; ".join(entry.broken) or "kept"
         lines.append(
             f"{entry.checkpoint:<{width}}  {entry.units:<6,}  {entry.parameters:>10,}  "
-            f"{minutes:>7}  {validation:>10}  {measured:>8}  {rules}"
+            f"{minutes:>7}  {validation:>10}  {measured:>8}  {images:>6}  {rules}"
         )
     return "\n".join(lines)
 
@@ -122,6 +130,8 @@ def main(argv: list[str] | None = None) -> int:
     data = cifar10.load_from(source) if source.data_dir else None
     entries = [read_entry(path, args.minutes, data, args.threads) for path in args.checkpoints]
     print(table(entries))
+    if data is None:
+        print("accuracies are what the files say: give --data-dir to measure them anew")
     if args.json:
         with files.write_whole(args.json) as file:
             file.write(json.dumps([asdict(entry) for entry in entries], indent=1).encode())

@@ -1,8 +1,9 @@
 """The report's network in plain NumPy: forward, backward, SGD. Read this before model.py.
 
-No class, no threads, no tricks: a line is an equation, and (1) to (15) are the report's numbers.
-It leaves out data, files, convolution, speed, and the 128 times larger rate that the report's code
-has for gamma and beta. tests/test_equations.py checks that model.py takes the same steps.
+No class, no threads, no tricks: a line is an equation, and (1) to (15) are the numbers of the
+report, which has no (2) and (5). It leaves out data, files, convolution, speed, and the 128 times
+larger rate that the report's code has for gamma and beta. tests/test_equations.py checks that
+model.py takes the same steps.
 
     python docs/equations.py     train it for 300 steps on drawn images, and print the loss
 

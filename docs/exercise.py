@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,10 @@ ACCURACY = 0.25  # that the training must reach
 TOLERANCE = 1e-7  # relative, in float64
 SECONDS = {"training": 300}  # before a function is stopped; the others:
 DEFAULT_SECONDS = 60
+CASES = {
+    "batchnorm_forward": ("training", "inference", "training, a unit that is constant"),
+    "softmax": ("usual logits", "large logits", "very negative logits"),
+}
 MEMORY = 4 << 30  # bytes
 
 # ---- The empty file ------------------------------------------------------------------------------
@@ -115,7 +120,11 @@ def cases(name: str) -> list[tuple]:
         "batchnorm_backward": [(normal(size=(6, 5)), z, *units, True)],
         "dropout_forward": [(z, mask, 0.3)],
         "dropout_backward": [(normal(size=(6, 5)), mask, 0.3)],
-        "softmax": [(normal(size=(6, 4)),), (np.array([[1000.0, 998.0, -1000.0], [3, 2, 1]]),)],
+        "softmax": [
+            (normal(size=(6, 4)),),
+            (np.array([[1e4, 9998.0, -1e4], [3.0, 2.0, 1.0]]),),
+            (np.array([[-1e4, -10001.0, -10002.0]]),),
+        ],
         "cross_entropy": [(y_hat, Y)],
         "cross_entropy_backward": [(y_hat, Y)],
         "sgd_step": [(normal(size=(4, 3)), normal(size=(4, 3)), normal(size=(4, 3)), 0.1, 0.8)],
@@ -128,12 +137,13 @@ def call(name: str, function: Callable, module, arguments: tuple) -> tuple[np.nd
     if name == "batchnorm_backward":
         dout, *forward_arguments = copies
         try:
-            returned = module.batchnorm_forward(*forward_arguments)
-            _, cache, _, _ = returned
+            out, cache, _, _ = module.batchnorm_forward(*forward_arguments)
         except NotImplementedError:
             raise Problem("needs batchnorm_forward, which is empty") from None
         except (TypeError, ValueError):
             raise Problem("needs batchnorm_forward, which doesn't return four things") from None
+        if not same((out,), solution.batchnorm_forward(*arguments[1:])[:1]):
+            raise Problem("needs a correct batchnorm_forward; mend that first")
         copies, arguments = [dout, cache], (arguments[0], cache)
     result = function(*copies)
     for given, copy in zip(arguments, copies, strict=True):
@@ -144,6 +154,8 @@ def call(name: str, function: Callable, module, arguments: tuple) -> tuple[np.nd
     names = OUTPUTS[name]
     if not isinstance(result, tuple | list) or len(result) != len(names):
         raise Problem(f"must return {len(names)} things: {', '.join(names)}")
+    if name == "batchnorm_forward" and any(isinstance(each, tuple) for each in result[2:]):
+        raise Problem(f"must return {', '.join(names)}, in this order")
     return tuple(each for each, what in zip(result, names, strict=True) if what != "cache")
 
 
@@ -204,6 +216,10 @@ class Problem(Exception):
 
 def load(path: Path):
     """Return the student's file as a module. Raises Problem if it doesn't load."""
+    # The file can't import the solution.
+    sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != HERE]
+    for name in ("solution", "mistakes", "equations"):
+        sys.modules.pop(name, None)
     spec = importlib.util.spec_from_file_location("student", path)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -291,23 +307,30 @@ def grade_function(name: str, module) -> None:
         return
     if mistake := recognise(name, found, expected):
         raise Problem(mistake)
-    for arguments, mine, reference in zip(cases(name), found, expected, strict=True):
+    titles = CASES.get(name, ("",) * len(found))
+    for title, arguments, mine, reference in zip(titles, cases(name), found, expected, strict=True):
         check_shapes(name, mine, reference)
-        check_values(name, arguments, mine, reference)
+        check_values(name, title, arguments, mine, reference)
 
 
-def check_values(name: str, arguments: tuple, found: tuple, expected: tuple) -> None:
-    """Raise Problem for the first array that differs, if any does."""
+def check_values(name: str, title: str, arguments: tuple, found: tuple, expected: tuple) -> None:
+    """Raise Problem for the first array that differs, if any does. title: of the case."""
+    case = f" (in {title})" if title else ""
     names = [what for what in OUTPUTS.get(name, ("its result",)) if what != "cache"]
     for what, mine, reference in zip(names, found, expected, strict=True):
         mine = np.asarray(mine, float)
         if error(mine, reference) <= TOLERANCE:
             continue
+        wrong = np.argwhere(~np.isfinite(np.atleast_2d(mine)))
+        if len(wrong):
+            raise Problem(f"{what} has NaN or infinite entries, in row {wrong[0][0]}{case}")
         if name.endswith("backward"):
             away = error(mine, numerical_gradients(name, arguments)[what])
             raise Problem(f"{what} differs from central differences by {away:.0e} (relative)")
+        place = np.unravel_index(np.abs(mine - reference).argmax(), np.shape(reference))
+        where = f", most at {tuple(map(int, place))}" if place else ""
         away = error(mine, reference)
-        raise Problem(f"{what} is wrong by {away:.0e} (relative)")
+        raise Problem(f"{what} is wrong by {away:.0e} (relative){where}{case}")
 
 
 def grade_training(module) -> None:
@@ -337,7 +360,7 @@ def grade_one(name: str, path: Path, result: Path) -> None:
             module = load(path)
             if name == "training":
                 grade_training(module)
-            else:
+            elif name != "load":
                 grade_function(name, module)
     except Problem as found:
         problem = str(found)
@@ -348,7 +371,10 @@ def grade_one(name: str, path: Path, result: Path) -> None:
     except RecursionError:
         problem = "calls itself without end"
     except (Exception, SystemExit) as failed:
-        problem = f"fails with {type(failed).__name__}: {failed}"
+        trace = traceback.extract_tb(failed.__traceback__)
+        lines = [frame.lineno for frame in trace if frame.filename == str(path)]
+        start = f"line {lines[-1]}: " if lines else ""
+        problem = f"{start}fails with {type(failed).__name__}: {failed}"
     result.write_text(json.dumps(clean(problem, 200)), encoding="utf-8")
 
 
@@ -376,15 +402,32 @@ def run_grader(name: str, path: Path, folder: Path) -> str:
         return "ended the program, or asked for too much memory"
 
 
+def find_problems(path: Path, folder: Path) -> dict[str, str]:
+    """Return what is wrong with each function, "" if nothing is."""
+    fault = run_grader("load", path, folder)
+    if fault:
+        print(f"{path.name}: {fault}")
+        return dict.fromkeys(POINTS, "the file doesn't load")
+    problems = {}
+    for name in shown_progress(POINTS):
+        if name == "training" and any("took more than" in each for each in problems.values()):
+            problems[name] = "not run, as a function takes too long"
+            continue
+        problems[name] = run_grader(name, path, folder)
+    return problems
+
+
 def check(path: Path, output: Path | None) -> int:
     """Grade a file, print a table, and return the exit code: 0 if all points are reached."""
+    if path.suffix != ".py":
+        raise UserError(f"{path}: a Python file is expected, whose name ends in .py")
     path = path.absolute()  # the graders' too, wherever they are started
     if not path.is_file():
         raise UserError(
             f"{path}: there is no such file; write one with: exercise.py new {path.name}"
         )
     with tempfile.TemporaryDirectory() as folder:
-        problems = {name: run_grader(name, path, Path(folder)) for name in shown_progress(POINTS)}
+        problems = find_problems(path, Path(folder))
     total = 0
     print(f"{'function':<24}points")
     for name, problem in problems.items():

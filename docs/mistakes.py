@@ -65,6 +65,29 @@ def _bn_back(gamma_sign=1, constants=False, divide=True, spread=True, scale=True
     return backward
 
 
+def _bn_eps_outside(z, gamma, beta, running_mean, running_var, train):
+    _, cache, mean, var = _bn()(z, gamma, beta, running_mean, running_var, train)
+    used_mean, used_var = (z.mean(axis=0), z.var(axis=0)) if train else (running_mean, running_var)
+    return gamma * (z - used_mean) / (np.sqrt(used_var) + EPS) + beta, cache, mean, var
+
+
+def _bn_no_beta(z, gamma, beta, running_mean, running_var, train):
+    return _bn()(z, gamma, 0 * beta, running_mean, running_var, train)
+
+
+def _bn_keep_one(which):
+    """Return a batchnorm_forward whose running mean or variance keeps 1 - KEEP of itself."""
+
+    def forward(*arguments):
+        out, cache, mean, var = _bn()(*arguments)
+        _, _, swapped_mean, swapped_var = _bn(keep=1 - KEEP)(*arguments)
+        return (
+            (out, cache, swapped_mean, var) if which == "mean" else (out, cache, mean, swapped_var)
+        )
+
+    return forward
+
+
 def _linear_back(divide=False, decay_sign=1, bias=np.sum, decay_bias=False):
     """Return a linear_backward with something wrong in it."""
 
@@ -106,6 +129,11 @@ MISTAKES = {
             _linear_back(decay_sign=-1),
         ),
         ("db is a mean over the batch", TWICE, _linear_back(bias=np.mean)),
+        (
+            "half the penalty's gradient is missing",
+            "what is the derivative of W^2?",
+            _linear_back(decay_sign=0.5),
+        ),
     ],
     "relu_forward": [
         ("that is |z|", "what becomes of a negative z?", np.abs),
@@ -176,6 +204,18 @@ MISTAKES = {
             "what does inference use?",
             _bn(follow=False),
         ),
+        ("EPS is added to the deviation", "where does the docstring add it?", _bn_eps_outside),
+        ("beta is missing", "read (3) to its end", _bn_no_beta),
+        (
+            "the running mean keeps 1 - KEEP of itself",
+            "it is to change slowly",
+            _bn_keep_one("mean"),
+        ),
+        (
+            "the running variance keeps 1 - KEEP of itself",
+            "it is to change slowly",
+            _bn_keep_one("var"),
+        ),
     ],
     "batchnorm_backward": [
         (
@@ -230,6 +270,16 @@ MISTAKES = {
             lambda da, mask, p: da * mask,
         ),
         ("dropout is forgotten on the way back", "see (13)", lambda da, mask, p: da * 1.0),
+        (
+            "it is multiplied by 1 - p",
+            "the way back has the factor of the way forward",
+            lambda da, mask, p: da * mask * (1 - p),
+        ),
+        (
+            "the mask is upside down",
+            "what does a 0 in the mask mean?",
+            lambda da, mask, p: da * (1 - mask) / (1 - p),
+        ),
     ],
     "softmax": [
         (
@@ -246,6 +296,19 @@ MISTAKES = {
             "all numbers together sum to 1: an axis is missing",
             "an image's probabilities sum to 1",
             lambda z2: np.exp(z2 - z2.max()) / np.exp(z2 - z2.max()).sum(),
+        ),
+        (
+            "the largest logit of all images is subtracted",
+            "is the largest logit of one image of use to another?",
+            lambda z2: np.exp(z2 - z2.max()) / np.exp(z2 - z2.max()).sum(axis=1, keepdims=True),
+        ),
+        (
+            "the mean of a row is subtracted, and it overflows for large logits",
+            "which logit of the row has to become 0?",
+            lambda z2: (
+                np.exp(z2 - z2.mean(axis=1, keepdims=True))
+                / np.exp(z2 - z2.mean(axis=1, keepdims=True)).sum(axis=1, keepdims=True)
+            ),
         ),
     ],
     "cross_entropy": [
@@ -269,6 +332,16 @@ MISTAKES = {
             "nats are meant",
             lambda y_hat, Y: -(Y * np.log2(y_hat)).sum() / len(Y),
         ),
+        (
+            "every class is counted, not only the label's",
+            "what does Y select?",
+            lambda y_hat, Y: -np.log(y_hat).mean(),
+        ),
+        (
+            "the other classes' terms log(1 - y^) are added",
+            "that is the loss of C separate yes-or-no questions",
+            lambda y_hat, Y: -(Y * np.log(y_hat) + (1 - Y) * np.log(1 - y_hat)).sum() / len(Y),
+        ),
     ],
     "cross_entropy_backward": [
         (
@@ -285,6 +358,11 @@ MISTAKES = {
             "that is the gradient with respect to y^, not to the logits",
             "the softmax is between the two",
             lambda y_hat, Y: -Y / y_hat / len(Y),
+        ),
+        (
+            "it is divided by m C",
+            "the loss is a mean over images, not over classes",
+            lambda y_hat, Y: (y_hat - Y) / Y.size,
         ),
     ],
     "sgd_step": [
@@ -318,6 +396,27 @@ MISTAKES = {
                 momentum * v - rate * g,
                 w + momentum * v - rate * g,
             ),
+        ),
+        (
+            "that is SGD with another convention for v",
+            "in the docstring, has v a minus sign, and the rate in it?",
+            lambda w, v, g, rate, momentum: (
+                w - rate * (momentum * v + g),
+                momentum * v + g,
+            ),
+        ),
+        (
+            "that is SGD with another sign of v",
+            "in the docstring, has v a minus sign?",
+            lambda w, v, g, rate, momentum: (
+                w - (momentum * v + rate * g),
+                momentum * v + rate * g,
+            ),
+        ),
+        (
+            "v is returned as it was",
+            "what does the next step need?",
+            lambda w, v, g, rate, momentum: (w + momentum * v - rate * g, v),
         ),
     ],
 }

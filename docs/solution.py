@@ -1,10 +1,11 @@
 """One hidden layer, by hand: fill in the functions whose bodies are empty.
 
-    python mine.py                            train what you have on drawn images
-    python docs/exercise.py check mine.py     grade it, in the folder of the project
+    python mine.py                               train what you have on drawn images
+    python PROJECT/docs/exercise.py check mine.py    grade it; PROJECT is the project's folder
 
 The equations are in docs/equations.py of the project, which does without these small functions.
-m images in a batch, d inputs, H hidden units, C classes. Arrays are float64.
+m images in a batch, d inputs, H hidden units, C classes. Arrays are float64. Return new arrays, and
+change no argument.
 """
 
 import sys
@@ -42,7 +43,10 @@ def relu_forward(z):
 
 
 def relu_backward(da, z):
-    """Return dz from da = dL/da, part of equation (13). da, z and dz (m, H)."""
+    """Return dz from da = dL/da, part of equation (13). da, z and dz (m, H).
+
+    The slope at z = 0 is taken as 0.
+    """
     return da * (z > 0)
 
 
@@ -100,7 +104,10 @@ def softmax(z2):
 
 
 def cross_entropy(y_hat, Y):
-    """Return the mean loss -1/m sum_i sum_c Y log y^ in nats. y_hat and Y (m, C), Y one-hot."""
+    """Return the mean loss -1/m sum_i sum_c Y log y^ in nats.
+
+    y_hat and Y (m, C), Y one-hot. All y_hat are above 0.
+    """
     return -(Y * np.log(y_hat + 1e-300)).sum() / len(Y)
 
 

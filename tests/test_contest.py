@@ -20,7 +20,7 @@ def submit(tmp_path, data):
 
     def submit(name="net.npz", minutes=2.0, accuracy=None, **changes):
         network = model.Network(8, dropout=0)
-        rows = list(range(100))
+        rows = list(range(100))  # a tenth of the images
         labels = data.train_labels[rows].astype(np.int64)
         _, measured = network.evaluate(data.train_images[rows], labels)
         described = {"name": data.name, "fingerprint": data.fingerprint, "validation_rows": rows}
@@ -100,7 +100,7 @@ def test_the_best_comes_first_and_who_breaks_a_rule_last(submit, capsys):
     paths = [submit("c.npz", minutes=99, accuracy=0.9), submit("b.npz", accuracy=0.2)]
     paths.append(submit("a.npz", accuracy=0.3))
     _, out, _ = called(contest.main, capsys, *paths)
-    assert [line.split()[0][-5:] for line in out.splitlines()[1:]] == ["a.npz", "b.npz", "c.npz"]
+    assert [line.split()[0][-5:] for line in out.splitlines()[1:4]] == ["a.npz", "b.npz", "c.npz"]
 
 
 def test_the_table_for_a_program(submit, capsys, tmp_path):
@@ -109,3 +109,18 @@ def test_the_table_for_a_program(submit, capsys, tmp_path):
     (entry,) = json.loads(output.read_text())
     assert entry["units"] == 8
     assert entry["broken"] == []
+
+
+def test_too_few_images_for_validation_are_named(submit, capsys, data, synthetic_dir):
+    path = submit()
+    network, info = model.load(path)
+    info["data"]["validation_rows"] = [0, 1, 2]
+    network.save(path, info)
+    code, out, _ = called(contest.main, capsys, path, "--data-dir", synthetic_dir)
+    assert code == 1
+    assert "kept only 3 images" in out
+
+
+def test_what_was_not_measured_is_said(submit, capsys):
+    _, out, _ = called(contest.main, capsys, submit())
+    assert "give --data-dir" in out

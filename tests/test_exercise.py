@@ -37,6 +37,8 @@ WRONG = [
     ("dropout_backward", "da * mask / (1 - p)", "da / (1 - p)", "mask is forgotten"),
     ("softmax", "z2 - z2.max(axis=1, keepdims=True)", "z2", "overflows"),
     ("softmax", "axis=1", "axis=0", "wrong axis"),
+    ("softmax", "z2.max(axis=1, keepdims=True)", "z2.max()", "of all images"),
+    ("softmax", "z2.max(axis=1", "z2.mean(axis=1", "mean of a row"),
     ("cross_entropy", " / len(Y)", "", "sum over the batch"),
     ("cross_entropy_backward", "(y_hat - Y) / len(Y)", "y_hat - Y", "division by m is missing"),
     ("cross_entropy_backward", "(y_hat - Y)", "(Y - y_hat)", "sign is wrong"),
@@ -90,6 +92,9 @@ def test_no_two_mistakes_in_a_function_look_alike(name):
         ("linear_backward", "dz @ W.T", "2 * dz @ W.T", "dX differs from central differences"),
         ("relu_forward", "return np.maximum(z, 0)", "z[z < 0] = 0; return z", "in place"),
         ("relu_forward", "return np.maximum(z, 0)", "np.maximum(z, 0)", "a return missing"),
+        ("relu_forward", "np.maximum(z, 0)", "z * np.nan", "NaN or infinite entries"),
+        ("batchnorm_forward", "- mean)", "+ mean)", "in training"),
+        ("batchnorm_backward", "dz * gamma / np.sqrt(var + EPS)", "dz", "dz differs"),
         ("cross_entropy", "len(Y)", "7", "its result is wrong by"),
         ("softmax", "e / e.sum", "'text' or e / e.sum", "not an array of numbers"),
     ],
@@ -151,10 +156,31 @@ def test_what_would_stop_the_grader_ends_in_a_line(body, said, tmp_path, monkeyp
     assert said in exercise.run_grader("relu_forward", path, tmp_path)
 
 
-def test_a_syntax_error_names_its_line(tmp_path):
+def test_a_syntax_error_names_its_line_once(capsys, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("x = 1\ndef f(:\n")
-    assert "line 2" in exercise.run_grader("softmax", path, tmp_path)
+    code, out, _ = called(exercise.main, capsys, "check", path)
+    assert code == 1
+    assert out.count("line 2") == 1
+
+
+def test_an_error_in_a_function_names_its_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def softmax(z2):\n    y = z2\n    return y.undefined\n")
+    assert "line 3: fails with AttributeError" in exercise.run_grader("softmax", path, tmp_path)
+
+
+def test_the_solution_can_not_be_imported(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("import solution\nsoftmax = solution.softmax\n")
+    assert "No module named 'solution'" in exercise.run_grader("softmax", path, tmp_path)
+
+
+def test_a_file_of_another_kind_is_one_line(capsys, tmp_path):
+    (tmp_path / "mine.txt").write_text("x = 1")
+    code, _, err = called(exercise.main, capsys, "check", tmp_path / "mine.txt")
+    assert code == 2
+    assert "ends in .py" in err
 
 
 def test_a_missing_file_is_one_line(capsys, tmp_path):
