@@ -70,6 +70,8 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     try:
         if os.path.islink(path) and not os.path.exists(path):
             raise PictureFault("is a link to nothing", "links to nothing")
+        if _is_missing(path):
+            raise PictureFault("not found", "missing", remedy="")
         with error_context(path, "give another picture", PictureError):
             # From memory, as from a file Pillow would read as many bytes as a header says.
             content = read_file(path, MAX_FILE)
@@ -78,6 +80,17 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         raise
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         raise _picture_error(path, error) from None
+
+
+def _is_missing(path: str | os.PathLike) -> bool:
+    """Return whether there is no such file. Whatever else is wrong, reading it tells."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _picture_error(path: str | os.PathLike, error: Exception) -> PictureError:
@@ -89,7 +102,8 @@ def _picture_error(path: str | os.PathLike, error: Exception) -> PictureError:
     else:
         text = f"no picture that can be read ({clean(error, 80)})"
         fault = PictureFault(text, "damaged")
-    named = PictureError(f"{clean(shorter(path), 120)}: {fault}; {fault.remedy}")
+    remedy = f"; {fault.remedy}" if fault.remedy else ""
+    named = PictureError(f"{clean(shorter(path), 120)}: {fault}{remedy}")
     named.reason = fault.reason
     return named
 
@@ -490,15 +504,16 @@ def _rgb_strips(picture, box: tuple[int, int, int, int], content: bytes) -> Iter
         raise PictureFault("has LAB colours", "LAB colours", CONVERT)
     has_alpha = picture.mode.upper() in ("RGBA", "LA", "PA")
     transparent = has_alpha or "transparency" in picture.info
-    brightest = 0
+    low, high = 255, 0
     for strip in _strips(picture, box):
         if transparent:
             strip = _on_white(strip)
         array = np.asarray(strip.convert("RGB"))
-        brightest = max(brightest, int(array.max()))
+        low = min(low, int(array.min()))
+        high = max(high, int(array.max()))
         yield array
     if _has_16_bits(picture, content):  # of which Pillow keeps the upper 8
-        _check_brightness(256 * brightest + 255, 65535)
+        _check_brightness(256 * low, 256 * high + 255, 65535)
 
 
 def _on_white(strip):
@@ -544,10 +559,13 @@ def _white(picture, low: float, high: float) -> float:
 
     Raises PictureFault if neither its kind nor its values tell.
     """
-    for white in _whites(picture, high):
+    whites = _whites(picture, high)
+    if low < -min(whites) / 510:
+        _refuse_range(f"has negative values, from {low:.6g} to {high:.6g}")
+    for white in whites:
         rounding = white / 510  # half a grey level
         if -rounding <= low and high <= white + rounding:
-            _check_brightness(high, white)
+            _check_brightness(low, high, white)
             return white
     _refuse_range(f"has values from {low:.6g} to {high:.6g}")
 
@@ -570,12 +588,16 @@ def _whites(picture, high: float) -> Sequence[float]:
     return [65535]
 
 
-def _check_brightness(high: float, white: float) -> None:
-    """Raise PictureFault if a picture would be nearly black: its white must be another value."""
-    if high < white / 16:
-        _refuse_range(f"has values up to {high:.6g} of {white:,}")
+def _check_brightness(low: float, high: float, white: float) -> None:
+    """Raise PictureFault if a picture would be dark: its white may be another value.
+
+    A sensor of 14 bits ends at a quarter of 16 bits. A photograph that is as dark as this can't
+    be told from one: left out with a reason, it does less harm than black among the pictures.
+    """
+    if high < white / 4:
+        _refuse_range(f"has values from {low:.6g} to {high:.6g}, where white may be {white:,}")
 
 
 def _refuse_range(fault: str) -> None:
     remedy = "scale them to 0 to 255 first"
-    raise PictureFault(f"{fault}, an unclear range", "unclear range", remedy)
+    raise PictureFault(f"{fault}: an unclear range", "unclear range", remedy)

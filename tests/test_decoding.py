@@ -238,6 +238,29 @@ def test_grey_of_an_unclear_range_is_refused(values):
     assert error_of("a.tif").reason == "unclear range"
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_grey_that_may_have_fewer_bits_than_16_is_refused(bits):
+    grey = np.linspace(0, 1, 64)[:, None].repeat(64, axis=1)
+    Image.fromarray((grey * (2**bits - 1)).astype(np.uint16)).save("a.tif")
+    assert error_of("a.tif").reason == "unclear range"
+
+
+def test_a_photograph_that_reaches_a_third_of_white_is_no_fault():
+    grey = np.full((40, 40), 65535 // 3, np.uint16)
+    Image.fromarray(grey).save("a.tif")
+    assert grey_of("a.tif") == 85
+
+
+def test_negative_values_are_named_with_their_range():
+    grey = np.linspace(-1, 1, 64, dtype=np.float32)[:, None].repeat(64, axis=1)
+    Image.fromarray(grey).save("a.tif")
+    assert "negative values, from -1 to 1" in str(error_of("a.tif"))
+
+
+def test_a_missing_file_is_named_without_a_remedy():
+    assert str(error_of("ship.png")) == "ship.png: not found"
+
+
 def test_one_pixel_that_is_no_number_is_found(monkeypatch):
     monkeypatch.setattr(decoding, "STRIP", 100)
     values = np.full((40, 40), 0.5, np.float32)
@@ -417,8 +440,8 @@ def test_anything_but_a_regular_file_is_named():
         ("folder.png", "is a folder"),
         ("link.png", "is a link to nothing"),
         ("loop.png", "is a link to nothing"),
-        ("none.png", "is missing"),
-        ("esc\x1b[31m.png", "is missing"),
+        ("none.png", "not found"),
+        ("esc\x1b[31m.png", "not found"),
         ("nul\0.png", "is damaged"),
     ):
         assert fault in str(error_of(name))
