@@ -57,12 +57,14 @@ def _images(value: object) -> np.ndarray:
 def read_labels(value: object, classes: int) -> np.ndarray:
     """Return labels (n,) int64 of a list, a tuple or an array.
 
-    Whole floats and columns (n, 1) are accepted: people save labels in these forms.
+    Whole floats, columns (n, 1) and rows (1, n) are accepted: people save labels in these forms.
     Raises Fault unless each label is a whole number from 0 to classes - 1.
     """
     if isinstance(value, Call):
         labels = _label_column(array(value)).tolist()
     elif isinstance(value, list | tuple):
+        if len(value) == 1 and isinstance(value[0], list | tuple):
+            value = value[0]
         labels = [_plain(label) for label in value]
     else:
         raise Fault(f"has labels of type {type(value).__name__}, not a list or an array")

@@ -114,6 +114,8 @@ LABELS = [3, 0, 9, 1]
         tuple(LABELS),
         [float(label) for label in LABELS],
         [[label] for label in LABELS],
+        [LABELS],
+        (tuple(LABELS),),
         [(float(label),) for label in LABELS],
         [np.int64(label) for label in LABELS],
         [np.float32(label) for label in LABELS],
