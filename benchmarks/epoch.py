@@ -23,6 +23,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+# python -P leaves out the folder of the script.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import machine
 import timing
 from contenders import CONTENDERS, Case, torch_network

@@ -17,6 +17,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+# python -P leaves out the folder of the script.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 import machine
 import timing
 from contenders import CONTENDERS, PEERS, SIZE, STRIDE, WHOLE_ONLY, WINDOWS_ONLY, Case

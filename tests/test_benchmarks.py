@@ -80,6 +80,12 @@ def test_a_whole_training_is_compared_with_pytorchs(run, synthetic_dir):
     assert rows(result.stdout)[2:] == ["ours: python train.py", "PyTorch, SGD(fused=True)"]
 
 
+@pytest.mark.parametrize("script", ["epoch.py", "step.py"])
+def test_scripts_find_their_modules_if_python_leaves_out_their_folder(run, script):
+    result = run(f"benchmarks/{script}", "--help", env=os.environ | {"PYTHONSAFEPATH": "1"})
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_missing_folder_is_one_line(run, tmp_path):
     result = run("benchmarks/epoch.py", *TINY, "--data-dir", tmp_path / "nowhere")
     assert result.returncode == 2
