@@ -198,6 +198,8 @@ def user_path(text: str | os.PathLike) -> Path:
 def output_path(text: str) -> Path:
     """Return the path of a file to write, which need not exist: an argparse type."""
     try:
+        if text == "-":
+            raise UserError("'-': is no name of a file; for standard output give /dev/stdout")
         path = user_path(text)
         is_folder = text.endswith(("/", os.sep)) or path.name in ("", "..") or path.is_dir()
         if is_folder:

@@ -141,6 +141,11 @@ def test_a_file_to_write_is_no_folder_and_in_no_file(text, tmp_path, monkeypatch
         cli.output_path(text)
 
 
+def test_a_dash_as_a_file_to_write_names_the_file_of_standard_output():
+    with pytest.raises(argparse.ArgumentTypeError, match="/dev/stdout"):
+        cli.output_path("-")
+
+
 @pytest.mark.parametrize("text", ["file", "file/x", "/", "//"])
 def test_a_folder_to_write_is_no_file_and_has_a_name(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
