@@ -12,6 +12,7 @@ them and needs no other file. Names for --only: report, demo,
 """
 
 import datetime
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -26,7 +27,7 @@ import model
 import train
 from data import cifar10, of_checkpoint, synthetic
 from data.augmentation import augment
-from support import cli, files, locks
+from support import cli, files, locks, startup
 from support.checkpoints import named, trained_on
 from support.cli import UserError, clean, shorter
 from support.figures import curves, images, searches, weights
@@ -572,11 +573,16 @@ def use_backend(show: bool) -> None:
     if not show:
         matplotlib.use("Agg")
         return
-    try:
-        windows = plt.get_backend().lower() != "agg"
-    except (ImportError, ValueError):  # such as a notebook's backend, which is not installed here
-        windows = False
-    if not windows:
+    backend = startup.users_backend or os.environ.get("MPLBACKEND")
+    if backend:
+        try:
+            plt.switch_backend(backend)
+        except (ImportError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"MPLBACKEND={clean(backend, 40)}: matplotlib can't show windows by it "
+                f"({clean(error, 80)}); unset it, or leave out --show"
+            ) from None
+    if plt.get_backend().lower() == "agg":
         raise UserError(
             "--show: there is no window system here; leave it out, and open report.html"
         )

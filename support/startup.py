@@ -98,12 +98,16 @@ def keep_freed_memory() -> None:
     numpy.empty(31 << 20, numpy.uint8)
 
 
+users_backend = ""  # the MPLBACKEND of --show
 if runs_a_script():
     sys.excepthook = report_interrupt
     if "--show" not in sys.argv:
         # matplotlib draws into files, whatever backend a notebook left to its child processes. It
         # reads this name as it loads, and fails on the spot if the backend is not installed.
         os.environ["MPLBACKEND"] = "Agg"
+    else:
+        # visualize.py loads this backend itself, where a failure becomes one line.
+        users_backend = os.environ.pop("MPLBACKEND", "")
 check_data_package()
 numpy_came_first = "numpy" in sys.modules
 variables_were_set = all(os.environ.get(name) == "1" for name in BLAS_VARIABLES)

@@ -382,6 +382,16 @@ def test_any_backend_of_another_program_is_passed_over(run, nets, backend):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("backend", ["module://no_such_package.backend", "nonsense", "TkAgg"])
+def test_show_with_a_backend_that_fails_names_mplbackend(run, nets, backend):
+    variables = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
+    flags = "--only", "filters", "--out", "x", "--show"
+    done = run("visualize.py", nets / "bn.npz", *flags, env=variables | {"MPLBACKEND": backend})
+    assert done.returncode == 2
+    assert f"MPLBACKEND={backend}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 # ---- The claims of docs/figures.md ---------------------------------------------------------------
 
 
