@@ -10,6 +10,7 @@ import math
 import os
 import re
 import zipfile
+from pathlib import Path
 
 from support.cli import clean, shorter
 from support.files import Fault, FileError, error_context, open_regular, parse_object, write_whole
@@ -81,9 +82,7 @@ def read_npz(
     at most MAX_BYTES.
     """
     if not os.path.lexists(path):
-        hint = "check the path"
-        if kind == "checkpoint":
-            hint = "'python train.py' writes one"
+        hint = _other_checkpoints(path) if kind == "checkpoint" else "check the path"
         raise FileError(f"{clean(shorter(path), 120)}: no such {kind}; {hint}")
     with error_context(path, f"restore the {kind}, or make it anew"), open_regular(path) as file:
         members = _members(file)
@@ -91,6 +90,18 @@ def read_npz(
         if "meta" in members:
             meta = members.pop("meta").meta()
         return {name: member.array() for name, member in members.items()}, meta
+
+
+def _other_checkpoints(path: str | os.PathLike) -> str:
+    """Return a hint that names the checkpoints, at most three, in the folder of a missing one."""
+    names = []
+    for other in sorted(Path(path).parent.glob("*.npz")):
+        if not other.name.endswith(".state.npz"):
+            names.append(clean(other.name, 40))
+    if not names:
+        return "'python train.py' writes one"
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"its folder has {', '.join(names[:3])}{more}"
 
 
 class _File(io.FileIO):

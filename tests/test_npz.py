@@ -216,6 +216,21 @@ def test_a_missing_checkpoint_is_named():
     assert refused(path="none.npz").startswith("none.npz: no such checkpoint; 'python train.py'")
 
 
+def test_the_checkpoints_next_to_a_missing_one_are_named():
+    os.mkdir("nets")
+    for name in ("a.npz", "a.state.npz", "b.npz", "c.txt"):
+        open(f"nets/{name}", "w").close()
+    text = "nets/none.npz: no such checkpoint; its folder has a.npz, b.npz"
+    assert refused(path="nets/none.npz") == text
+
+
+def test_of_many_checkpoints_next_to_a_missing_one_three_are_named():
+    os.mkdir("nets")
+    for name in "abcde":
+        open(f"nets/{name}.npz", "w").close()
+    assert refused(path="nets/none.npz").endswith("a.npz, b.npz, c.npz and 2 more")
+
+
 def test_folders_are_refused():
     os.mkdir("folder")
     assert "is a folder" in refused(path="folder")
