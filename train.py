@@ -921,7 +921,7 @@ def parse(typed: list[str]) -> Task:
         folder = args.output_dir or CHECKPOINTS
         output = cli.user_path(folder / f"{data.title}-{recipe}-seed{settings.seed}.npz")
     # Now, as a refusal after hours of training would be too late.
-    check_writable(output.parent)
+    cli.check_writable(output.parent, "--output-dir")
     # The command that makes the checkpoint from nothing, wherever this run resumed.
     own = [word for word in typed if word not in ("--resume", "--overwrite")]
     return Task(
@@ -944,15 +944,6 @@ def note_idle_flags(args: argparse.Namespace, given: dict, settings: Settings) -
         cli.note(idle.command_line_text())
     if args.model_path:
         cli.note(f"--model-path has no effect: {MODEL_PATH_REASON}")
-
-
-def check_writable(folder: Path) -> None:
-    """Raise UserError if a folder is not writable, or can't be created."""
-    # The folder may not exist yet: then the first existing one above it decides.
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not os.access(existing, os.W_OK):
-        name = cli.shorter(folder)
-        raise cli.UserError(f"{name}: is not writable; choose another --output-dir")
 
 
 def given_settings(args: argparse.Namespace) -> dict:

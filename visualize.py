@@ -27,6 +27,7 @@ import model
 import train
 from data import cifar10, of_checkpoint, synthetic
 from data.augmentation import augment
+from data.download import Unreachable
 from support import cli, files, locks, startup
 from support.checkpoints import named, trained_on
 from support.cli import UserError, clean, shorter
@@ -62,6 +63,7 @@ class Kind:
     title: str
     draw: Callable
     uses_images: bool = True  # whether it shows more with images, or nothing without
+    only_with_images: str = ""  # what is missing if it is drawn without images
 
 
 def augmentation_of(info: dict) -> tuple[bool, int, float] | None:
@@ -79,7 +81,7 @@ def augmentation_of(info: dict) -> tuple[bool, int, float] | None:
 augmentation = partial(images.augmentation, augment=augment, changes_of=augmentation_of)
 FIGURES = {
     "curves": Kind("Training", curves.curves, uses_images=False),
-    "filters": Kind("What hidden units look for", weights.filters),
+    "filters": Kind("What hidden units look for", weights.filters, only_with_images="patches"),
     "output-weights": Kind(
         "From hidden units to classes", weights.output_weights, uses_images=False
     ),
@@ -88,7 +90,9 @@ FIGURES = {
     ),
     "weights": Kind("How weights are distributed", weights.weights, uses_images=False),
     "batchnorm": Kind("Batch normalisation", weights.batchnorm, uses_images=False),
-    "features": Kind("What a class looks like to the network", weights.features),
+    "features": Kind(
+        "What a class looks like to the network", weights.features, only_with_images="gradients"
+    ),
     "activations": Kind("How the hidden layer separates classes", images.activations),
     "firing": Kind("How many units are on", images.firing),
     "confusion": Kind("Which classes are confused", images.confusion),
@@ -223,10 +227,13 @@ def parse(argv: list[str] | None) -> Task:
     if len(paths) > 1:
         # The names may be paths, and this is the name of one folder.
         name = "+".join(run_names(paths))[:80].replace("/", "_")
+    out = args.out or cli.ROOT / "figures" / name
+    # Now, as a refusal after all figures are computed would be too late.
+    cli.check_writable(out, "--out")
     return Task(
         paths=tuple(paths),
         kinds=kinds,
-        out=args.out or cli.ROOT / "figures" / name,
+        out=out,
         only=tuple(args.only or ()),
         format=args.format,
         dpi=args.dpi,
@@ -338,6 +345,7 @@ def draw_checkpoint(task: Task) -> None:
     if task.only == ("demo",):
         return
     drawn, left_out = draw(task, subject)
+    report_missing_parts(task, subject, drawn)
     first, last = {}, {}
     if task.wants("report"):
         lead = note_of_drawn_images(subject) + lead
@@ -379,10 +387,31 @@ def load_subject(task: Task) -> Subject:
     except cifar10.DataError as error:
         if asked:
             raise
-        return Subject(network, info, own_names, None, f"there are no images ({error})")
+        return Subject(network, info, own_names, None, why_no_images(error))
     of_checkpoint.warn_of_other_data(path, trained, data)
     names = tuple(clean(name, 60) for name in data.class_names)
     return Subject(network, info, names, data, background_size=task.background)
+
+
+def why_no_images(error: cifar10.DataError) -> str:
+    """Return why a checkpoint is drawn without images, in few words."""
+    fault = "none could be fetched"
+    if not isinstance(error, Unreachable):
+        fault = clean(str(error).partition("; ")[0], 100)  # without the remedies
+    return f"there are no images ({fault}; see --data-dir)"
+
+
+def report_missing_parts(task: Task, subject: Subject, drawn: dict[str, Drawn]) -> None:
+    """Print which figures show less than with images, if there are none."""
+    if subject.data is not None:
+        return
+    parts = []
+    for name in drawn:
+        missing = task.kinds[name].only_with_images
+        if missing and task.wants(name):
+            parts.append(f"{name} without {missing}")
+    if parts:
+        print(f"{', '.join(parts)}: {subject.no_data}")
 
 
 def write_demo_page(task: Task, subject: Subject) -> str:

@@ -233,6 +233,14 @@ def _check_writable_in(folder: Path) -> None:
             return
 
 
+def check_writable(folder: Path, flag: str) -> None:
+    """Raise UserError, which names the folder's flag, if it isn't writable or can't be created."""
+    # The folder may not exist yet: then the first existing one above it decides.
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{shorter(folder)}: is not writable; choose another {flag}")
+
+
 def shorter(path: str | os.PathLike) -> Path:
     """Return the path relative to the working directory if it lies below it."""
     path = Path(os.path.abspath(path))

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from support import cli
 
@@ -139,6 +140,15 @@ def test_a_file_to_write_is_no_folder_and_in_no_file(text, tmp_path, monkeypatch
     (tmp_path / "folder").mkdir()
     with pytest.raises(argparse.ArgumentTypeError, match="folder"):
         cli.output_path(text)
+
+
+@pytest.mark.parametrize("folder", [".", "new", "new/folder"])
+def test_a_folder_without_permission_to_write_names_the_flag(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cli.check_writable(Path(folder), "--out")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(cli.UserError, match="is not writable; choose another --out"):
+        cli.check_writable(Path(folder), "--out")
 
 
 def test_a_dash_as_a_file_to_write_names_the_file_of_standard_output():

@@ -11,7 +11,7 @@ from pathlib import Path
 import model
 import train
 import visualize
-from data import cifar10
+from data import cifar10, download
 from support.figures.style import drawing
 from support.network import metrics
 
@@ -199,9 +199,34 @@ def test_without_images_the_other_figures_are_drawn(capsys, nets, monkeypatch):
     no_images(monkeypatch)
     code, out, _ = call(capsys, nets / "windows.npz", "--dpi", 20, "--out", "f")
     assert code == 0
-    assert "left out confusion, firing: there are no images (no network)\n" in out
+    assert "left out confusion, firing: there are no images (no network; see --data-dir)\n" in out
     assert Path("f/features.png").exists()
     assert "Not tested: there are no images" in Path("f/report.html").read_text()
+
+
+def test_filters_without_images_say_that_patches_are_missing(capsys, nets, monkeypatch):
+    no_images(monkeypatch)
+    code, out, _ = call(
+        capsys, nets / "windows.npz", "--only", "filters", "--dpi", 20, "--out", "f"
+    )
+    assert code == 0
+    assert out.startswith("filters without patches: there are no images (")
+    assert "patches need training images" in Path("f/filters.txt").read_text()
+
+
+def test_a_failed_download_leaves_out_figures_in_a_short_line():
+    error = download.Unreachable("cifar-10-python.tar.gz: cannot be fetched; " + "x" * 300)
+    text = "there are no images (none could be fetched; see --data-dir)"
+    assert visualize.why_no_images(error) == text
+
+
+def test_a_folder_without_permission_to_write_is_refused_first(capsys, nets, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    monkeypatch.setattr(visualize, "draw", None)
+    code, _, err = call(capsys, nets / "bn.npz")
+    assert code == 2
+    assert "bn: is not writable; choose another --out" in err
+    assert err.count("\n") == 1
 
 
 def test_images_that_were_asked_for_have_to_be_there(capsys, nets, monkeypatch):

@@ -53,7 +53,8 @@ def filters(s, patches: bool = True) -> Figured:
     for ax, unit in zip(axes.flat, chosen, strict=False):
         ax.imshow(_filter_picture(s, unit))
         bare(ax, f"unit {unit}")
-    return figure, f"{_chosen_filters(s, len(chosen))} {_filter_scale(s)}"
+    missing = " Their top patches need training images." if patches else ""
+    return figure, f"{_chosen_filters(s, len(chosen))}{missing} {_filter_scale(s)}"
 
 
 def _filters_with_patches(s) -> Figured:
