@@ -75,7 +75,7 @@ def layer_input(images: Array, window: Window, dtype) -> Array:
 # x_forward(...) -> out, cache and x_backward(dout, cache) -> gradients, where dout is dL/dout.
 # The cache is a tuple, an array or the window. The last pair starts the way back: it takes m
 # instead of dout.
-# They work in place where they can: at these sizes, memory traffic is what a pass costs.
+# Most of them work in place: at these sizes, memory traffic is what a pass costs.
 
 
 def linear_forward(X: Array, W: Array, b: Array):
@@ -767,7 +767,7 @@ class Network:
         """Write a checkpoint: weights, window, and info (settings, history: what JSON holds).
 
         storage: the dtype in the file, such as np.float16; the network's own by default. Raises
-        ValueError if a weight isn't finite in it, FileError or OSError if it can't be written.
+        ValueError if a weight isn't finite in it, FileError or OSError if writing fails.
         """
         window = self.window
         geometry = {name: getattr(window, name) for name in ("size", "stride", "regions", "mirror")}
@@ -819,7 +819,7 @@ def load(path: str | Path, threads: int = 1, dtype=np.float32) -> tuple[Network,
 def _read_window(architecture: dict, arrays: dict[str, Array]) -> Window:
     """Return the window of a checkpoint, and take the arrays of its map out of `arrays`."""
     if "fields" in architecture:
-        raise files.Fault("was written by an earlier version, whose networks can't be read")
+        raise files.Fault("was written by an earlier version, whose format is not supported")
     numbers = {name: int(value) for name, value in architecture["window"].items()}
     mirror = bool(numbers.pop("mirror", False))
     mean, P = arrays.pop("mean", None), arrays.pop("P", None)

@@ -280,7 +280,7 @@ def run_trial(job: dict) -> dict:
     job: folder, trial, settings (train.Settings as a dict), recipe, command, threads, stop_after,
     and the data's name, fingerprint and class_names. These are plain values, as a Dask worker has
     to read them before it knows the folder of this module. An error that stops the trial is its
-    status and reason. Raises OSError or ValueError if the images can't be read.
+    status and reason. Raises OSError or ValueError if reading the images fails.
     """
     folder = Path(job["folder"])
     images, labels = mapped_images(folder, PIXELS)
@@ -542,7 +542,7 @@ def run_search(task: Task, plan: Plan, data: cifar10.Dataset, folder: Path) -> R
         pool = workers.local_workers(run_trial, task.jobs)
     results = None
     try:
-        # The workers come first: if they can't be started, the folder stays as it is.
+        # The workers come first: if they fail to start, the folder stays as it is.
         with pool as submit:
             results = open_results(
                 folder,

@@ -424,7 +424,7 @@ def at_stride(network: Network, stride: int | None) -> Network:
     """Return the network with its filters applied every `stride` pixels, and the same weights.
 
     Each region is then the mean over more, or fewer, positions. Raises UserError if the filters
-    can't be applied so.
+    don't fit.
     """
     if stride is None:
         return network
@@ -547,7 +547,7 @@ def test(task: Task, checkpoints: list[Checkpoint], conversions: list[convert.Co
 
 
 def load_split(task: Task, checkpoints: list[Checkpoint]) -> Split:
-    """Return the images to test on. Raises UserError if the networks can't be tested on them."""
+    """Return the images to test on. Raises UserError if the networks don't fit them."""
     data = load_data(task.source, trained_on(checkpoints[0].info))
     if task.validation:
         rows = validation_rows(checkpoints, data)
@@ -568,11 +568,11 @@ def load_split(task: Task, checkpoints: list[Checkpoint]) -> Split:
 
 
 class MissingData(UserError):
-    """Images that aren't on this machine and can't be fetched."""
+    """Images that are neither on this machine nor at any address."""
 
 
 def load_data(source: cifar10.Source, trained: dict) -> cifar10.Dataset:
-    """Return the data set. Raises MissingData, with what works without it, if it can't be had."""
+    """Return the data set. Raises MissingData, with what works without it, if it is missing."""
     name = trained.get("name")
     is_known = isinstance(name, str) and name in (*cifar10.LAYOUTS, "pictures")
     if source.dataset == "auto" and source.data_dir is None and not is_known:

@@ -708,7 +708,7 @@ def train(
 
     Raises TrainingError if a run's files are in the way, or Diverged if the loss isn't finite: the
     last good checkpoint stays. Raises FileError or SettingError if the state doesn't fit, or if
-    another process trains onto `output`, and OSError if a file can't be written.
+    another process trains onto `output`, and OSError if writing fails.
     """
     run_files = RunFiles(Path(output) if output else None, storage)
     with run_files.locked():

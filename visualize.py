@@ -264,7 +264,7 @@ def draw(task: Task, subject) -> tuple[dict[str, Drawn], dict[str, str]]:
             except LeftOut as why:
                 if asked:
                     raise UserError(
-                        f"--only {name}: can't be drawn, as {why}; leave it out"
+                        f"--only {name}: has nothing to draw: {why}; leave it out"
                     ) from None
                 left_out[name] = str(why)
                 continue

@@ -56,7 +56,7 @@ class Subject:
         self.whole = self.measures_without(np.array([], int))
 
     def check(self) -> None:
-        """Raise UserError if the claims can't be measured on this network or these images."""
+        """Raise UserError if this network or these images don't have what the claims are about."""
         network, in_use = self.network, int((~self.quiet).sum())
         pixels = network.window.whole and network.window.P is None
         if not (pixels and network.batchnorm):

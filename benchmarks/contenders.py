@@ -26,7 +26,7 @@ SIDE = 32
 PIXELS = CHANNELS * SIDE * SIDE
 
 CLASSES = 10
-RATE = 1e-4  # low, as noise with random labels can't be learned; a step costs the same
+RATE = 1e-4  # low: labels are random, and a higher rate diverges; a step costs the same
 MOMENTUM = 0.9  # this and the next three are the report's
 LAMBDA = 0.01
 BN_LR_SCALE = 128.0

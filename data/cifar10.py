@@ -81,12 +81,12 @@ def load(
     """Return the `Dataset`; fetch or draw it first if the default folder is missing.
 
     dataset: "cifar10", "cifar100", "cifar100-coarse", "synthetic" or "auto". "auto" takes what is
-        in `data_dir`. Without `data_dir` it takes CIFAR-10, or drawn images if CIFAR-10 can't be
-        fetched.
+        in `data_dir`. Without `data_dir` it takes CIFAR-10, or drawn images if no address
+        delivers it.
     data_dir: the folder of batches or a folder above it; by default a folder in data/.
     url: the address or path of the archive; by default several addresses are tried in turn.
     md5: its MD5 sum, by default that of the official archive.
-    make: fetch or draw the images into `data_dir` if they aren't there.
+    make: fetch or draw the images into `data_dir` if they are missing.
     Raises DataError if the images are missing or damaged, or the disk refuses.
     """
     if dataset not in ("auto", *LAYOUTS):

@@ -14,7 +14,7 @@ from support.cli import clean
 
 TIMEOUT = 10  # seconds to connect, and then between two pieces of the content
 SILENCE = 20  # seconds without a piece of the content, nor the end of the header
-NO_NETWORK = 3  # seconds; a name server that takes longer to fail can't be reached
+NO_NETWORK = 3  # seconds; a name server that takes longer to fail is out of reach
 
 
 class Failed(Exception):

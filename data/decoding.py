@@ -65,7 +65,7 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     """Return a picture as the network's input, (3072,) uint8.
 
     It is turned upright, set on white if it is transparent, cropped to the square in its middle,
-    and averaged down. Raises PictureError if the file can't be used.
+    and averaged down. Raises PictureError if the file is not a readable picture.
     """
     try:
         if os.path.islink(path) and not os.path.exists(path):
@@ -364,7 +364,7 @@ def _tiff_bytes(file) -> int:
     tags = file.tag_v2
     memory = 0
     if tags.get(COMPRESSION, 1) != 1:  # a strip or tile is decompressed as a whole
-        # The picture may be turned: width and height may have changed places.
+        # The picture may be turned: width and height may be exchanged.
         rows = tags.get(ROWS_PER_STRIP, max(file.size))
         strip = min(file.width * file.height, max(file.size) * rows)
         tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_HEIGHT, 0)
@@ -417,7 +417,7 @@ def _channels_of_first_scan(content: bytes) -> int:
 
 def _to_input(picture, content: bytes) -> np.ndarray:
     """Return the square in the middle of a loaded Pillow image, averaged down, (3072,) uint8."""
-    # EXIF's orientation: which axes are mirrored, and whether rows and columns change places.
+    # EXIF's orientation: which axes are mirrored, and whether rows and columns are exchanged.
     orientation = _orientation(picture)
     mirror_rows = orientation in (3, 4, 6, 7)
     mirror_columns = orientation in (2, 3, 7, 8)

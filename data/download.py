@@ -41,7 +41,7 @@ PATIENT = Pace(10_000, 60)  # if there is none
 
 
 class Unreachable(DataError):
-    """The archive can't be fetched. `load("auto")` then takes drawn images."""
+    """No address delivers the archive. `load("auto")` then takes drawn images."""
 
 
 class TooSlow(Failed):

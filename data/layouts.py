@@ -97,13 +97,10 @@ CIFAR100_COARSE = replace(
     names="coarse_label_names",
 )
 # Drawn images, in the layout of CIFAR-10. Each batch's label says that they are synthetic.
-SYNTHETIC = Layout(
+SYNTHETIC = replace(
+    CIFAR10,
     name="synthetic",
     folder="synthetic-batches-py",
-    train=TRAIN,
-    test=TEST,
-    meta=META,
-    labels="labels",
-    names="label_names",
+    archive=None,
 )
 LAYOUTS = {layout.name: layout for layout in (CIFAR10, CIFAR100, CIFAR100_COARSE, SYNTHETIC)}

@@ -142,7 +142,7 @@ def _check_classes(root: Path, names: Sequence[str]) -> None:
     for name, count in Counter(names).items():
         if not name.isprintable():
             raise DataError(
-                f"{_shown(root)}: holds a class whose name can't be printed, {clean(name, 60)}; "
+                f"{_shown(root)}: holds a class whose name is not printable, {clean(name, 60)}; "
                 "rename its folder"
             )
         if count > 1:
@@ -372,7 +372,7 @@ class _Walk:
             self.taken.update(_identity(each) for each in files)
 
     def listing(self, folder: Path) -> _Listing | None:
-        """Return the entries of a folder, None if it can't be read."""
+        """Return the entries of a folder, None if the system refuses to read it."""
         if folder not in self.listings:
             self.listings[folder] = _list_folder(folder)
         return self.listings[folder]
@@ -390,7 +390,7 @@ class _Walk:
             folder, linked = pending.pop()
             listing = self.listing(folder)
             if listing is None:
-                passed_over["folders that can't be read"] += 1
+                passed_over["unreadable folders"] += 1
                 continue
             passed_over[HIDDEN] += listing.hidden
             for path in listing.files:
@@ -429,7 +429,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _list_folder(folder: Path) -> _Listing | None:
-    """Return the entries of a folder, None if it can't be read."""
+    """Return the entries of a folder, None if the system refuses to read it."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:

@@ -67,7 +67,7 @@ class Pictures:
 def make_batches(folder: Path, out: Path, test_share: float = 0.2, seed: int = 0) -> list[str]:
     """Write the pictures in `folder` to the new folder of batches `out`.
 
-    Return a report: notes on the folder, then a line for each split. Files that can't be used are
+    Return a report: notes on the folder, then a line for each split. Unusable files are
     named on stderr and left out.
 
     Raises DataError if the folder has no classes or splits that can be used, if a class has no
@@ -100,7 +100,7 @@ def make_batches(folder: Path, out: Path, test_share: float = 0.2, seed: int = 0
 
 
 def _read_pictures(files: Files, title: str) -> Pictures:
-    """Return the pictures in these files. Name the ones that can't be used on stderr."""
+    """Return the pictures in these files. Name the unusable ones on stderr."""
     images = np.empty((len(files.found), PIXELS), np.uint8)
     labels, names = [], []
     left_out = Counter()

@@ -21,15 +21,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+# For `data`, `docs` and `support`, from whichever folder this is started.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from docs import mistakes, solution
 from support import cli, files
 from support.cli import UserError, clean, shorter
 
-import mistakes
 import numpy as np
-import solution
 
 HERE = Path(__file__).resolve().parent
 POINTS = {
@@ -216,10 +215,13 @@ class Problem(Exception):
 
 def load(path: Path):
     """Return the student's file as a module. Raises Problem if it doesn't load."""
-    # The file can't import the solution.
+    # The student's file is to have code of its own: nothing in this folder is importable from it.
     sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != HERE]
-    for name in ("solution", "mistakes", "equations"):
-        sys.modules.pop(name, None)
+    for name in ("solution", "mistakes"):
+        delattr(sys.modules["docs"], name)
+    sys.modules["docs"] = None
+    for name in [each for each in sys.modules if each.startswith("docs.")]:
+        sys.modules[name] = None
     spec = importlib.util.spec_from_file_location("student", path)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -327,10 +329,10 @@ def check_values(name: str, title: str, arguments: tuple, found: tuple, expected
         if name.endswith("backward"):
             away = error(mine, numerical_gradients(name, arguments)[what])
             raise Problem(f"{what} differs from central differences by {away:.0e} (relative)")
-        place = np.unravel_index(np.abs(mine - reference).argmax(), np.shape(reference))
-        where = f", most at {tuple(map(int, place))}" if place else ""
+        index = np.unravel_index(np.abs(mine - reference).argmax(), np.shape(reference))
+        entry = f", most at {tuple(map(int, index))}" if index else ""
         away = error(mine, reference)
-        raise Problem(f"{what} is wrong by {away:.0e} (relative){where}{case}")
+        raise Problem(f"{what} is wrong by {away:.0e} (relative){entry}{case}")
 
 
 def grade_training(module) -> None:

@@ -184,7 +184,7 @@ def user_path(text: str | os.PathLike) -> Path:
     if not name:
         raise UserError("'': is empty; give a name")
     if not name.isprintable():
-        raise UserError(f"{clean(name)!r}: can't be printed; choose another name")
+        raise UserError(f"{clean(name)!r}: is not printable; choose another name")
     try:
         path = Path(name).expanduser()
     except RuntimeError:
@@ -234,7 +234,7 @@ def _check_writable_in(folder: Path) -> None:
 
 
 def check_writable(folder: Path, flag: str) -> None:
-    """Raise UserError, which names the folder's flag, if it isn't writable or can't be created."""
+    """Raise UserError, which names the folder's flag, if it isn't writable or creating it fails."""
     # The folder may not exist yet: then the first existing one above it decides.
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not os.access(existing, os.W_OK):

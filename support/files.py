@@ -30,7 +30,7 @@ _NONBLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class FileError(UserError):
-    """A file that can't be used, in one line: the file, the fault, the remedy."""
+    """An unusable file, in one line: the file, the fault, the remedy."""
 
 
 class Fault(ValueError):
@@ -306,7 +306,7 @@ def sibling(path: Path, ending: str, hidden: bool = False) -> Path:
 def remove_leftovers(path: str | os.PathLike) -> None:
     """Delete the temporary files of `path` whose process, on this machine, has ended.
 
-    For a folder: also those of all files in it. Files that can't be listed or deleted stay.
+    For a folder: also those of all files in it. What the system refuses to delete stays.
     """
     path = Path(os.path.realpath(path))
     _remove_leftovers_in(path.parent, path.name)

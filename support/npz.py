@@ -59,7 +59,7 @@ def _meta_array(path: str | os.PathLike, meta: dict) -> np.ndarray:
         text = json.dumps(meta, allow_nan=False)
     except ValueError as error:
         raise FileError(
-            f"{shorter(path)}: its description can't be written ({error}); report this"
+            f"{shorter(path)}: its description is not valid JSON ({error}); report this"
         ) from None
     if 4 * len(text) > MAX_META:
         raise FileError(

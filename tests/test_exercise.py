@@ -9,8 +9,9 @@ import pytest
 from helpers import ROOT, called
 
 sys.path.insert(0, str(ROOT / "docs"))
+from docs import mistakes
+
 import exercise
-import mistakes
 
 SOLUTION = (ROOT / "docs" / "solution.py").read_text()
 
@@ -168,6 +169,13 @@ def test_an_error_in_a_function_names_its_line(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def softmax(z2):\n    y = z2\n    return y.undefined\n")
     assert "line 3: fails with AttributeError" in exercise.run_grader("softmax", path, tmp_path)
+
+
+@pytest.mark.parametrize("line", ["import docs.solution", "from docs import solution"])
+def test_nor_can_it_be_imported_from_its_folder(line, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(f"{line}\n")
+    assert "fails with ModuleNotFoundError" in exercise.run_grader("softmax", path, tmp_path)
 
 
 def test_the_solution_can_not_be_imported(tmp_path):

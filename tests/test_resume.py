@@ -451,7 +451,7 @@ def test_an_output_that_cannot_be_written_is_one_line(go, tmp_path):
     (tmp_path / "file").write_text("")
     fails(go(*SMALL, "--output", "file/net.npz"), "file: ")
     fails(go(*SMALL, "--output", "x" * 300 + ".npz"), "longer than a file system allows")
-    fails(go(*SMALL, "--output", "a\x1bb.npz"), "can't be printed")
+    fails(go(*SMALL, "--output", "a\x1bb.npz"), "is not printable")
     fails(go(*SMALL, "--output", ""), "--output")
 
 

@@ -254,7 +254,7 @@ def test_a_checkpoint_of_the_earlier_version_is_refused_in_one_line_that_says_so
     npz.write_npz(tmp_path / "old.npz", arrays, {"architecture": OLD})
     with pytest.raises(files.FileError) as caught:
         model.load(tmp_path / "old.npz")
-    line_of(caught, "old.npz", "earlier version", "can't be read; ")
+    line_of(caught, "old.npz", "earlier version", "is not supported; ")
 
 
 def test_what_a_checkpoint_does_not_say_is_off(tmp_path):

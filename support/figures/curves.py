@@ -49,7 +49,7 @@ def curves(s) -> Figured:
 
     figure, axes = grid(3, 1, 5, sharex=True, height_ratios=[3, 3, 1.8])
     loss, accuracy, rate = axes[:, 0]
-    # Smoothed labels raise the training loss, so it can't be compared with validation's: it gets
+    # Smoothed labels raise the training loss, so it is not comparable with validation's: it gets
     # its own scale.
     training_axes = loss.twinx() if smoothed else loss
     training_axes.plot(epochs, history["train_loss"], **training)

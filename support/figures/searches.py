@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 MAX_BYTES = 64 << 20  # of results.csv
 MAX_CURVE = 16 << 20  # bytes of a trial's CSV
-LARGEST = 1e30  # greater numbers can't be drawn
+LARGEST = 1e30  # matplotlib fails on greater numbers
 NEEDED = ("trial", "repeat", "status", "val_accuracy", "seconds")
 PANELS = 8  # settings in a figure, at most
 COLOURED = 40  # trials whose lines of parallel coordinates can be told apart

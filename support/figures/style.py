@@ -61,7 +61,7 @@ CLIPPED = 0.99
 
 
 class LeftOut(Exception):
-    """The reason why a figure can't be drawn from this file."""
+    """The reason why this file has no such figure."""
 
 
 # ---- Settings of matplotlib ----------------------------------------------------------------------

@@ -128,7 +128,7 @@ class Subject:
         first = "|gamma|" if self.network.batchnorm else "the norm of their column of W1"
         return (
             f"by {first} times the norm of their weights in W2 (without images their influence "
-            "can't be measured)"
+            "is unknown)"
         )
 
     @cached_property

@@ -131,5 +131,5 @@ def _mirrored_map(window) -> np.ndarray:
     change_of_P = np.abs(P @ M - P_mirrored).max()
     change_of_mean = np.abs((window.mean - window.mean[window.flip]) @ P).max()
     if max(change_of_P, change_of_mean) > SYMMETRIC * np.abs(P).max():
-        raise ValueError("its map is not symmetric, so that a mirror image can't be folded in")
+        raise ValueError("its map is not symmetric, so folding in the mirror image is impossible")
     return M

@@ -27,7 +27,7 @@ Submit = Callable[[dict], Future]
 
 
 class WorkerError(UserError):
-    """Workers that can't be started, or that die: one line with the cause and the remedy."""
+    """Workers that fail to start, or that die: one line with the cause and the remedy."""
 
 
 def finished(submit: Submit, jobs: dict[Hashable, dict]) -> Iterator[tuple[Hashable, dict]]:
@@ -59,7 +59,7 @@ def finished(submit: Submit, jobs: dict[Hashable, dict]) -> Iterator[tuple[Hasha
 def local_workers(function: Callable[[dict], dict], jobs: int) -> Iterator[Submit]:
     """Start up to `jobs` processes, which have ended when the block is left.
 
-    A block left by an error kills them. Raises WorkerError if a process can't be started.
+    A block left by an error kills them. Raises WorkerError if a process fails to start.
     """
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=start_worker)
     if os.name == "posix":  # Windows has no such process
@@ -74,7 +74,7 @@ def local_workers(function: Callable[[dict], dict], jobs: int) -> Iterator[Submi
                 return pool.submit(function, job)
         except OSError as error:
             raise WorkerError(
-                f"a worker process can't be started ({error.strerror}); lower --jobs"
+                f"a worker process fails to start ({error.strerror}); lower --jobs"
             ) from None
 
     try:

@@ -233,7 +233,7 @@ class Estimator:
     def _network_to_start_from(self, classes: np.ndarray):
         """Return the fitted network if warm_start says so, else None.
 
-        Raises ValueError if it can't be trained further with these parameters or classes.
+        Raises ValueError if training can't continue with these parameters or classes.
         """
         if not self.warm_start or not self.__sklearn_is_fitted__():
             return None
@@ -309,7 +309,7 @@ class Estimator:
     def save(self, path: str | Path) -> None:
         """Write the fitted network as a checkpoint, which `load` and all scripts read.
 
-        Raises OSError if the file can't be written.
+        Raises OSError if writing fails.
         """
         self._check_fitted()
         self.network_.save(path, self.info_ | {"classes": self.classes_.tolist()})
