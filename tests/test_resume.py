@@ -464,3 +464,13 @@ def test_bars_appear_on_a_terminal(start):
     assert "\n    2  " in process.communicate(timeout=120)[0]
     assert process.returncode == 0
     os.close(ours)
+
+
+@pytest.mark.parametrize(("left", "said"), [(True, "net.npz"), (False, "no weights were saved")])
+def test_a_diverged_run_names_the_checkpoint_only_if_there_is_one(left, said, data, tmp_path):
+    output = tmp_path / "net.npz"
+    run = train.train(Settings(hidden_size=4, epochs=2), data, output, stop_after=1)
+    if not left:
+        output.unlink()
+    text = progress.diverged_text(run, train.effective(run.settings), 0.01, "step 1", output)
+    assert said in text

@@ -153,7 +153,7 @@ def diverged_text(run, effective: dict, rate: float, when: str, output: Path | N
     blamed = max(excess, key=excess.get)
     typed = f"{flag(blamed)} {getattr(settings, blamed):g}"
     kept = "no weights were saved"
-    if done and output:
+    if done and output and output.exists():
         kept = f"the best weights until then are in {output}"
     return (
         f"loss not finite in epoch {done + 1}, {when}, most likely as {typed} is too high "
