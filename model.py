@@ -40,12 +40,21 @@ from support.image_shape import PIXELS
 from support.network import blocks, unfold
 from support.network.blocks import LazyProduct
 from support.network.window import Window
-from support.threads import Threads, slices
+from support.threads import Threads, eigh, slices
 
 import numpy as np
 
 Array = np.ndarray
 MAX_UNITS, MAX_CLASSES = 1_000_000, 1000
+# What a checkpoint says of the window, and of which type it is.
+GEOMETRY = {
+    "size": int,
+    "stride": int,
+    "regions": int,
+    "mirror": bool,
+    "two_sided": bool,
+    "soft": int,
+}
 
 # ---- The input ---------------------------------------------------------------------------------
 # A Window (support/network/window.py) is the geometry of the hidden layer:
@@ -67,7 +76,7 @@ def layer_input(images: Array, window: Window, dtype) -> Array:
     scale = 1 / 255 if images.dtype == np.uint8 else 1
     pixels = np.multiply(images, np.dtype(dtype).type(scale), dtype=dtype)
     if window.P is None:
-        return window.patches(pixels, ones=not window.whole)
+        return window.patches(pixels, ones=not window.one_row)
     return window.patches(pixels, ones=True) @ window.M.astype(dtype, copy=False)
 
 
@@ -97,34 +106,58 @@ def linear_backward(dz: Array, cache):
 def filters_forward(X: Array, W1: Array, b1: Array, window: Window):
     """Return z1 = X W1 + b1 (1), with X as `layer_input` returns it.
 
-    z1 is (m, H) for the whole image, (m n, H) for filters, (2 m n, H) for mirrored ones.
+    z1 is (m, H) for the report's network. Else it is (m rows, H), rows = views n: an image's n
+    rows, those of the flipped filters with mirror=True, and then with two_sided=True all of these
+    with X W1 reversed in sign, b1 - X W1.
     """
-    if window.mirror:
-        return mirror_forward(X, W1, b1, window)
-    if window.whole:
+    if window.one_row:
         z1 = X @ W1
         z1 += b1
         return z1, (X, window)
-    # X ends with a column of ones, so that the product adds b1: it saves a pass over z1.
-    z1 = X @ np.vstack([W1, b1])
-    return z1, (X, window)
+    n, H = window.positions, W1.shape[1]
+    z1 = np.empty((len(X) // n, window.views, n, H), X.dtype)
+    if window.mirror:
+        even_part, odd_part = mirror_forward(X, W1, b1, window)
+        np.add(even_part, odd_part, out=z1[:, 0])
+        np.subtract(even_part, odd_part, out=z1[:, 1])
+    else:
+        # X ends with a column of ones, so that the product adds b1: it saves a pass over z1.
+        product = X @ np.vstack([W1, b1])
+        z1[:, 0] = product.reshape(-1, n, H)
+    if window.two_sided:
+        half = window.views // 2
+        np.subtract(2 * b1, z1[:, :half], out=z1[:, half:])  # b1 - X W1
+    return z1.reshape(-1, H), (X, window)
 
 
 def filters_backward(dz1: Array, cache):
-    """Return dL/dW1 = X^T dz1 (14), for the whole image as a LazyProduct, and dL/db1 (15)."""
+    """Return dL/dW1 = X^T dz1 (14) and dL/db1 (15). Overwrites dz1.
+
+    For the report's network dL/dW1 is a LazyProduct.
+    """
     X, window = cache
-    if window.mirror:
-        return mirror_backward(dz1, cache)
-    if window.whole:
+    if window.one_row:
         # This gradient is as large as W1. `_step` multiplies it out, a block of rows at a time,
         # while it updates these rows: it never travels to memory and back.
         return LazyProduct(X, dz1), dz1.sum(axis=0, keepdims=True)
-    dW1, db1 = np.split(X.T @ dz1, [-1])  # the last row belongs to the column of ones
-    return dW1, db1
+    n, H = window.positions, dz1.shape[1]
+    dz1 = dz1.reshape(-1, window.views, n, H)
+    of_b1 = 0
+    if window.two_sided:
+        # The reversed activations are 2 b1 - z1: they change z1's gradient, and add to that of b1.
+        dz1, reversed_dz1 = np.split(dz1, 2, axis=1)
+        dz1 -= reversed_dz1
+        of_b1 = 2 * reversed_dz1.sum(axis=(0, 1, 2))
+    if window.mirror:
+        dW1, db1 = mirror_backward(dz1, cache)
+    else:
+        # The last row of the product belongs to the column of ones.
+        dW1, db1 = np.split(X.T @ dz1.reshape(-1, H), [-1])
+    return dW1, db1 + of_b1
 
 
 def mirror_forward(X: Array, W1: Array, b1: Array, window: Window):
-    """Return z1 (2 m n, H): an image's n rows, then the n rows of the flipped filters.
+    """Return the even and the odd part of z1, (m, n, H): their sum is z1 of the upright filters.
 
     A column of X is a principal component of the patches. Flipping a patch changes the sign of its
     odd components, the first columns of X, and leaves the even ones unchanged:
@@ -136,24 +169,18 @@ def mirror_forward(X: Array, W1: Array, b1: Array, window: Window):
     odd, n, H = window.odd, window.positions, W1.shape[1]
     even_part = X[:, odd:] @ np.vstack([W1[odd:], b1])
     odd_part = X[:, :odd] @ W1[:odd]
-    even_part = even_part.reshape(-1, n, H)
-    odd_part = odd_part.reshape(-1, n, H)
-    z1 = np.empty((len(odd_part), 2, n, H), X.dtype)
-    np.add(even_part, odd_part, out=z1[:, 0])
-    np.subtract(even_part, odd_part, out=z1[:, 1])
-    return z1.reshape(-1, H), (X, window)
+    return even_part.reshape(-1, n, H), odd_part.reshape(-1, n, H)
 
 
 def mirror_backward(dz1: Array, cache):
-    """Return dL/dW1 (k, H) and dL/db1 (1, H) of `mirror_forward` from dz1 (2 m n, H).
+    """Return dL/dW1 (k, H) and dL/db1 (1, H) from dz1 (m, 2, n, H) of both orientations.
 
     X_even W1_even is in z1 and in its flipped copy with the sign +: it receives the sum of their
     gradients. X_odd W1_odd is there with + and -: it receives their difference.
     """
     X, window = cache
-    odd, n, H = window.odd, window.positions, dz1.shape[1]
-    both = dz1.reshape(-1, 2, n, H)
-    upright, flipped = both[:, 0], both[:, 1]
+    odd, H = window.odd, dz1.shape[3]
+    upright, flipped = dz1[:, 0], dz1[:, 1]
     of_even = (upright + flipped).reshape(-1, H)
     of_odd = (upright - flipped).reshape(-1, H)
     dW1_even, db1 = np.split(X[:, odd:].T @ of_even, [-1])
@@ -225,7 +252,7 @@ def pool_forward(a1: Array, window: Window):
 
     R (q, rows) holds, in the row of a region, 1 / (its number of rows) for these rows, else 0.
     """
-    if window.whole:
+    if window.one_row:
         return a1[:, None], window  # (m, 1, H)
     return window.R @ a1.reshape(-1, window.rows, a1.shape[1]), window
 
@@ -233,13 +260,16 @@ def pool_forward(a1: Array, window: Window):
 def pool_backward(ds: Array, window: Window) -> Array:
     """Return dL/da1 = R^T dL/ds from ds (m, q, H).
 
-    Each row of z1 receives its region's gradient, divided by the number of the image's rows in that
-    region.
+    Without soft borders each row of z1 receives its region's gradient, divided by the number of the
+    image's rows in that region: a copy, which is faster than a product.
     """
-    if window.whole:
+    if window.one_row:
         return ds[:, 0]
+    H = ds.shape[2]
+    if window.soft:
+        return (window.R.T @ ds).reshape(-1, H)
     divided = ds * window.share
-    return np.take(divided, window.region_of_row, axis=1).reshape(-1, ds.shape[2])
+    return np.take(divided, window.region_of_row, axis=1).reshape(-1, H)
 
 
 def hidden_forward(X: Array, w: dict[str, Array], window: Window, cap: float, train: bool):
@@ -461,6 +491,7 @@ class Network:
         trained = [name for name in self.weights if name not in STATISTICS]
         self.velocity = {name: np.zeros_like(self.weights[name]) for name in trained}
         self.preconditioner: Array | None = None  # (2, q H), see `precondition`
+        self.leading: tuple[Array, Array] | None = None  # (q H, K), (K, 1), see `find_leading`
 
     def _first_weights(self) -> dict[str, Array]:
         """Draw W1 and W2 with variance 2 / fan-in (He et al. 2015); biases are 0, gamma is 1."""
@@ -478,7 +509,7 @@ class Network:
 
     def __repr__(self):
         units = f"{self.hidden_size:,} hidden units"
-        if not self.window.whole:
+        if not self.window.one_row:
             units = f"{self.hidden_size:,} {self.window}"
         parts = ["batch normalisation"] if self.batchnorm else []
         if self.dropout:
@@ -631,6 +662,30 @@ class Network:
         std = np.sqrt(variance + 1e-3 * variance.mean())
         self.preconditioner = np.stack([s.mean(axis=0), std]).astype(self.dtype)
 
+    def find_leading(self, images: Array, count: int) -> None:
+        """Find the `count` directions in which the standardised s varies most over images (N, 3072).
+
+        They are the leading principal components u_i of (s - mean) / std, of variance e_i. A few
+        have a thousand times the variance of most others, which sets the limit of the learning
+        rate. `_preconditioned_step` divides the gradient along u_i by e_i / e, where e is the
+        variance of the next component. N must be above `count`.
+        """
+        A = self.pooled(images)
+        A -= A.mean(axis=0)
+        A /= self.preconditioner[1]
+        N = len(A)
+        # The components follow from the products of images, which are fewer than the numbers of s:
+        # if A A^T q = N e q, then u = A^T q / sqrt(N e).
+        columns = slices(A.shape[1], 2048)
+        products = blocks.sum_over(columns, lambda some: A[:, some] @ A[:, some].T, self.threads)
+        e, Q = eigh(products / N)
+        e, Q = e[::-1].astype(self.dtype), Q[:, ::-1].astype(self.dtype)  # largest first
+        e = np.maximum(e, e[0] * np.finfo(self.dtype).eps)
+        Q = Q[:, :count] / np.sqrt(N * e[:count])
+        U = np.concatenate(self.threads.each(lambda some: A[:, some].T @ Q, columns))
+        damping = 1 - e[count] / e[:count]
+        self.leading = U, damping[:, None]
+
     @np.errstate(over="ignore", invalid="ignore")
     def _preconditioned_step(self, dW2: Array, db2: Array, sgd: SGD) -> None:
         """Update W2 and b2 as SGD would update V and c in z2 = ((s - mean) / std) V + c.
@@ -644,10 +699,24 @@ class Network:
         c = b2 + mean @ W2
         # dV = ((s - mean) / std)^T dz2, with dW2 = s^T dz2 and db2 = sum of dz2.
         dV = (dW2 - mean[:, None] * db2) / std
+        if self.leading is not None:
+            self._damp(dV)
         sgd("W2", V, self.velocity["W2"], dV)
         sgd("b2", c, self.velocity["b2"], db2)
         np.divide(V, std, out=W2)
         np.subtract(c, mean @ W2, out=b2)
+
+    def _damp(self, dV: Array) -> None:
+        """Subtract U diag(1 - e / e_i) U^T dV from dV (q H, C), in place, see `find_leading`."""
+        U, damping = self.leading
+        rows = blocks.of_weights(U)
+        along = blocks.sum_over(rows, lambda some: U[some].T @ dV[some], self.threads)  # (K, C)
+        along *= damping
+
+        def subtract(some: slice) -> None:
+            dV[some] -= U[some] @ along
+
+        self.threads.each(subtract, rows)
 
     def _check_batch(self, images: Array, labels: Array, image_weights: Array | None) -> None:
         """Raise ValueError unless images, labels and their weights can be a batch."""
@@ -758,10 +827,21 @@ class Network:
         """Return W1, b1, W2, b2 of a dense network with the same logits, see unfold.py."""
         return unfold.plain(self.weights, self.window, self.cap)
 
+    def one_sided(self) -> "Network":
+        """Return the same network without two_sided, with 2 H units: X W1 + b1, then -X W1 + b1."""
+        if not self.window.two_sided:
+            return self
+        twice = unfold.one_sided(self.weights, self.window)
+        return self.copy(twice, replace(self.window, two_sided=False))
+
     def fold_mirror(self) -> "Network":
-        """Return a network of 2 H units whose logits are the means of both mirror images'."""
-        twice = unfold.fold_mirror(self.weights, self.window)
-        return self.copy(twice, replace(self.window, mirror=False))
+        """Return a network whose logits are the means of both mirror images', without two_sided.
+
+        It has 2 H units, 4 H if this network is two-sided.
+        """
+        one_sided = self.one_sided()
+        twice = unfold.fold_mirror(one_sided.weights, one_sided.window)
+        return self.copy(twice, replace(one_sided.window, mirror=False))
 
     def save(self, path: str | Path, info: dict | None = None, storage=None) -> None:
         """Write a checkpoint: weights, window, and info (settings, history: what JSON holds).
@@ -770,7 +850,7 @@ class Network:
         ValueError if a weight isn't finite in it, FileError or OSError if writing fails.
         """
         window = self.window
-        geometry = {name: getattr(window, name) for name in ("size", "stride", "regions", "mirror")}
+        geometry = {name: getattr(window, name) for name in GEOMETRY}
         architecture = {
             "window": geometry,
             "batchnorm": self.batchnorm,
@@ -820,10 +900,12 @@ def _read_window(architecture: dict, arrays: dict[str, Array]) -> Window:
     """Return the window of a checkpoint, and take the arrays of its map out of `arrays`."""
     if "fields" in architecture:
         raise files.Fault("was written by an earlier version, whose format is not supported")
-    numbers = {name: int(value) for name, value in architecture["window"].items()}
-    mirror = bool(numbers.pop("mirror", False))
-    mean, P = arrays.pop("mean", None), arrays.pop("P", None)
-    return Window(**numbers, mirror=mirror, mean=mean, P=P)
+    geometry = {}
+    for name, value in architecture["window"].items():
+        if name not in GEOMETRY:
+            raise files.Fault(f"has a window with {name!r}, which this version doesn't know")
+        geometry[name] = GEOMETRY[name](value)
+    return Window(**geometry, mean=arrays.pop("mean", None), P=arrays.pop("P", None))
 
 
 def _check_shapes(path: str | Path, arrays: dict[str, Array], window: Window) -> None:

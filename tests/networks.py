@@ -16,7 +16,7 @@ def batch(m, seed=2):
     return rng.random((m, 3072)), rng.integers(0, 10, m)
 
 
-def make_window(size=32, stride=1, regions=1, dims=None, mirror=False):
+def make_window(size=32, stride=1, regions=1, dims=None, mirror=False, two_sided=False, soft=0):
     """A window with a random map to `dims` numbers. mirror: two thirds of the
     columns are even, and filters are also applied flipped."""
     mean, P = normal(3 * size**2, seed=1), None
@@ -26,7 +26,9 @@ def make_window(size=32, stride=1, regions=1, dims=None, mirror=False):
         flip = Window(size).flip
         mean, sign = mean + mean[flip], np.where(np.arange(dims) < dims // 3, -1, 1)
         P = P + P[flip] * sign
-    return Window(size, stride, regions, mean if dims is not None else None, P, mirror)
+    if dims is None:
+        mean = None
+    return Window(size, stride, regions, mean, P, mirror=mirror, two_sided=two_sided, soft=soft)
 
 
 def make(window=None, hidden_size=7, dtype=np.float64, **options):

@@ -51,24 +51,54 @@ def test_filters(window):
     np.testing.assert_allclose(db, dz.sum(axis=0, keepdims=True), rtol=1e-12, atol=1e-12)
 
 
-def test_mirror():
-    window, W, b = make_window(24, 8, 1, dims=7, mirror=True), normal(7, 3), normal(1, 3, seed=1)
-    images, dz = batch(2)[0], normal(2 * 2 * window.positions, 3, seed=3)
-    mirrored = images.reshape(2, 3, 32, 32)[..., ::-1].reshape(2, 3072)
-    X, its_mirror = (model.layer_input(each, window, np.float64) for each in (images, mirrored))
-    z, cache = model.mirror_forward(X, W, b, window)
-    z, expected = (
-        z.reshape(2, 2, 2, 2, 3),
-        (X[:, :7] @ W + b).reshape(2, 2, 2, 3),
-    )  # positions in rows and columns
-    np.testing.assert_allclose(z[:, 0], expected, rtol=1e-12, atol=1e-12)
-    expected = (its_mirror[:, :7] @ W + b).reshape(2, 2, 2, 3)[
-        :, :, ::-1
-    ]  # a position of the mirror image is opposite
-    np.testing.assert_allclose(z[:, 1], expected, rtol=1e-12, atol=1e-12)
-    dW, db = model.mirror_backward(dz, cache)
-    assert error(dW, numeric(lambda W: model.mirror_forward(X, W, b, window)[0], W, dz)) < TOLERANCE
-    assert error(db, numeric(lambda b: model.mirror_forward(X, W, b, window)[0], b, dz)) < TOLERANCE
+FORWARD_VIEWS = [
+    make_window(24, 8, 1, dims=7, mirror=True),
+    make_window(24, 8, 1, dims=7, mirror=True, two_sided=True),
+    make_window(24, 8, 2, dims=7, two_sided=True),
+    make_window(16, 16, 2, two_sided=True),
+    make_window(dims=7, mirror=True),
+    make_window(two_sided=True),
+]
+
+
+@pytest.mark.parametrize("window", FORWARD_VIEWS, ids=str)
+def test_views(window):
+    """Of the upright, the flipped and, with reversed sign, both filters."""
+    W, b = normal(window.inputs, 3), normal(1, 3, seed=1)
+    images = batch(2)[0]
+    flipped = images.reshape(2, 3, 32, 32)[..., ::-1].reshape(2, 3072)
+    side = window.side
+    expected = []
+    for each in (images, flipped) if window.mirror else (images,):
+        X = model.layer_input(each, window, np.float64)
+        expected.append((X[:, : len(W)] @ W).reshape(2, side, side, 3))
+    if window.mirror:  # a position of the mirror image is opposite
+        expected[1] = expected[1][:, :, ::-1]
+    expected = np.stack(expected, axis=1).reshape(2, -1, 3)
+    if window.two_sided:
+        expected = np.concatenate([expected, -expected], axis=1)
+
+    X = model.layer_input(images, window, np.float64)
+    z, _ = model.filters_forward(X, W, b, window)
+    np.testing.assert_allclose(z.reshape(expected.shape), expected + b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("window", FORWARD_VIEWS, ids=str)
+def test_the_gradient_of_views(window):
+    W, b = normal(window.inputs, 2), normal(1, 2, seed=1)
+    X = model.layer_input(batch(2)[0], window, np.float64)
+    _, cache = model.filters_forward(X, W, b, window)
+    dz = normal(2 * window.rows, 2, seed=3)
+    dW, db = model.filters_backward(dz.copy(), cache)
+
+    def of_W(some):  # a few rows: a whole image has 3,072
+        changed = W.copy()
+        changed[:7] = some
+        return model.filters_forward(X, changed, b, window)[0]
+
+    assert error(dW[:7], numeric(of_W, W[:7], dz)) < TOLERANCE
+    expected = numeric(lambda b: model.filters_forward(X, W, b, window)[0], b, dz)
+    assert error(db, expected) < TOLERANCE
 
 
 def test_batchnorm_in_training():
@@ -129,11 +159,12 @@ def test_relu_hides_no_number_that_is_not_finite(cap):
     assert a1.dtype == np.float32 and not active[0]
 
 
+@pytest.mark.parametrize("two_sided", [False, True])
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize(("stride", "regions"), [(8, 1), (8, 2), (8, 3), (12, 3), (24, 1)])
-def test_pool(stride, regions, mirror):
-    window = Window(8, stride, regions, mirror=mirror)
-    rows = window.positions * (1 + mirror)
+def test_pool(stride, regions, mirror, two_sided):
+    window = Window(8, stride, regions, mirror=mirror, two_sided=two_sided)
+    rows = window.rows
     a1, ds = normal(2 * rows, 3), normal(2, window.q, 3, seed=1)
     s, cache = model.pool_forward(a1, window)
     for image, region in np.ndindex(2, window.q):
@@ -148,6 +179,47 @@ def test_pool(stride, regions, mirror):
         )
         < 1e-7
     )
+
+
+@pytest.mark.parametrize("two_sided", [False, True])
+@pytest.mark.parametrize("soft", [1, 4])
+def test_soft_borders_give_the_mean_over_moved_images(soft, two_sided):
+    images = np.zeros((1, 3, 32, 32))
+    images[..., 12:20, 12:20] = normal(1, 3, 8, 8)  # nothing near the border of the image
+    window = make_window(8, 1, 3, two_sided=two_sided)
+    W, b = normal(window.inputs, 2), np.full((1, 2), -0.1)
+
+    def pooled(pixels, window):
+        X = model.layer_input(pixels.reshape(1, -1), window, np.float64)
+        z, _ = model.filters_forward(X, W, b, window)
+        a1, _ = model.relu_forward(z, 1.0)
+        sums = model.pool_forward(a1, window)[0]
+        # Regions and soft regions have different sizes: compare sums.
+        size = (window.R > 0) if not window.soft else None
+        return sums, size
+
+    moves = range(-soft, soft + 1)
+    total = 0
+    for down, right in itertools.product(moves, moves):
+        moved = np.roll(images, (down, right), axis=(2, 3))
+        sums, size = pooled(moved, window)
+        total = total + sums * size.sum(axis=1)[:, None]
+    soft_window = make_window(8, 1, 3, two_sided=two_sided, soft=soft)
+    found, _ = pooled(images, soft_window)
+    line = soft_window.R[0]  # a region at a corner: its largest weight is that of a full position
+    expected = total / (2 * soft + 1) ** 2
+    np.testing.assert_allclose(found[0, 0] / line.max(), expected[0, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("soft", [1, 3])
+@pytest.mark.parametrize("mirror", [False, True])
+def test_soft_pool(soft, mirror):
+    window = Window(8, 4, 3, mirror=mirror, soft=soft)
+    np.testing.assert_allclose(window.R.sum(axis=1), 1, rtol=1e-6)
+    a1, ds = normal(2 * window.rows, 2), normal(2, window.q, 2, seed=1)
+    _, cache = model.pool_forward(a1, window)
+    expected = numeric(lambda a: model.pool_forward(a, window)[0], a1, ds)
+    assert error(model.pool_backward(ds, cache), expected) < TOLERANCE
 
 
 def test_pooling_one_place_copies_nothing():
@@ -305,6 +377,36 @@ NETWORKS = {
         "mirror": True,
         "cap": 0.2,
     },
+    "windows, two-sided": {"size": 8, "stride": 8, "regions": 2, "two_sided": True},
+    "windows, two-sided, mirrored, capped": {
+        "size": 8,
+        "stride": 8,
+        "dims": 9,
+        "regions": 2,
+        "mirror": True,
+        "two_sided": True,
+        "cap": 0.2,
+    },
+    "windows, two-sided, mirrored, soft, BN, dropout": {
+        "size": 8,
+        "stride": 8,
+        "dims": 9,
+        "regions": 3,
+        "mirror": True,
+        "two_sided": True,
+        "soft": 4,
+        "batchnorm": True,
+        "dropout": 0.5,
+    },
+    "whole, mirrored": {"dims": 20, "mirror": True},
+    "whole, two-sided": {"two_sided": True},
+    "whole, mirrored, two-sided, whitened, dropout": {
+        "dims": 20,
+        "mirror": True,
+        "two_sided": True,
+        "dropout": 0.5,
+    },
+    "whole, mirrored, BN": {"dims": 20, "mirror": True, "batchnorm": True},
     "overlapping windows": {"size": 24, "stride": 4, "dims": 30, "regions": 3},
     "two classes": {"size": 16, "stride": 16, "classes": 2},
     "a hundred classes": {"size": 16, "stride": 16, "classes": 100, "dropout": 0.5},
@@ -317,7 +419,7 @@ def test_gradients_agree_with_central_differences(kind, monkeypatch):
     window = make_window(
         **{
             name: options.pop(name)
-            for name in ("size", "stride", "regions", "dims", "mirror")
+            for name in ("size", "stride", "regions", "dims", "mirror", "two_sided", "soft")
             if name in options
         }
     )

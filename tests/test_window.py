@@ -162,7 +162,6 @@ def test_mirrored_units_see_an_image_and_its_mirror_image_alike(stride, regions,
 @pytest.mark.parametrize(
     ("window", "complaint"),
     [
-        (lambda: Window(mirror=True), "a window below 32 pixels"),
         (lambda: replace(make_window(8, 8, 2, 9), mirror=True), "odd, then even"),
         (lambda: replace(symmetric_window(8, 8, 2, "whiten"), mirror=True), "odd, then even"),
         (lambda: turned(make_window(8, 8, 2, 9, mirror=True)), "odd, then even"),

@@ -18,7 +18,7 @@ SYMMETRIC = 1e-3  # relative error up to which a map counts as symmetric, see `f
 def plain_shape(weights: Weights, window, cap: float = 0.0) -> tuple[int, int]:
     """Return how many hidden units U `plain` has, and how many bytes its arrays take.
 
-    U = n H; twice as many with mirror=True, and twice as many again with a cap.
+    U = n H; twice as many each with mirror=True, with two_sided=True and with a cap.
     """
     units = window.rows * weights["b1"].shape[1] * (2 if cap else 1)
     # Per unit: a column of W1, an entry of each (1, U) array, a row of W2.
@@ -44,9 +44,8 @@ def plain(weights: Weights, window, cap: float = 0.0) -> Weights:
     for position, pixels in enumerate(window.patches(np.arange(PIXELS)[None])):
         dense_W1[pixels, position] = W1
 
-    share = window.share.astype(W1.dtype)[:, :, None]  # (q, 1, 1)
-    of_region = weights["W2"].reshape(window.q, H, -1) * share
-    dense_W2 = of_region[window.region_of_row]  # (n, H, C)
+    of_region = weights["W2"].reshape(window.q, -1)
+    dense_W2 = window.R.T.astype(W1.dtype) @ of_region  # (n, H C)
 
     dense = {
         "W1": dense_W1.reshape(PIXELS, -1),
@@ -62,10 +61,12 @@ def plain(weights: Weights, window, cap: float = 0.0) -> Weights:
 def pixel_filters(weights: Weights, window, cap: float = 0.0):
     """Return (weights, window) of the same network with filters of pixels and plain ReLU units.
 
-    It has no cap, no mirror=True and no map, which multiplies out:
+    It has no cap, no two_sided=True, no mirror=True and no map, which multiplies out:
 
         ((x - mean) P) W1 + b1 = x (P W1) + (b1 - mean P W1)
     """
+    if window.two_sided:
+        weights, window = one_sided(weights, window), replace(window, two_sided=False)
     if cap:
         weights = uncapped(weights, window, cap)
     if window.mirror:
@@ -76,6 +77,23 @@ def pixel_filters(weights: Weights, window, cap: float = 0.0):
         weights = weights | {"W1": W1, "b1": b1}
         window = replace(window, mean=None, P=None)
     return weights, window
+
+
+def one_sided(weights: Weights, window) -> Weights:
+    """Return the weights of 2 H units without two_sided=True.
+
+    The second H units have the negative of W1, the same b1 and, as rows of W2, those of the means
+    with reversed sign.
+    """
+    H = weights["b1"].shape[1]
+    double = {name: np.tile(array, 2) for name, array in weights.items()}
+    double["W1"][:, H:] *= -1
+
+    # (side, region, H, C) -> (region, side, H, C)
+    W2 = weights["W2"].reshape(2, window.q // 2, H, -1).swapaxes(0, 1)
+    double["W2"] = W2.reshape(weights["W2"].shape)
+    double["b2"] = weights["b2"]
+    return double
 
 
 def uncapped(weights: Weights, window, cap: float) -> Weights:
@@ -102,7 +120,7 @@ def fold_mirror(weights: Weights, window) -> Weights:
     the first ones mirrored, with W2 of the mirrored region, and all of W2 is halved. With
     mirror=True the network has these logits by itself; then the result needs no mirror=True.
 
-    With a map P, the mirrored filter in the coordinates of the map is M W1, with P M = mirrored P.
+    Without two_sided=True, see `one_sided`. With a map P, the mirrored filter in the coordinates of the map is M W1, with P M = mirrored P.
     Raises ValueError if the map spans other directions when mirrored, so that there is no such M.
     """
     W1, b1 = weights["W1"], weights["b1"]

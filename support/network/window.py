@@ -25,6 +25,13 @@ class Window:
     mirror: each filter is also applied left-right flipped. P must then keep left and right apart:
     flipping a patch negates its odd components (the first columns of P) and keeps the even ones.
 
+    two_sided: each filter also counts with its sign reversed, b1 - x W1 next to b1 + x W1, as in
+    Coates & Ng's two-sided threshold (2011). These activations are pooled apart.
+
+    soft: borders between regions are ramps. A position counts in a region by the share of the
+    positions up to `soft` pixels away that lie in it: pooling then gives the mean over images moved
+    by up to `soft` pixels.
+
     Raises ValueError for invalid arguments.
     """
 
@@ -34,6 +41,8 @@ class Window:
     mean: np.ndarray | None = None
     P: np.ndarray | None = None
     mirror: bool = False
+    two_sided: bool = False
+    soft: int = 0
 
     def __post_init__(self):
         self._check_positions()
@@ -50,8 +59,8 @@ class Window:
         if self.side % 2 == 1 and self.regions % 2 == 0:
             positions = f"{self.side} positions in a row"
             raise ValueError(f"{self.regions} regions can't lie symmetrically in {positions}")
-        if self.mirror and self.whole:
-            raise ValueError(f"mirrored filters need a window below {SIDE} pixels")
+        if not 0 <= self.soft <= SIDE:
+            raise ValueError(f"soft must be 0 to {SIDE} pixels, not {self.soft}")
 
     def _check_map(self) -> None:
         if (self.mean is None) != (self.P is None):
@@ -96,48 +105,86 @@ class Window:
         return self.side**2
 
     @property
+    def views(self) -> int:
+        """In how many ways a filter is applied at a position: 1, 2 or 4."""
+        return (2 if self.mirror else 1) * (2 if self.two_sided else 1)
+
+    @property
     def rows(self) -> int:
-        """Rows of z1 for each image: n, or 2 n with mirrored filters."""
-        return self.positions * (2 if self.mirror else 1)
+        """Rows of z1 for each image: n for each view.
+
+        The views are upright and flipped; the same with the sign reversed follow.
+        """
+        return self.positions * self.views
+
+    @property
+    def one_row(self) -> bool:
+        """Whether a unit has one activation for each image, as in the report."""
+        return self.rows == 1
 
     @property
     def q(self) -> int:
-        """q, the number of regions, numbered row by row."""
-        return self.regions**2
+        """q, the means that are taken of a filter: of each region, row by row.
+
+        With two_sided, those of the activations with reversed sign follow.
+        """
+        return self.regions**2 * (2 if self.two_sided else 1)
 
     def __str__(self):
         if self.whole:
-            return "the whole image"
-        filters = f"{self.size}x{self.size} filters at {self.positions} positions"
-        regions = f"{self.regions}x{self.regions} regions"
-        mirrored = ", also mirrored" if self.mirror else ""
-        return f"{filters} {self.stride} apart, {regions}{mirrored}"
+            text = "the whole image"
+        else:
+            filters = f"{self.size}x{self.size} filters at {self.positions} positions"
+            text = f"{filters} {self.stride} apart, {self.regions}x{self.regions} regions"
+        text += ", also mirrored" if self.mirror else ""
+        text += ", two-sided" if self.two_sided else ""
+        return text
 
     # ---- Regions ----
 
     @cached_property
     def region_of_row(self) -> np.ndarray:
-        """The region of each row of z1 of an image, (n,).
+        """The index, below q, of the mean that each row of z1 of an image belongs to, (rows,).
 
-        The side x side grid of positions is cut into regions x regions parts. A position belongs to
-        the part that holds the middle of its cell. With mirrored filters (2 n,): the rows of the
-        flipped filters follow, with the regions that the positions have in the flipped image.
+        It says nothing of `soft`. With mirrored filters the rows of the flipped filters have the
+        regions that the positions have in the flipped image.
         """
-        region_row = (2 * np.arange(self.side) + 1) * self.regions // (2 * self.side)
+        region_row = self._region(np.arange(self.side), self.side)
         region = self.regions * region_row[:, None] + region_row
         if self.mirror:
             region = np.concatenate([region, region[:, ::-1]])
+        if self.two_sided:
+            region = np.concatenate([region, region + self.regions**2])
         return region.ravel()
+
+    def _region(self, cell: np.ndarray, cells: int) -> np.ndarray:
+        """Return the region, along one direction, that holds the middle of a cell of `cells`."""
+        return (2 * cell + 1) * self.regions // (2 * cells)
 
     @cached_property
     def share(self) -> np.ndarray:
-        """1 / the rows of z1 in each region, (q, 1) float32."""
+        """1 / the rows of z1 in each region, (q, 1) float32, if borders aren't soft."""
         return np.float32(1) / np.bincount(self.region_of_row)[:, None].astype(np.float32)
 
     @cached_property
     def R(self) -> np.ndarray:
-        """The matrix of pooling, (q, n) or (q, 2 n): s = R a1 is the mean over each region."""
-        return np.where(self.region_of_row == np.arange(self.q)[:, None], self.share, 0)
+        """The matrix of pooling, (q, rows): s = R a1 is the mean over each region."""
+        if not self.soft:
+            return np.where(self.region_of_row == np.arange(self.q)[:, None], self.share, 0)
+        # Along one direction: the share of each position's neighbourhood in each region.
+        last = SIDE - self.size
+        position = self.stride * np.arange(self.side)[:, None]
+        neighbours = np.clip(position + np.arange(-self.soft, self.soft + 1), 0, last)
+        region = self._region(neighbours, last + 1)  # (side, 2 soft + 1)
+        line = (region == np.arange(self.regions)[:, None, None]).mean(axis=2)  # (regions, side)
+        upright = np.kron(line, line)
+        flipped = np.kron(line, line[:, ::-1])
+        rows = np.hstack([upright, flipped]) if self.mirror else upright
+        rows /= rows.sum(axis=1, keepdims=True)
+        if self.two_sided:
+            nothing = np.zeros_like(rows)
+            rows = np.block([[rows, nothing], [nothing, rows]])
+        return rows.astype(np.float32)
 
     # ---- Patches ----
 
@@ -159,9 +206,9 @@ class Window:
 
     @cached_property
     def M(self) -> np.ndarray:
-        """The matrix of X = (patch, 1) M: P above -mean P; filters keep the 1 as last column."""
+        """The matrix of X = (patch, 1) M: P above -mean P; the 1 stays unless z1 has one row."""
         M = np.vstack([self.P, -(self.mean @ self.P)])
-        if self.whole:
+        if self.one_row:
             return M
         last = np.eye(len(M), dtype=M.dtype)[:, -1:]
         return np.hstack([M, last])
