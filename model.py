@@ -53,7 +53,7 @@ GEOMETRY = {
     "regions": int,
     "mirror": bool,
     "two_sided": bool,
-    "soft": int,
+    "bilinear": bool,
 }
 
 # ---- The input ---------------------------------------------------------------------------------
@@ -103,30 +103,31 @@ def linear_backward(dz: Array, cache):
     return dX, dW, db
 
 
-def filters_forward(X: Array, W1: Array, b1: Array, window: Window):
-    """Return z1 = X W1 + b1 (1), with X as `layer_input` returns it.
+def filters_forward(X: Array, W: Array, window: Window):
+    """Return z1 = X W1 + b1 (1), with X as `layer_input` returns it. W (k + 1, H): W1 above b1.
 
-    z1 is (m, H) for the report's network. Else it is (m rows, H), rows = views n: an image's n
-    rows, those of the flipped filters with mirror=True, and then with two_sided=True all of these
-    with X W1 reversed in sign, b1 - X W1.
+    z1 is (m, H) for the report's network. Else it is (m rows, H), with a row for each position of
+    each view of an image: of the filters; with mirror=True of the flipped ones; with two_sided=True
+    of all of these with the sign of X W1 reversed.
     """
     if window.one_row:
-        z1 = X @ W1
-        z1 += b1
+        z1 = X @ W[:-1]
+        z1 += W[-1]
         return z1, (X, window)
-    n, H = window.positions, W1.shape[1]
+    n, H = window.positions, W.shape[1]
     z1 = np.empty((len(X) // n, window.views, n, H), X.dtype)
     if window.mirror:
-        even_part, odd_part = mirror_forward(X, W1, b1, window)
+        even_part, odd_part = mirror_forward(X, W, window)
         np.add(even_part, odd_part, out=z1[:, 0])
         np.subtract(even_part, odd_part, out=z1[:, 1])
+    elif window.two_sided:
+        z1[:, 0] = (X @ W).reshape(-1, n, H)
     else:
         # X ends with a column of ones, so that the product adds b1: it saves a pass over z1.
-        product = X @ np.vstack([W1, b1])
-        z1[:, 0] = product.reshape(-1, n, H)
+        np.matmul(X, W, out=z1.reshape(-1, H))
     if window.two_sided:
         half = window.views // 2
-        np.subtract(2 * b1, z1[:, :half], out=z1[:, half:])  # b1 - X W1
+        np.subtract(2 * W[-1], z1[:, :half], out=z1[:, half:])  # 2 b1 - z1 = b1 - X W1
     return z1.reshape(-1, H), (X, window)
 
 
@@ -142,22 +143,20 @@ def filters_backward(dz1: Array, cache):
         return LazyProduct(X, dz1), dz1.sum(axis=0, keepdims=True)
     n, H = window.positions, dz1.shape[1]
     dz1 = dz1.reshape(-1, window.views, n, H)
-    of_b1 = 0
+    db1_reversed = 0
     if window.two_sided:
-        # The reversed activations are 2 b1 - z1: they change z1's gradient, and add to that of b1.
+        # d(2 b1 - z1) / dz1 = -1, and b1 has a share of its own.
         dz1, reversed_dz1 = np.split(dz1, 2, axis=1)
         dz1 -= reversed_dz1
-        of_b1 = 2 * reversed_dz1.sum(axis=(0, 1, 2))
-    if window.mirror:
-        dW1, db1 = mirror_backward(dz1, cache)
-    else:
-        # The last row of the product belongs to the column of ones.
-        dW1, db1 = np.split(X.T @ dz1.reshape(-1, H), [-1])
-    return dW1, db1 + of_b1
+        db1_reversed = 2 * reversed_dz1.sum(axis=(0, 1, 2))
+    dW = mirror_backward(dz1, cache) if window.mirror else X.T @ dz1.reshape(-1, H)
+    # The last row belongs to the column of ones.
+    dW[-1] += db1_reversed
+    return dW[:-1], dW[-1:]
 
 
-def mirror_forward(X: Array, W1: Array, b1: Array, window: Window):
-    """Return the even and the odd part of z1, (m, n, H): their sum is z1 of the upright filters.
+def mirror_forward(X: Array, W: Array, window: Window):
+    """Return the even and the odd part of z1, (m, n, H): their sum is z1 of the filters.
 
     A column of X is a principal component of the patches. Flipping a patch changes the sign of its
     odd components, the first columns of X, and leaves the even ones unchanged:
@@ -166,14 +165,14 @@ def mirror_forward(X: Array, W1: Array, b1: Array, window: Window):
 
     So the two halves of the product serve a filter and its mirror image, at the cost of one.
     """
-    odd, n, H = window.odd, window.positions, W1.shape[1]
-    even_part = X[:, odd:] @ np.vstack([W1[odd:], b1])
-    odd_part = X[:, :odd] @ W1[:odd]
+    odd, n, H = window.odd, window.positions, W.shape[1]
+    even_part = X[:, odd:] @ W[odd:]  # the column of ones is even: it adds b1
+    odd_part = X[:, :odd] @ W[:odd]
     return even_part.reshape(-1, n, H), odd_part.reshape(-1, n, H)
 
 
-def mirror_backward(dz1: Array, cache):
-    """Return dL/dW1 (k, H) and dL/db1 (1, H) from dz1 (m, 2, n, H) of both orientations.
+def mirror_backward(dz1: Array, cache) -> Array:
+    """Return dL/dW (k + 1, H), the last row for b1, from dz1 (m, 2, n, H) of both orientations.
 
     X_even W1_even is in z1 and in its flipped copy with the sign +: it receives the sum of their
     gradients. X_odd W1_odd is there with + and -: it receives their difference.
@@ -183,9 +182,10 @@ def mirror_backward(dz1: Array, cache):
     upright, flipped = dz1[:, 0], dz1[:, 1]
     of_even = (upright + flipped).reshape(-1, H)
     of_odd = (upright - flipped).reshape(-1, H)
-    dW1_even, db1 = np.split(X[:, odd:].T @ of_even, [-1])
-    dW1_odd = X[:, :odd].T @ of_odd
-    return np.vstack([dW1_odd, dW1_even]), db1
+    dW = np.empty((X.shape[1], H), X.dtype)
+    np.matmul(X[:, odd:].T, of_even, out=dW[odd:])
+    np.matmul(X[:, :odd].T, of_odd, out=dW[:odd])
+    return dW
 
 
 BN_EPS = 1e-5
@@ -250,31 +250,36 @@ def relu_backward(da1: Array, active: Array) -> Array:
 def pool_forward(a1: Array, window: Window):
     """Return s = R a1 (m, q, H), the mean over the positions of each region.
 
-    R (q, rows) holds, in the row of a region, 1 / (its number of rows) for these rows, else 0.
+    R (q, rows) holds, in the row of a region, 1 / (its number of rows) for these rows, else 0; with
+    bilinear=True weights that fall with the distance.
     """
+    H = a1.shape[1]
     if window.one_row:
         return a1[:, None], window  # (m, 1, H)
-    return window.R @ a1.reshape(-1, window.rows, a1.shape[1]), window
+    R = window.R_of_side  # the activations of each sign are pooled alike
+    s = R @ a1.reshape(-1, R.shape[1], H)
+    return s.reshape(-1, window.q, H), window
 
 
 def pool_backward(ds: Array, window: Window) -> Array:
     """Return dL/da1 = R^T dL/ds from ds (m, q, H).
 
-    Without soft borders each row of z1 receives its region's gradient, divided by the number of the
-    image's rows in that region: a copy, which is faster than a product.
+    Unless regions are bilinear, each row of z1 receives its region's gradient, divided by the
+    number of the image's rows in that region: a copy, which is faster than a product.
     """
     if window.one_row:
         return ds[:, 0]
     H = ds.shape[2]
-    if window.soft:
-        return (window.R.T @ ds).reshape(-1, H)
+    if window.bilinear:
+        R = window.R_of_side
+        return (R.T @ ds.reshape(-1, len(R), H)).reshape(-1, H)
     divided = ds * window.share
     return np.take(divided, window.region_of_row, axis=1).reshape(-1, H)
 
 
 def hidden_forward(X: Array, w: dict[str, Array], window: Window, cap: float, train: bool):
     """Return s (m, q, H) of hidden units with the weights w, from X as in `layer_input`."""
-    z, filters_cache = filters_forward(X, w["W1"], w["b1"], window)  # (1) z1
+    z, filters_cache = filters_forward(X, w["W"], window)  # (1) z1
     batchnorm_cache = None
     if "gamma1" in w:
         arrays = [w[name] for name in BATCHNORM]
@@ -488,6 +493,10 @@ class Network:
         self.rng = np.random.default_rng(seed)
         self.threads = Threads(threads)
         self.weights = {name: array.astype(dtype) for name, array in self._first_weights().items()}
+        # One array W with b1 below W1, as X has a last column of ones, see `filters_forward`.
+        self.W = np.vstack([self.weights["W1"], self.weights["b1"]])
+        self.weights["W1"] = self.W[:-1]
+        self.weights["b1"] = self.W[-1:]
         trained = [name for name in self.weights if name not in STATISTICS]
         self.velocity = {name: np.zeros_like(self.weights[name]) for name in trained}
         self.preconditioner: Array | None = None  # (2, q H), see `precondition`
@@ -539,9 +548,11 @@ class Network:
         Units don't depend on each other before (7), and (3) treats each one alone. So blocks can
         run on several threads.
         """
-        hidden = [name for name in self.weights if name not in ("W2", "b2")]
+        arrays = {"W": self.W}
+        if self.batchnorm:
+            arrays |= {name: self.weights[name] for name in BATCHNORM}
         units = blocks.of_units(self.hidden_size, self.window)
-        return [{name: self.weights[name][:, some] for name in hidden} for some in units]
+        return [{name: array[:, some] for name, array in arrays.items()} for some in units]
 
     def forward(self, images: Array, train: bool = False, mask: Array | None = None):
         """Return the logits z2 (m, C), and the cache that `backward` takes.
@@ -663,7 +674,7 @@ class Network:
         self.preconditioner = np.stack([s.mean(axis=0), std]).astype(self.dtype)
 
     def find_leading(self, images: Array, count: int) -> None:
-        """Find the `count` directions in which the standardised s varies most over images (N, 3072).
+        """Find the `count` directions in which the standardised s of images (N, 3072) varies most.
 
         They are the leading principal components u_i of (s - mean) / std, of variance e_i. A few
         have a thousand times the variance of most others, which sets the limit of the learning
@@ -778,7 +789,7 @@ class Network:
     def hidden(self, images: Array, capped: bool = True) -> Array:
         """Return a1 (N, n, H), mirrored (N, 2 n, H); capped=False leaves the cap out."""
         X = layer_input(images, self.window, self.dtype)
-        z1, _ = filters_forward(X, self.weights["W1"], self.weights["b1"], self.window)
+        z1, _ = filters_forward(X, self.W, self.window)
         a1, _ = relu_forward(self.normalized(z1), self.cap if capped else 0.0)
         return a1.reshape(len(images), -1, self.hidden_size)
 

@@ -22,7 +22,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -78,8 +78,17 @@ class Settings:
     stride: int = _network(
         1, "pixels between neighbouring positions of a filter", low=1, high=SIDE - 1
     )
+    test_stride: int = _network(
+        0,
+        "stride in validation and of the saved network; 0: as in training",
+        low=0,
+        high=SIDE - 1,
+        rare=True,
+    )
     regions: int = _network(1, "average pooling over N x N regions", low=1)
+    bilinear: bool = _network(False, "regions blend into each other", rare=True)
     mirror: bool = _network(False, "also apply each filter left-right flipped", rare=True)
+    two_sided: bool = _network(False, "also take each filter with its sign reversed", rare=True)
     preprocess: str = _network(
         "none", "whiten: principal components of the patches", choices=("none", "whiten")
     )
@@ -131,6 +140,9 @@ class Settings:
     output_lr_scale: float = _optimisation(
         1.0, "factor of the rate for W2 and b2", low=0, rare=True
     )
+    damped: int = _optimisation(
+        0, "directions of W2 in which the gradient is damped; 0: none", low=0, high=4096, rare=True
+    )
     # The report's code divides all gradients by the batch size, 128, except those of gamma and
     # beta.
     bn_lr_scale: float = _optimisation(
@@ -165,9 +177,13 @@ class Settings:
         check(self)
         # Window knows its own limits, so making one is the check.
         try:
-            self.make_window()
+            window = self.make_window()
         except ValueError as error:
             raise SettingError("window", self.window, f"is invalid: {error}") from None
+        try:
+            self.test_window(window)
+        except ValueError as error:
+            raise SettingError("test_stride", self.test_stride, f"is invalid: {error}") from None
         if self.batchnorm and self.batch_size < 2:
             problem = "is too small for batch normalisation"
             remedy = "give at least 2, or {no_batchnorm}"
@@ -175,9 +191,16 @@ class Settings:
 
     def make_window(self) -> Window:
         """Return the window of the network, without the whitening map."""
+        views = {"mirror": self.uses_mirror, "two_sided": self.two_sided}
         if self.whole:
-            return Window()  # stride and regions have no effect, whatever they are
-        return Window(self.window, self.stride, self.regions, mirror=self.uses_mirror)
+            return Window(**views)  # stride and regions have no effect, whatever they are
+        return Window(self.window, self.stride, self.regions, bilinear=self.bilinear, **views)
+
+    def test_window(self, window: Window) -> Window:
+        """Return the window of the network that is validated and saved, from that in training."""
+        if not unmet_needs("test_stride", self) and self.test_stride:
+            return replace(window, stride=self.test_stride)
+        return window
 
     @property
     def whole(self) -> bool:
@@ -192,7 +215,7 @@ class Settings:
     @property
     def uses_mirror(self) -> bool:
         """Whether each filter is also applied flipped."""
-        return self.mirror and not self.whole and self.whitens
+        return self.mirror and self.whitens
 
     @property
     def uses_flip(self) -> bool:
@@ -268,7 +291,10 @@ STEP_EPOCHS = 10  # --step-decay applies once in so many epochs
 NEEDS = (
     Need("stride", lambda s: not s.whole, "give {window} below 32"),
     Need("regions", lambda s: not s.whole, "give {window} below 32"),
-    Need("mirror", lambda s: not s.whole, "give {window} below 32"),
+    Need("bilinear", lambda s: not s.whole, "give {window} below 32"),
+    Need("test_stride", lambda s: not s.whole, "give {window} below 32"),
+    Need("test_stride", lambda s: s.ema > 0, "give {ema}"),
+    Need("damped", lambda s: s.init == "patches", "give {init} patches"),
     Need("mirror", lambda s: s.whitens, "give {preprocess} whiten"),
     Need("whiten_dims", lambda s: s.whitens, "give {preprocess} whiten"),
     Need("whiten_eps", lambda s: s.whitens, "give {preprocess} whiten"),
@@ -325,6 +351,7 @@ def effective(settings: Settings | dict) -> dict:
 # ---- The first weights ---------------------------------------------------------------------------
 
 PRECONDITION_IMAGES = 1024  # enough for the mean and the deviation of every activation
+LEADING_IMAGES = 2048  # from which the leading directions are found; at least twice as many
 
 
 def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None = None) -> Window:
@@ -603,10 +630,7 @@ class Run:
             problem = f"averages nothing in fewer than {EMA_EVERY} steps"
             raise SettingError("ema", settings.ema, problem, "give more {epochs}")
         self.network = first_network(settings, data, self.train_rows, self.rng, threads)
-        # The network that is validated: the moving average, or the network itself if ema is 0.
-        self.averaged = self.network.copy() if settings.ema else self.network
-        # A copy: training changes the network's own arrays.
-        self.best = self.network.copy()
+        self._copy_network()
         self.step = 0
         self.history: dict[str, list] = {name: [] for name in HISTORY}
 
@@ -639,8 +663,22 @@ class Run:
         self.network.window = network.window
         if self.network.preconditioner is not None:
             self.network.precondition(images[self.train_rows[:PRECONDITION_IMAGES]])
-        self.averaged = self.network.copy() if self.settings.ema else self.network
-        self.best = self.network.copy()
+        self._copy_network()
+
+    def _copy_network(self) -> None:
+        """Set the networks that follow the one in training."""
+        window = self.settings.test_window(self.network.window)
+        # The network that is validated: the moving average, or the network itself if ema is 0.
+        self.averaged = self.network.copy(window=window) if self.settings.ema else self.network
+        # A copy: training changes the network's own arrays.
+        self.best = self.network.copy(window=window)
+
+    def find_leading(self, images: np.ndarray) -> None:
+        """Find the directions that are damped in this epoch, from images like those to come."""
+        count = min(LEADING_IMAGES, len(self.train_rows))
+        rows = self.rng.choice(self.train_rows, count, replace=False)
+        some = augmented(images[rows], self.settings, self.rng)
+        self.network.find_leading(some, min(self.settings.damped, count // 2))
 
     def record(self, totals: Totals, val_loss: float, val_accuracy: float) -> None:
         """Add an epoch to the history, and keep its weights if it is the best."""
@@ -745,6 +783,8 @@ def train_epochs(
     while not run.finished and (stop_after is None or run.epoch < stop_after):
         totals = Totals()
         started = time.perf_counter()
+        if settings.damped and run.network.preconditioner is not None:
+            run.find_leading(images)
         with display.epoch(run) as show_step:
             for step, rows in enumerate(batches(run.train_rows, settings, run.rng), 1):
                 # Random changes: no two epochs show an image in the same way.

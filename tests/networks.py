@@ -16,7 +16,9 @@ def batch(m, seed=2):
     return rng.random((m, 3072)), rng.integers(0, 10, m)
 
 
-def make_window(size=32, stride=1, regions=1, dims=None, mirror=False, two_sided=False, soft=0):
+def make_window(
+    size=32, stride=1, regions=1, dims=None, mirror=False, two_sided=False, bilinear=False
+):
     """A window with a random map to `dims` numbers. mirror: two thirds of the
     columns are even, and filters are also applied flipped."""
     mean, P = normal(3 * size**2, seed=1), None
@@ -28,7 +30,8 @@ def make_window(size=32, stride=1, regions=1, dims=None, mirror=False, two_sided
         P = P + P[flip] * sign
     if dims is None:
         mean = None
-    return Window(size, stride, regions, mean, P, mirror=mirror, two_sided=two_sided, soft=soft)
+    views = {"mirror": mirror, "two_sided": two_sided, "bilinear": bilinear}
+    return Window(size, stride, regions, mean, P, **views)
 
 
 def make(window=None, hidden_size=7, dtype=np.float64, **options):

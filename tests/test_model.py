@@ -43,7 +43,7 @@ def test_linear():
 def test_filters(window):
     X, dz = model.layer_input(batch(2)[0], window, np.float64), normal(2 * window.rows, 3, seed=3)
     W, b = normal(window.inputs, 3, seed=1), normal(1, 3, seed=2)
-    z, cache = model.filters_forward(X, W, b, window)
+    z, cache = model.filters_forward(X, np.vstack([W, b]), window)
     np.testing.assert_allclose(z, X[:, : len(W)] @ W + b, rtol=1e-12, atol=1e-12)
     dW, db = model.filters_backward(dz, cache)
     np.testing.assert_allclose(dW[:], X[:, : len(W)].T @ dz, rtol=1e-12, atol=1e-12)
@@ -79,7 +79,7 @@ def test_views(window):
         expected = np.concatenate([expected, -expected], axis=1)
 
     X = model.layer_input(images, window, np.float64)
-    z, _ = model.filters_forward(X, W, b, window)
+    z, _ = model.filters_forward(X, np.vstack([W, b]), window)
     np.testing.assert_allclose(z.reshape(expected.shape), expected + b, rtol=1e-12, atol=1e-12)
 
 
@@ -87,17 +87,17 @@ def test_views(window):
 def test_the_gradient_of_views(window):
     W, b = normal(window.inputs, 2), normal(1, 2, seed=1)
     X = model.layer_input(batch(2)[0], window, np.float64)
-    _, cache = model.filters_forward(X, W, b, window)
+    _, cache = model.filters_forward(X, np.vstack([W, b]), window)
     dz = normal(2 * window.rows, 2, seed=3)
     dW, db = model.filters_backward(dz.copy(), cache)
 
     def of_W(some):  # a few rows: a whole image has 3,072
         changed = W.copy()
         changed[:7] = some
-        return model.filters_forward(X, changed, b, window)[0]
+        return model.filters_forward(X, np.vstack([changed, b]), window)[0]
 
     assert error(dW[:7], numeric(of_W, W[:7], dz)) < TOLERANCE
-    expected = numeric(lambda b: model.filters_forward(X, W, b, window)[0], b, dz)
+    expected = numeric(lambda b: model.filters_forward(X, np.vstack([W, b]), window)[0], b, dz)
     assert error(db, expected) < TOLERANCE
 
 
@@ -181,41 +181,26 @@ def test_pool(stride, regions, mirror, two_sided):
     )
 
 
+@pytest.mark.parametrize(("stride", "regions"), [(3, 3), (4, 2), (4, 7), (24, 2)])
+def test_bilinear_pooling_is_the_mean_under_interpolated_weights(stride, regions):
+    window = Window(8, stride, regions, bilinear=True)
+    a1 = normal(2 * window.rows, 3)
+    s, _ = model.pool_forward(a1, window)
+    side = window.side
+    squares = a1.reshape(2, side, side, 3)
+    at = np.linspace(0, regions - 1, side)
+    for row, column in itertools.product(range(regions), repeat=2):
+        corner = np.eye(regions)[row], np.eye(regions)[column]
+        down, right = (np.interp(at, np.arange(regions), each) for each in corner)
+        weights = np.outer(down, right)[None, :, :, None]
+        expected = (squares * weights).sum(axis=(1, 2)) / weights.sum()
+        np.testing.assert_allclose(s[:, regions * row + column], expected, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("two_sided", [False, True])
-@pytest.mark.parametrize("soft", [1, 4])
-def test_soft_borders_give_the_mean_over_moved_images(soft, two_sided):
-    images = np.zeros((1, 3, 32, 32))
-    images[..., 12:20, 12:20] = normal(1, 3, 8, 8)  # nothing near the border of the image
-    window = make_window(8, 1, 3, two_sided=two_sided)
-    W, b = normal(window.inputs, 2), np.full((1, 2), -0.1)
-
-    def pooled(pixels, window):
-        X = model.layer_input(pixels.reshape(1, -1), window, np.float64)
-        z, _ = model.filters_forward(X, W, b, window)
-        a1, _ = model.relu_forward(z, 1.0)
-        sums = model.pool_forward(a1, window)[0]
-        # Regions and soft regions have different sizes: compare sums.
-        size = (window.R > 0) if not window.soft else None
-        return sums, size
-
-    moves = range(-soft, soft + 1)
-    total = 0
-    for down, right in itertools.product(moves, moves):
-        moved = np.roll(images, (down, right), axis=(2, 3))
-        sums, size = pooled(moved, window)
-        total = total + sums * size.sum(axis=1)[:, None]
-    soft_window = make_window(8, 1, 3, two_sided=two_sided, soft=soft)
-    found, _ = pooled(images, soft_window)
-    line = soft_window.R[0]  # a region at a corner: its largest weight is that of a full position
-    expected = total / (2 * soft + 1) ** 2
-    np.testing.assert_allclose(found[0, 0] / line.max(), expected[0, 0], rtol=1e-5)
-
-
-@pytest.mark.parametrize("soft", [1, 3])
 @pytest.mark.parametrize("mirror", [False, True])
-def test_soft_pool(soft, mirror):
-    window = Window(8, 4, 3, mirror=mirror, soft=soft)
-    np.testing.assert_allclose(window.R.sum(axis=1), 1, rtol=1e-6)
+def test_bilinear_pool_backward(mirror, two_sided):
+    window = Window(8, 6, 3, mirror=mirror, two_sided=two_sided, bilinear=True)
     a1, ds = normal(2 * window.rows, 2), normal(2, window.q, 2, seed=1)
     _, cache = model.pool_forward(a1, window)
     expected = numeric(lambda a: model.pool_forward(a, window)[0], a1, ds)
@@ -387,14 +372,14 @@ NETWORKS = {
         "two_sided": True,
         "cap": 0.2,
     },
-    "windows, two-sided, mirrored, soft, BN, dropout": {
+    "windows, two-sided, mirrored, bilinear, BN, dropout": {
         "size": 8,
         "stride": 8,
         "dims": 9,
         "regions": 3,
         "mirror": True,
         "two_sided": True,
-        "soft": 4,
+        "bilinear": True,
         "batchnorm": True,
         "dropout": 0.5,
     },
@@ -419,7 +404,7 @@ def test_gradients_agree_with_central_differences(kind, monkeypatch):
     window = make_window(
         **{
             name: options.pop(name)
-            for name in ("size", "stride", "regions", "dims", "mirror", "two_sided", "soft")
+            for name in ("size", "stride", "regions", "dims", "mirror", "two_sided", "bilinear")
             if name in options
         }
     )

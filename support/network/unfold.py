@@ -120,7 +120,8 @@ def fold_mirror(weights: Weights, window) -> Weights:
     the first ones mirrored, with W2 of the mirrored region, and all of W2 is halved. With
     mirror=True the network has these logits by itself; then the result needs no mirror=True.
 
-    Without two_sided=True, see `one_sided`. With a map P, the mirrored filter in the coordinates of the map is M W1, with P M = mirrored P.
+    The network has no two_sided=True, see `one_sided`. With a map P, the mirrored filter in the
+    coordinates of the map is M W1, with P M = mirrored P.
     Raises ValueError if the map spans other directions when mirrored, so that there is no such M.
     """
     W1, b1 = weights["W1"], weights["b1"]

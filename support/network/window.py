@@ -28,9 +28,8 @@ class Window:
     two_sided: each filter also counts with its sign reversed, b1 - x W1 next to b1 + x W1, as in
     Coates & Ng's two-sided threshold (2011). These activations are pooled apart.
 
-    soft: borders between regions are ramps. A position counts in a region by the share of the
-    positions up to `soft` pixels away that lie in it: pooling then gives the mean over images moved
-    by up to `soft` pixels.
+    bilinear: regions are the points of a regions x regions grid, from the first position to the
+    last. A position counts in the points around it by its nearness, as in bilinear interpolation.
 
     Raises ValueError for invalid arguments.
     """
@@ -42,7 +41,7 @@ class Window:
     P: np.ndarray | None = None
     mirror: bool = False
     two_sided: bool = False
-    soft: int = 0
+    bilinear: bool = False
 
     def __post_init__(self):
         self._check_positions()
@@ -56,11 +55,11 @@ class Window:
         if not 1 <= self.regions <= self.side:
             positions = f"the {self.side} positions in a row"
             raise ValueError(f"regions must be 1 to {self.side}, {positions}, not {self.regions}")
-        if self.side % 2 == 1 and self.regions % 2 == 0:
+        if self.side % 2 == 1 and self.regions % 2 == 0 and not self.bilinear:
             positions = f"{self.side} positions in a row"
             raise ValueError(f"{self.regions} regions can't lie symmetrically in {positions}")
-        if not 0 <= self.soft <= SIDE:
-            raise ValueError(f"soft must be 0 to {SIDE} pixels, not {self.soft}")
+        if self.bilinear and self.regions < 2 and not self.whole:
+            raise ValueError("bilinear regions must be at least 2")
 
     def _check_map(self) -> None:
         if (self.mean is None) != (self.P is None):
@@ -138,18 +137,21 @@ class Window:
             text = f"{filters} {self.stride} apart, {self.regions}x{self.regions} regions"
         text += ", also mirrored" if self.mirror else ""
         text += ", two-sided" if self.two_sided else ""
+        text += ", bilinear" if self.bilinear else ""
         return text
 
     # ---- Regions ----
 
     @cached_property
     def region_of_row(self) -> np.ndarray:
-        """The index, below q, of the mean that each row of z1 of an image belongs to, (rows,).
+        """The region of each row of z1 of an image, (rows,), unless regions are bilinear.
 
-        It says nothing of `soft`. With mirrored filters the rows of the flipped filters have the
-        regions that the positions have in the flipped image.
+        The side x side grid of positions is cut into regions x regions parts. A position belongs to
+        the part that holds the middle of its cell. The rows of flipped filters have the regions
+        that the positions have in the flipped image. With two_sided, those of the reversed sign
+        have the second half of the q regions.
         """
-        region_row = self._region(np.arange(self.side), self.side)
+        region_row = (2 * np.arange(self.side) + 1) * self.regions // (2 * self.side)
         region = self.regions * region_row[:, None] + region_row
         if self.mirror:
             region = np.concatenate([region, region[:, ::-1]])
@@ -157,34 +159,34 @@ class Window:
             region = np.concatenate([region, region + self.regions**2])
         return region.ravel()
 
-    def _region(self, cell: np.ndarray, cells: int) -> np.ndarray:
-        """Return the region, along one direction, that holds the middle of a cell of `cells`."""
-        return (2 * cell + 1) * self.regions // (2 * cells)
-
     @cached_property
     def share(self) -> np.ndarray:
-        """1 / the rows of z1 in each region, (q, 1) float32, if borders aren't soft."""
+        """1 / the rows of z1 in each region, (q, 1) float32, unless regions are bilinear."""
         return np.float32(1) / np.bincount(self.region_of_row)[:, None].astype(np.float32)
 
     @cached_property
     def R(self) -> np.ndarray:
         """The matrix of pooling, (q, rows): s = R a1 is the mean over each region."""
-        if not self.soft:
+        if not self.bilinear or self.whole:
             return np.where(self.region_of_row == np.arange(self.q)[:, None], self.share, 0)
-        # Along one direction: the share of each position's neighbourhood in each region.
-        last = SIDE - self.size
-        position = self.stride * np.arange(self.side)[:, None]
-        neighbours = np.clip(position + np.arange(-self.soft, self.soft + 1), 0, last)
-        region = self._region(neighbours, last + 1)  # (side, 2 soft + 1)
-        line = (region == np.arange(self.regions)[:, None, None]).mean(axis=2)  # (regions, side)
-        upright = np.kron(line, line)
-        flipped = np.kron(line, line[:, ::-1])
-        rows = np.hstack([upright, flipped]) if self.mirror else upright
-        rows /= rows.sum(axis=1, keepdims=True)
+        # Along one direction the weight falls from 1 at a grid point to 0 at its neighbours.
+        points = np.arange(self.regions)[:, None]
+        positions = np.linspace(0, self.regions - 1, self.side)
+        line = np.maximum(0, 1 - np.abs(points - positions))  # (regions, side)
+        R = np.kron(line, line)
+        if self.mirror:
+            R = np.hstack([R, np.kron(line, line[:, ::-1])])
+        R /= R.sum(axis=1, keepdims=True)
         if self.two_sided:
-            nothing = np.zeros_like(rows)
-            rows = np.block([[rows, nothing], [nothing, rows]])
-        return rows.astype(np.float32)
+            R = np.kron(np.eye(2), R)
+        return R.astype(np.float32)
+
+    @cached_property
+    def R_of_side(self) -> np.ndarray:
+        """The part of R for the activations of one sign: without two_sided all of it."""
+        if not self.two_sided:
+            return self.R
+        return np.ascontiguousarray(self.R[: self.q // 2, : self.rows // 2])
 
     # ---- Patches ----
 
