@@ -14,7 +14,7 @@ import numpy as np
 WHOLE_UNITS = 512  # hidden units that a thread takes at a time, if a unit sees the whole image
 FILTERS = 256  # the same, if hidden units are filters of smaller windows
 IMAGES = 8  # images that a thread takes at a time, if hidden units are filters
-ROWS = 1400  # the most rows of z1 in such a group: many positions mean fewer images
+ROWS = 2800  # the most rows of z1 in such a group: many positions mean fewer images
 WHOLE_IMAGES = 256  # images that a thread takes at a time in inference, for whole images
 LANES = 8  # partial sums of gradients in a batch; at most so many threads share it
 WEIGHTS = 2**18  # numbers of a weight matrix that are updated at a time
