@@ -566,6 +566,53 @@ def test_precondition_is_sgd_on_the_standardised_network(batchnorm):
     )
 
 
+def standardised_components(network, images):
+    """The standardised s, (N, q H), its principal components in columns, their variances."""
+    s = network.pooled(images)
+    standardised = (s - s.mean(axis=0)) / network.preconditioner[1]
+    e, U = np.linalg.eigh(standardised.T @ standardised / len(s))
+    return U[:, ::-1], e[::-1]
+
+
+def test_leading_directions_are_principal_components():
+    network, (images, _) = make(make_window(8, 8, 2, dims=9)), batch(30)
+    network.precondition(images)
+    network.find_leading(images, 6)
+    U, damping = network.leading
+    components, e = standardised_components(network, images)
+    overlap = np.abs(U.T @ components[:, :6])
+    np.testing.assert_allclose(overlap, np.eye(6), atol=1e-6)
+    np.testing.assert_allclose(damping[:, 0], 1 - e[6] / e[:6], rtol=1e-6)
+
+
+def test_a_damped_step_divides_the_gradient_along_leading_directions():
+    network, (images, labels) = make(make_window(8, 8, 2, dims=9)), batch(30)
+    network.precondition(images)
+    undamped = network.copy()
+    undamped.preconditioner = network.preconditioner
+    network.find_leading(images, 6)
+    sgd = SGD(learning_rate=0.05)
+    components, e = standardised_components(network, images)
+    before = network.weights["W2"].copy()
+    network.train_batch(images, labels, sgd)
+    undamped.train_batch(images, labels, sgd)
+    std = network.preconditioner[1][:, None]
+    damped, plain = (
+        components.T @ (std * (each.weights["W2"] - before)) for each in (network, undamped)
+    )
+    factor = np.ones((len(e), 1))
+    factor[:6, 0] = e[6] / e[:6]
+    np.testing.assert_allclose(damped, factor * plain, rtol=1e-6, atol=1e-12)
+
+
+def test_directions_without_variance_are_damped_to_nothing_and_stay_finite():
+    network, (images, labels) = make(make_window(8, 8, 2, dims=9)), batch(6)
+    network.precondition(images)
+    network.find_leading(images, 5)  # six images span five directions
+    network.train_batch(images, labels, SGD(learning_rate=0.05))
+    assert all(np.isfinite(array).all() for array in network.weights.values())
+
+
 # ---- Training and prediction -------------------------------------------------------------------
 
 

@@ -38,7 +38,8 @@ BUSY = {  # all that keeps a state of its own from epoch to epoch
 }
 RUNS = {"report": Settings(16, epochs=4), "busy": train.resolve(BUSY, "quick")}
 RUNS["balanced"] = Settings(16, epochs=4, limit=300, class_weight="balanced")
-RUNS["preconditioned"] = train.resolve(BUSY | {"batchnorm": False, "init": "patches"}, "quick")
+PATCHES = BUSY | {"batchnorm": False, "init": "patches", "two_sided": True, "bilinear": True}
+RUNS["damped"] = train.resolve(PATCHES | {"damped": 30, "test_stride": 3}, "quick")
 
 
 @pytest.fixture

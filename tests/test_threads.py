@@ -134,9 +134,17 @@ KINDS = {
     "whole, BN, dropout": (Window(), {"batchnorm": True, "dropout": 0.5}),
     "windows, dropout": (make_window(8, 4, 3, dims=20), {"batchnorm": False, "dropout": 0.25}),
     "windows, BN": (make_window(16, 8, 3), {"batchnorm": True, "dropout": 0.0}),
-    "windows, standardised": (
+    "windows, preconditioned": (
         make_window(16, 16, 2, dims=20),
         {"batchnorm": False, "dropout": 0.0},
+    ),
+    "windows, all views, damped, preconditioned": (
+        make_window(16, 8, 2, dims=20, mirror=True, two_sided=True, bilinear=True),
+        {"batchnorm": False, "dropout": 0.0, "cap": 1.0},
+    ),
+    "whole, all views, dropout": (
+        make_window(dims=20, mirror=True, two_sided=True),
+        {"batchnorm": False, "dropout": 0.25, "cap": 1.0},
     ),
 }
 
@@ -155,8 +163,10 @@ def test_any_number_of_threads_gives_the_same_bits(kind, monkeypatch):
     window, options = KINDS[kind]
     for count in (1, 2, 5):
         network, rng = Network(37, window, threads=count, **options), np.random.default_rng(0)
-        if kind.endswith("standardised"):
+        if "preconditioned" in kind:
             network.precondition(images)
+        if "damped" in kind:
+            network.find_leading(images, 9)
         results = [
             network.train_batch(
                 images, labels, SGD(0.1, lambda_reg=0.01, bn_lr_scale=2), rng, smoothing=0.1

@@ -474,7 +474,11 @@ REFUSED = {
     "--schedule constant --step-decay 0.25": ["--step-decay 0.25", "--schedule report"],
     "--recipe quick --step_decay 0.3": ["--step-decay 0.3", "no effect"],
     "--recipe quick --mirror --no-flip": ["--no-flip", "no effect", "--no-mirror"],
-    "--mirror": ["--mirror", "no effect", "--window below 32"],
+    "--mirror": ["--mirror", "no effect", "--preprocess whiten"],
+    "--bilinear": ["--bilinear", "no effect", "--window below 32"],
+    "--test-stride 2": ["--test-stride", "no effect", "--window below 32"],
+    "--recipe quick --ema 0 --test-stride 1": ["--test-stride", "no effect", "--ema"],
+    "--recipe quick --init he --damped 9": ["--damped", "no effect", "--init patches"],
     "--mirror --window 8 --stride 8": ["--mirror", "no effect", "--preprocess whiten"],
     "--recipe quick --mirror --preprocess none": ["--mirror", "--preprocess whiten"],
 }
@@ -586,7 +590,8 @@ def test_recipes_are_settings_that_single_flags_override(recipe):
 
 def test_effective_settings_are_those_that_do_something():
     report = train.effective(Settings())
-    idle = {"stride", "regions", "mirror", "whiten_dims", "whiten_eps"}
+    idle = {"stride", "test_stride", "regions", "bilinear", "mirror", "damped"}
+    idle |= {"whiten_dims", "whiten_eps"}
     assert set(asdict(Settings())) - set(report) == idle
     assert "step_decay" not in train.effective(Settings(epochs=10))
     quick = train.effective(asdict(train.resolve({}, "quick")))
