@@ -229,14 +229,17 @@ def batchnorm_backward(dout: Array, cache):
     return dout, dgamma, dbeta
 
 
-def relu_forward(z1: Array, cap: float = 0.0):
+def relu_forward(z1: Array, cap: float = 0.0, train: bool = True):
     """Return a1 = ReLU(z1^) (4), in place; with a cap > 0 at most the cap (Krizhevsky 2010).
 
-    A unit with a cap equals two ReLU units: min(ReLU(z), cap) = ReLU(z) - ReLU(z - cap).
+    A unit with a cap equals two ReLU units: min(ReLU(z), cap) = ReLU(z) - ReLU(z - cap). The cache
+    is ReLU'(z1^), bool; None unless train.
     """
-    active = z1 > 0
-    if cap:
-        active &= z1 < cap
+    active = None
+    if train:
+        active = z1 > 0
+        if cap:
+            active &= z1 < cap
     np.clip(z1, 0, cap or np.inf, out=z1)  # keeps NaN, so that a broken run shows
     return z1, active
 
@@ -284,7 +287,7 @@ def hidden_forward(X: Array, w: dict[str, Array], window: Window, cap: float, tr
     if "gamma1" in w:
         arrays = [w[name] for name in BATCHNORM]
         z, batchnorm_cache = batchnorm_forward(z, *arrays, train)  # (3) z1^
-    a1, active = relu_forward(z, cap)  # (4)
+    a1, active = relu_forward(z, cap, train)  # (4)
     s, pool_cache = pool_forward(a1, window)
     return s, (filters_cache, batchnorm_cache, active, pool_cache)
 
@@ -790,7 +793,7 @@ class Network:
         """Return a1 (N, n, H), mirrored (N, 2 n, H); capped=False leaves the cap out."""
         X = layer_input(images, self.window, self.dtype)
         z1, _ = filters_forward(X, self.W, self.window)
-        a1, _ = relu_forward(self.normalized(z1), self.cap if capped else 0.0)
+        a1, _ = relu_forward(self.normalized(z1), self.cap if capped else 0.0, train=False)
         return a1.reshape(len(images), -1, self.hidden_size)
 
     def normalized(self, z1: Array) -> Array:

@@ -279,8 +279,8 @@ def check_gradients(network, m, smoothing, monkeypatch, factors=None):
     labels %= network.classes
     relu, active = model.relu_forward, []
 
-    def watched(z1, cap):
-        a1, mask = relu(z1, cap)
+    def watched(z1, cap, train):
+        a1, mask = relu(z1, cap, train)
         assert (mask < (a1 > 0)).any() == (cap > 0)
         active.append(mask.tobytes())
         return a1, mask
