@@ -520,9 +520,9 @@ class Network:
         return weights
 
     def __repr__(self):
-        units = f"{self.hidden_size:,} hidden units"
-        if not self.window.one_row:
-            units = f"{self.hidden_size:,} {self.window}"
+        # "1,024 8x8 filters at ...", or "1,024 hidden units, also mirrored".
+        kind = str(self.window).replace("the whole image", "hidden units")
+        units = f"{self.hidden_size:,} {kind}"
         parts = ["batch normalisation"] if self.batchnorm else []
         if self.dropout:
             parts.append(f"dropout {self.dropout:g}")
@@ -790,7 +790,7 @@ class Network:
         return np.concatenate(self.threads.each(of_group, groups))
 
     def hidden(self, images: Array, capped: bool = True) -> Array:
-        """Return a1 (N, n, H), mirrored (N, 2 n, H); capped=False leaves the cap out."""
+        """Return a1 (N, rows, H), see `Window.rows`; capped=False leaves the cap out."""
         X = layer_input(images, self.window, self.dtype)
         z1, _ = filters_forward(X, self.W, self.window)
         a1, _ = relu_forward(self.normalized(z1), self.cap if capped else 0.0, train=False)

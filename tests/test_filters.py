@@ -6,6 +6,7 @@ from support.network.window import Window
 
 import numpy as np
 import pytest
+from networks import make_window
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 3072), np.uint8)
 
@@ -13,13 +14,19 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, 3072), np.uint8)
 def network_of(kind, dtype=np.float64):
     """Return a small network in which no weight, bias or statistic has its first value."""
     rng = np.random.default_rng(1)
+    options = {"seed": 0, "dtype": dtype}
     if kind == "whole":
-        network = model.Network(12, seed=0, dtype=dtype)
+        network = model.Network(12, **options)
     elif kind == "windows":
-        network = model.Network(10, Window(8, 4, 3), seed=0, dtype=dtype)
+        network = model.Network(10, Window(8, 4, 3), **options)
+    elif kind == "whole, mirrored":
+        network = model.Network(10, make_window(dims=20, mirror=True), cap=2, **options)
     else:
-        window = Window(8, 4, 3, mirror=True).whitening(IMAGES, 30, 0.1, model.Threads())
-        network = model.Network(10, window, batchnorm=False, cap=0.3, seed=0, dtype=dtype)
+        views = {"mirror": True}
+        if kind == "two-sided":
+            views |= {"two_sided": True, "bilinear": True}
+        window = Window(8, 4, 3, **views).whitening(IMAGES, 30, 0.1, model.Threads())
+        network = model.Network(10, window, batchnorm=False, cap=0.3, **options)
     for name, array in network.weights.items():
         if name == "running_var1":
             array += rng.random(array.shape)
@@ -28,7 +35,7 @@ def network_of(kind, dtype=np.float64):
     return network
 
 
-KINDS = ["whole", "windows", "mirrored"]
+KINDS = ["whole", "windows", "mirrored", "whole, mirrored", "two-sided"]
 
 
 def without_unit(network, unit):
@@ -60,9 +67,9 @@ def test_a_unit_that_adds_the_same_to_all_classes_has_no_influence():
 @pytest.mark.parametrize("kind", KINDS)
 def test_top_patches_are_where_a_unit_is_largest(kind):
     network = network_of(kind)
-    units = [4, 1]
+    units = [4, 11 if kind == "two-sided" else 1]  # 11: filter 1 with its sign reversed
     found = filters.top_patches(network, IMAGES, units, count=3)
-    a1 = network.hidden(IMAGES, capped=False)  # (N, rows, H)
+    a1 = network.one_sided().hidden(IMAGES, capped=False)  # (N, rows, H)
     for unit, patches in zip(units, found, strict=True):
         best = a1[:, :, unit].max(axis=1)
         activations = [patch.activation for patch in patches]

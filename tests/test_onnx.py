@@ -12,6 +12,7 @@ from support.threads import Threads
 
 import numpy as np
 import pytest
+from networks import make_window
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -22,6 +23,11 @@ def images():
     """1,000 images, and labels from 0 to 6."""
     images, labels = synthetic(1000, np.random.default_rng(0))
     return images, labels % 7
+
+
+def whitened(window):
+    """Return the window with a map of 40 numbers."""
+    return window.whitening(synthetic(200, np.random.default_rng(0))[0], 40, 0.1, Threads())
 
 
 def content_of(network, names=()):
@@ -40,42 +46,39 @@ def run(content: bytes, images):
 
 WHOLE = Window()
 PATCHES = Window(8, 2, 3)  # 13 positions in a row, in regions of 4, 5 and 4
+ALL = {"mirror": True, "two_sided": True, "bilinear": True}
 ARCHITECTURES = {
-    "the report's": (WHOLE, None, True),
-    "whole, mapped": (
-        Window(mean=np.full(3072, 0.4), P=np.random.default_rng(1).normal(0, 0.1, (3072, 40))),
-        None,
-        True,
-    ),
-    "windows, whitened": (PATCHES, "whiten", False),
-    "windows with BN": (Window(6, 2, 1), None, True),
-    "windows apart": (Window(16, 16, 2), None, False),
-    "folded": (Window(8, 4, 3), "whiten", False),
-    "mirrored": (Window(8, 4, 3, mirror=True), "whiten", True),
+    "the report's": (WHOLE, {"batchnorm": True}),
+    "whole, mapped": (make_window(dims=40), {"batchnorm": True}),
+    "whole, mirrored, two-sided": (make_window(dims=40, mirror=True, two_sided=True), {}),
+    "windows, whitened": (whitened(PATCHES), {}),
+    "windows with BN": (Window(6, 2, 1, two_sided=True), {"batchnorm": True}),
+    "folded": (whitened(Window(8, 4, 3)), {}),
+    "mirrored": (whitened(Window(8, 4, 3, mirror=True)), {"batchnorm": True, "cap": 0.5}),
+    "two-sided, bilinear": (whitened(Window(8, 4, 4, **ALL)), {"cap": 0.5}),
 }
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_onnxruntime_gives_the_networks_logits(images, name):
     X, y = images
-    window, preprocess, batchnorm = ARCHITECTURES[name]
-    if preprocess:
-        window = window.whitening(X[:200], 40, 0.1, Threads())
-    network = model.Network(
-        20, window, classes=7, batchnorm=batchnorm, cap=0.5 if name == "mirrored" else 0
-    )
+    window, options = ARCHITECTURES[name]
+    network = model.Network(20, window, classes=7, **{"batchnorm": False} | options)
     for rows in np.split(np.arange(200), 4):
         network.train_batch(X[rows], y[rows], model.SGD(0.02))
     if name == "folded":
         network = network.fold_mirror()
-    if name == "mirrored":  # some units are at the cap
+    if network.cap:  # some units are at the cap
         assert (network.hidden(X) == 0.5).mean() > 0.01
     content = content_of(network)
+    graph = onnx_export.graph_of(network, model.BN_EPS)
     z2, y = run(content, X)
     assert z2.dtype == y.dtype == np.float32
     np.testing.assert_allclose(z2, network.logits(X), rtol=0, atol=1e-4)
     np.testing.assert_allclose(y, network.predict_proba(X), rtol=0, atol=1e-4)
     np.testing.assert_allclose(run(content, X[:1])[0], z2[:1], rtol=0, atol=1e-4)
+    bytes_of_constants = 4 * sum(array.size for array in graph.constants.values())
+    assert bytes_of_constants == pytest.approx(onnx_export.network_bytes(network), abs=20_000)
 
 
 def test_regions_are_pooled_by_their_own_numbers_of_positions():

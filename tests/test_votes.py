@@ -30,16 +30,26 @@ NAMES = [f"class {c}" for c in range(10)]
 
 
 def window_of(size, stride, regions, map_kind):
-    """Return a window with no map, or with a whitening map of mirror-symmetric patches."""
+    """Return a window with no map, or with a whitening map of mirror-symmetric patches.
+
+    map_kind: words for the map and for the window's switches, such as "mirror bilinear".
+    """
     pixels = 3 * size**2
-    if map_kind is None:
-        return Window(size, stride, regions)
+    words = (map_kind or "").split()
+    views = {name: name in words for name in ("mirror", "two_sided", "bilinear")}
+    if "whiten" not in words and "mirror" not in words:
+        return Window(size, stride, regions, **views)
     half = rng.random((200, 3, size, size))
     patches = np.concatenate([half, half[..., ::-1]]).reshape(400, pixels)
     mean = patches.mean(axis=0)
-    if map_kind == "mirror":
+    if "mirror" in words and size < 32:
         some = rng.integers(0, 256, (30, 3072), np.uint8)
-        return Window(size, stride, regions, mirror=True).whitening(some, 20, 0.1, model.Threads())
+        return Window(size, stride, regions, **views).whitening(some, 20, 0.1, model.Threads())
+    if "mirror" in words:
+        P = rng.standard_normal((pixels, 20)) / 50
+        flip = Window().flip
+        signs = np.repeat([-1, 1], [8, 12])
+        return Window(size, stride, regions, mean + mean[flip], P + P[flip] * signs, **views)
     if size == 32:
         return Window(size, stride, regions, mean, rng.standard_normal((pixels, 20)) / 50)
     values, vectors = np.linalg.eigh(np.cov((patches - mean).T))
@@ -60,8 +70,18 @@ def network_of(window, batchnorm=True, dtype=np.float64, classes=10, hidden=13):
 
 # ---- Votes ---------------------------------------------------------------------------------------
 
-WINDOWS = [(32, 1, 1, None), (32, 1, 1, "whiten"), (8, 2, 3, None), (8, 2, 3, "whiten")]
-WINDOWS += [(16, 16, 2, None), (6, 1, 1, "whiten"), (8, 2, 3, "mirror")]
+WINDOWS = [
+    (32, 1, 1, None),
+    (32, 1, 1, "whiten"),
+    (32, 1, 1, "mirror"),
+    (32, 1, 1, "mirror two_sided"),
+    (8, 2, 3, None),
+    (8, 2, 3, "whiten"),
+    (8, 2, 3, "mirror"),
+    (8, 4, 3, "bilinear"),
+    (8, 4, 4, "mirror two_sided bilinear"),
+    (16, 16, 2, "two_sided"),
+]
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -106,8 +126,9 @@ def test_votes_of_positions_are_those_of_a_loop():
             np.testing.assert_allclose(maps[:, :, row, column], expected, rtol=1e-6)
 
 
-def test_votes_of_the_whole_image_are_gradient_times_input():
-    network, x = network_of(Window(), classes=3), IMAGES[:1] / 255
+@pytest.mark.parametrize("kind", [None, "mirror two_sided"])
+def test_votes_of_the_whole_image_are_gradient_times_input(kind):
+    network, x = network_of(window_of(32, 1, 1, kind), classes=3), IMAGES[:1] / 255
     maps, _ = votes(network, x)
     for pixel in (0, 517, 1023):
         expected = 0
@@ -203,7 +224,9 @@ def test_votes_less_their_mean_are_shapley_values():
     np.testing.assert_allclose(base[0], network.logits(IMAGES[1:4]).mean(axis=0), atol=1e-12)
 
 
-@pytest.mark.parametrize("window", [(8, 2, 3, "whiten"), (8, 2, 3, "mirror")], ids=str)
+@pytest.mark.parametrize(
+    "window", [(8, 2, 3, "whiten"), (8, 4, 3, "mirror two_sided bilinear")], ids=str
+)
 def test_shapley_values_and_their_base_sum_to_the_logits(window):
     network = network_of(window_of(*window))
     values, base = shapley_values(network, IMAGES[:3], IMAGES[3:])
@@ -240,11 +263,17 @@ def test_maps_of_random_weights_look_different():
 
 # ---- Filters -------------------------------------------------------------------------------------
 
-KINDS = [(32, 1, 1, None), (8, 2, 3, "whiten"), (8, 2, 3, "mirror")]
+KINDS = [
+    (32, 1, 1, None),
+    (32, 1, 1, "mirror"),
+    (8, 2, 3, "mirror"),
+    (8, 4, 3, "mirror two_sided bilinear"),
+]
 
 
 def effects(network, image, c, against=None):
     """Return what each unit's absence takes from the logit of c, or its lead over `against`."""
+    network = network.one_sided()
 
     def lead():
         z2 = network.logits(image[None])[0]
@@ -279,7 +308,9 @@ def test_the_strongest_filters_add_what_their_absence_takes(window, cap, against
 def test_a_filter_is_marked_where_it_is_largest(window, cap):
     network, image = network_of(window_of(*window)), IMAGES[3]
     network.cap = cap
-    for each in strongest(network, image, 4):
+    found = strongest(network, image, 4)
+    network = network.one_sided()
+    for each in found:
         side, at = network.window.side, (int(each.mirrored), *each.position)
         for capped in (True, False):
             a1 = network.hidden(image[None], capped)[0, :, each.unit].reshape(-1, side, side)
@@ -385,7 +416,9 @@ def texts(figure):
 
 
 FIGURE_KINDS = pytest.mark.parametrize(
-    ("window", "rows"), [((32, 1, 1, None), 1), ((8, 2, 3, "whiten"), 2)], ids=str
+    ("window", "rows"),
+    [((32, 1, 1, None), 1), ((8, 4, 3, "mirror two_sided bilinear"), 2)],
+    ids=str,
 )
 
 

@@ -28,9 +28,12 @@ def filter_weights(network, units) -> np.ndarray:
 def onto_pixels(network, weights: np.ndarray) -> np.ndarray:
     """Return sum over positions and units of weights (rows, H) times the filter there, (3072,).
 
-    The last rows of a network with mirror=True are those of the flipped filters.
+    Rows are those of z1: of filters, then of flipped ones; the same with reversed sign follow.
     """
     window = network.window
+    if window.two_sided:
+        upright, reversed_sign = np.split(weights, 2)
+        weights = upright - reversed_sign
     patches = np.zeros((len(weights), window.pixels))
     for units in slices(network.hidden_size, 1024):
         patches += weights[:, units] @ filter_weights(network, units).T
@@ -45,12 +48,11 @@ def onto_pixels(network, weights: np.ndarray) -> np.ndarray:
 def position_weights(network, c: int) -> np.ndarray:
     """Return the weight of each activation a1 in the logit of class c, (rows, H).
 
-    It is the weight of its region in W2, divided by the positions of the region, over which the
-    pool takes the mean.
+    It is R^T W2: by R each position takes part in the means of its regions.
     """
     window = network.window
     W2 = network.weights["W2"].reshape(window.q, -1, network.classes)[:, :, c]
-    return (W2 * window.share.astype(float))[window.region_of_row]
+    return window.R.astype(float).T @ W2
 
 
 # ---- Influence -----------------------------------------------------------------------------------
@@ -122,10 +124,11 @@ def top_patches(network, images: np.ndarray, units, count: int = 9) -> list[list
 
     This is how Zeiler & Fergus (2014) show units. images (N, 3072); at most `count` patches a unit,
     each from another image. Patches for which the unit is 0 are left out. The cap is not applied,
-    as it would make many patches equal.
+    as it would make many patches equal. The units of a two-sided network are numbered as
+    `Network.one_sided` does.
     """
     window, units = network.window, np.asarray(units)
-    few = only_units(network, units)
+    few = only_units(network.one_sided(), units)
     largest = np.full((len(images), len(units)), -np.inf)
     rows = np.zeros((len(images), len(units)), int)
 

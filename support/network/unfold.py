@@ -142,6 +142,10 @@ def fold_mirror(weights: Weights, window) -> Weights:
 
 def _mirrored_map(window) -> np.ndarray:
     """Return M (k, k) with P M = P mirrored. Raises ValueError if there is none."""
+    if window.mirror:
+        signs = np.ones(window.inputs)
+        signs[: window.odd] = -1
+        return np.diag(signs)
     P = window.P.astype(np.float64)
     P_mirrored = P[window.flip]
     M = np.linalg.pinv(P) @ P_mirrored

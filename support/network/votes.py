@@ -2,14 +2,17 @@
 
 Behind the ReLU everything is linear, so a logit is a sum, and each term of it is a vote. Nothing is
 approximated.
+
+A two-sided network is explained as `Network.one_sided` writes it: a filter and its negative are two
+hidden units, h and H + h, each with votes of its own.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from support.image_shape import CHANNELS, SIDE
-from support.network import blocks, unfold
+from support.image_shape import CHANNELS, PIXELS, SIDE
+from support.network import blocks
 from support.threads import slices
 
 import numpy as np
@@ -25,21 +28,19 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     to rounding, in inference mode, for images (N, 3072) of a `model.Network`. votes is
     (N, C, rows, columns), rest is (N, C).
 
-    A window smaller than the image. A logit is z2[c] = b2[c] + sum_{r, h} s[r, h] W2[r h, c] (7).
-    There s[r, h] is the mean of a1[position, h] over the positions of region r. Exchanging the sums
-    gives one vote per position:
+    A window smaller than the image. A logit is z2[c] = b2[c] + sum_{r, h} s[r, h] W2[r h, c] (7),
+    with the means s = R a1 over regions r. Exchanging the sums gives one vote per position:
 
-        votes[c, position] = sum_h a1[position, h] W2[r h, c] / (positions in r),
-        rest[c] = b2[c],
+        votes[c, position] = sum_{r, h} R[r, position] a1[position, h] W2[r h, c],
+        rest[c] = b2[c].
 
-    with r the position's region.
-
-    With mirror=True the flipped filters vote at the same positions, and count among the positions
-    in r.
+    A position is in one region r, and R[r, position] is 1 / (positions in r). In bilinear regions
+    it has a weight in each region around it. With mirror=True the flipped filters vote at the same
+    positions, and count among the positions in r.
 
     The whole image. There is one position, so the sum is split further, over pixels. A unit is on
     or off: a1 = on z1^ with on = 1 or 0, where z1 = x W1 + b1 (a map is multiplied into W1 and b1,
-    as in `unfold.plain`). In inference (3) is a line, z1^ = scale z1 + shift. A unit at its cap
+    as in `unfold.plain`; a mirrored unit is two units of half the weight in W2). In inference (3) is a line, z1^ = scale z1 + shift. A unit at its cap
     doesn't follow the line: on = 0, and its cap goes into the rest. The votes are 32 x 32, summed
     over the three channels:
 
@@ -51,6 +52,7 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     That is gradient times input (Shrikumar et al. 2016), and for this network exact. A black pixel
     has no vote.
     """
+    network = network.one_sided()
     if network.window.whole:
         part = _pixel_votes
         batches = slices(len(images), max(1, 128 // network.classes))
@@ -73,12 +75,14 @@ def map_side(network) -> int:
 
 def _position_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     window, C = network.window, network.classes
-    W2 = network.weights["W2"].reshape(window.q, -1, C) * window.share[:, :, None]
+    W2 = network.weights["W2"].reshape(window.q, -1, C)
+    R = window.R.astype(network.dtype)
     a1 = network.hidden(images)  # (N, rows, H)
-    of_rows = np.empty((len(images), C, window.rows), network.dtype)
+    of_rows = np.zeros((len(images), C, window.rows), network.dtype)
     for region in range(window.q):
-        inside = window.region_of_row == region
-        of_rows[:, :, inside] = (a1[:, inside] @ W2[region]).transpose(0, 2, 1)
+        inside = R[region] > 0
+        of_region = a1[:, inside] @ W2[region]  # (N, rows inside, C)
+        of_rows[:, :, inside] += R[region, inside] * of_region.transpose(0, 2, 1)
     # With mirror=True each position has two rows: its filters' and the flipped filters'.
     maps = of_rows.reshape(len(images), C, -1, window.side, window.side).sum(axis=2)
     rest = np.repeat(network.weights["b2"], len(images), axis=0)
@@ -86,23 +90,32 @@ def _position_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _pixel_votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    m, C = len(images), network.classes
-    weights = network.weights
-    if network.window.P is not None:
-        weights = unfold.plain(network.weights, network.window)
+    m, C, window = len(images), network.classes, network.window
+    W1, b1 = network.weights["W1"], network.weights["b1"]
+    if window.P is not None:
+        b1 = b1 - (window.mean @ window.P) @ W1  # X W1 + b1 = (x P) W1 + this
+    W2 = network.weights["W2"] / window.rows  # of a row of z1: with mirror=True there are two
     x = images.astype(network.dtype)
     if images.dtype == np.uint8:
         x /= 255
-    a1 = network.hidden(images)[:, 0]  # (m, H)
+    a1 = network.hidden(images)  # (m, rows, H)
     on = relu_slope(a1, network.cap)
     scale, shift = batchnorm_line(network)
-    slope = scale[:, None] * weights["W2"]  # (H, C)
-    dz1 = (on[:, :, None] * slope).astype(network.dtype)  # (m, H, C), dz2/dz1
-    gradient = weights["W1"] @ dz1.transpose(1, 0, 2).reshape(-1, m * C)  # (3072, m C)
+    slope = scale[:, None] * W2  # (H, C)
+
+    gradient = np.zeros((PIXELS, m * C), network.dtype)  # dz2/dx
+    for row in range(window.rows):
+        dz1 = (on[:, row, :, None] * slope).astype(network.dtype)  # (m, H, C), dz2/dz1
+        dx = W1 @ dz1.transpose(1, 0, 2).reshape(-1, m * C)  # (k, m C)
+        if window.P is not None:
+            dx = window.P @ dx
+        # The second row is that of the flipped filters.
+        gradient += dx if row == 0 else dx[window.flip]
     gradient = gradient.reshape(CHANNELS, SIDE * SIDE, m, C)
     maps = np.einsum("pkmc,mpk->mck", gradient, x.reshape(m, CHANNELS, -1))
-    constant = np.where(on, scale * weights["b1"] + shift, a1)
-    rest = weights["b2"] + constant @ weights["W2"]
+    # Flipped filters have the same constants, as flipping leaves the mean as it is.
+    constant = np.where(on, scale * b1 + shift, a1).sum(axis=1)
+    rest = network.weights["b2"] + constant @ W2
     return maps.reshape(m, C, SIDE, SIDE), rest.astype(network.dtype)
 
 
@@ -161,7 +174,7 @@ def shapley_values(
 class Filter:
     """A hidden unit: what it adds to a logit, and the position where it is largest."""
 
-    unit: int
+    unit: int  # in a two-sided network H + h is filter h with its sign reversed
     adds: float
     position: tuple[int, int]  # row and column among the positions; (0, 0) for the whole image
     mirrored: bool = False  # whether it is largest there as the flipped filter
@@ -177,10 +190,11 @@ def strongest(
     adds to the difference of the logits of c and `against`. Units that add nothing, or less, are
     left out.
     """
+    network = network.one_sided()
     window = network.window
     drive = network.hidden(image[None], capped=False)[0]  # (rows, H)
     a1 = np.minimum(drive, network.cap or np.inf)
-    s = a1 if window.whole else window.R @ a1
+    s = window.R @ a1
     W2 = network.weights["W2"].reshape(window.q, -1, network.classes)
     weights = W2[:, :, c]
     if against is not None:
@@ -276,6 +290,7 @@ def explain(
     second likeliest. background: images (N, 3072) for `shapley_values` instead of votes. top:
     filters. Raises ValueError if the network's numbers overflow, or for what `shapley_values` does.
     """
+    network = network.one_sided()  # once
     with np.errstate(over="ignore", invalid="ignore"):
         if background is None:
             (maps,), (rest,) = votes(network, image[None])

@@ -7,7 +7,7 @@ The graph repeats the equations of model.py in inference mode, without dropout:
     Conv or Gemm   (1)  z1 = X W1 + b1
     BatchNorm      (3)
     Relu, Min      (4)  with Min if there is a cap
-    MatMul         pool: the mean over the positions of each region
+    MatMul         pool: R, the mean over the positions of each region
     Gemm           (7)  logits
     Softmax        (8)  probabilities
 
@@ -46,12 +46,13 @@ def check_onnx(path: str | Path, network) -> None:
 
 
 def network_bytes(network) -> int:
-    """Return the bytes of a network's constants as float32, with mirrored filters written out."""
-    weights = sum(array.size for array in network.weights.values())
-    if network.window.mirror:
-        weights *= 2
-    map_size = 0 if network.window.P is None else network.window.P.size
-    return 4 * (weights + map_size)
+    """Return the bytes of a network's constants as float32, as `add_layers` writes them."""
+    window, weights = network.window, network.weights
+    # Flipped filters, and those with reversed sign, are written out. W2 has rows of the latter.
+    hidden = sum(array.size for name, array in weights.items() if name not in ("W2", "b2"))
+    output = weights["W2"].size * (2 if window.mirror else 1) + weights["b2"].size
+    map_size = 0 if window.P is None else window.P.size
+    return 4 * (window.views * hidden + output + map_size)
 
 
 def write_onnx(path: str | Path, graph: "Graph", network, class_names: Sequence[str]) -> None:
@@ -147,6 +148,7 @@ def add_layers(graph: Graph, network, epsilon: float) -> None:
     """
     if network.window.mirror:
         network = network.fold_mirror()
+    network = network.one_sided()
     window = network.window
     H = network.hidden_size
     w = {name: array.astype(np.float64) for name, array in network.weights.items()}
