@@ -75,7 +75,7 @@ class Task:
     # What is computed
     tta: bool  # also with mirror images
     ensemble: bool  # also the mean of the networks' probabilities
-    stride: int | None  # None: as in training
+    stride: int | None  # None: the checkpoint's own
     validation: bool  # on the validation images instead of the test split
     # Own pictures instead of a data set
     pictures: PictureList | None
@@ -155,7 +155,7 @@ def add_test_arguments(parser: cli.ArgumentParser) -> None:
         "--stride",
         type=cli.integer(1, SIDE - 1),
         metavar="N",
-        help="apply the filters every N pixels; choose N by --validation (default: as in training)",
+        help="apply the filters every N pixels; choose N by --validation (default: the checkpoint's own)",
     )
     add(
         "--validation",
@@ -503,6 +503,7 @@ class Result:
     """The figures of one checkpoint, or of the ensemble."""
 
     name: str
+    network: str | None  # what it is, as tested; None for the ensemble
     columns: dict[str, Measures]  # by the way of testing
     log_ys: dict[str, np.ndarray]  # log-probabilities (N, C), by the way of testing
     speed: float | None  # images per second, each image alone; None for the ensemble
@@ -646,7 +647,7 @@ def evaluate(checkpoint: Checkpoint, split: Split, ways: list[str]) -> Result:
         if way == ALONE:
             speed = len(split.labels) / seconds
         columns[way] = measure(log_ys[way], split.labels)
-    return Result(str(checkpoint.path), columns, log_ys, speed)
+    return Result(str(checkpoint.path), repr(checkpoint.network), columns, log_ys, speed)
 
 
 def evaluate_ensemble(results: list[Result], split: Split, ways: list[str]) -> Result:
@@ -655,7 +656,7 @@ def evaluate_ensemble(results: list[Result], split: Split, ways: list[str]) -> R
     for way in ways:
         log_ys[way] = mean_probability([result.log_ys[way] for result in results])
         columns[way] = measure(log_ys[way], split.labels)
-    return Result("ensemble", columns, log_ys, None)
+    return Result("ensemble", None, columns, log_ys, None)
 
 
 # ---- Printing a test -----------------------------------------------------------------------------
@@ -667,7 +668,7 @@ def print_header(task: Task, checkpoints: list[Checkpoint], split: Split) -> Non
         print(cli.labelled("checkpoint", str(shorter(checkpoints[0].path))))
         print(cli.labelled("network", str(checkpoints[0].network)))
     elif task.stride:
-        print(f"networks    with filters every {task.stride} pixels, whatever it was in training")
+        print(f"networks    with filters every {task.stride} pixels, whatever the checkpoints say")
     images = f"{split.data.name}, {len(split.labels):,} {split.name} images"
     print(cli.labelled("data", f"{images} from {clean(shorter(split.data.folder), 150)}"))
 
@@ -781,7 +782,11 @@ def write_json(path: Path, split: Split, results: list[Result], stride: int | No
         "results": [],
     }
     for result in results:
-        entry = {"checkpoint": result.name, "images_per_second": result.speed}
+        entry = {
+            "checkpoint": result.name,
+            "network": result.network,
+            "images_per_second": result.speed,
+        }
         for way, m in result.columns.items():
             entry[way] = asdict(m)
         report["results"].append(entry)

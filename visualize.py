@@ -429,7 +429,7 @@ def write_demo_page(task: Task, subject: Subject) -> str:
     about = {"Checkpoint": task.paths[0].stem, **about_run(subject.info)}
     options = {"captions": first.captions, "about": about}
     try:
-        write_demo(subject.network, subject.names, path, first.pictures, first.labels, **options)
+        write_demo(subject.loaded, subject.names, path, first.pictures, first.labels, **options)
     except ValueError as error:
         if "demo" in task.only:
             raise UserError(f"--only demo: {error}; leave it out") from None
@@ -469,7 +469,7 @@ def merit(s: Subject) -> dict[str, str]:
 def configuration(path: Path, s: Subject) -> dict[str, str]:
     """Return the run and its settings as parts of the page."""
     trained, command = trained_on(s.info), s.info.get("command")
-    rows = [["", ""], ["checkpoint", shorter(path)], ["network", repr(s.network)]]
+    rows = [["", ""], ["checkpoint", shorter(path)], ["network", repr(s.loaded)]]
     if isinstance(command, str) and command:
         rows.append(["command", command])
     for key in ("recipe", "best_epoch"):

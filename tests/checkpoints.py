@@ -9,6 +9,7 @@ from support import cli
 from support.network.window import Window
 
 import numpy as np
+from networks import make_window
 from PIL import Image
 
 
@@ -36,9 +37,10 @@ def describe(data):
 def save_networks(folder, data):
     """Train small networks of every kind and save them in `folder`, which is returned.
 
-    bn and plain: with and without batch normalisation. windows: with a map. mirrored: mirror=True,
-    with a cap. folded: the mirror image folded into windows. report: float64 arrays, as the report
-    has them, and nothing else.
+    bn and plain: with and without batch normalisation. windows: with a map. mirrored: two-sided as
+    well, with bilinear regions and a cap. dense: units of the whole image, mirrored and two-sided.
+    two-sided: filters that are not mirrored. folded: the mirror image folded into windows. report:
+    float64 arrays, as the report has them, and nothing else.
     """
     described = describe(data) | {"validation_rows": list(range(5, 100, 2))}
     info = {"data": described, "settings": {"epochs": 1}, "history": {"val_accuracy": [0.1]}}
@@ -46,15 +48,16 @@ def save_networks(folder, data):
     P = np.random.default_rng(0).standard_normal((192, 9)) / 4
     signs = np.repeat([-1, 1], [3, 6])  # 3 odd columns, then 6 even ones
     symmetric = P + P[Window(8).flip] * signs
+    views, plain = {"mirror": True, "two_sided": True}, {"batchnorm": False, "dropout": 0}
     networks = {
         "bn": model.Network(16),
         "plain": model.Network(16, batchnorm=False, seed=1),
-        "windows": model.Network(
-            20, Window(8, 4, 3, mean, np.diag(np.full(192, 2.0))), batchnorm=False, dropout=0
-        ),
+        "windows": model.Network(20, Window(8, 4, 3, mean, np.diag(np.full(192, 2.0))), **plain),
         "mirrored": model.Network(
-            6, Window(8, 4, 3, mean, symmetric, mirror=True), batchnorm=False, dropout=0, cap=0.5
+            6, Window(8, 4, 3, mean, symmetric, bilinear=True, **views), cap=0.5, **plain
         ),
+        "dense": model.Network(8, make_window(dims=20, **views), **plain),
+        "two-sided": model.Network(10, Window(8, 4, 3, two_sided=True), **plain),
     }
     for name, network in networks.items():
         for start in range(0, 400, 50):

@@ -7,6 +7,7 @@ import train
 from support.network.window import Window
 
 import numpy as np
+from networks import make_window
 
 HISTORY = {
     "learning_rate": [0.01, 0.02, 0.005],
@@ -45,15 +46,19 @@ def whitened(size=8, stride=4, regions=3, dims=30):
 def save_networks(folder, data):
     """Train small networks of several kinds and save them in `folder`, which is returned.
 
-    bn: with batch normalisation. windows and windows-bn: without and with it. mirrored: mirror=True
-    and a cap. report: the report's arrays alone, without an info.
+    bn: with batch normalisation. windows and windows-bn: without and with it. mirrored: two-sided
+    as well, with bilinear regions and a cap. dense: units of the whole image, mirrored and
+    two-sided. report: the report's arrays alone, without an info.
     """
-    mirrored = Window(8, 4, 3, mirror=True).whitening(data.train_images, 30, 0.1, model.Threads())
+    views = {"mirror": True, "two_sided": True}
+    mirrored = Window(8, 4, 3, bilinear=True, **views)
+    mirrored = mirrored.whitening(data.train_images, 30, 0.1, model.Threads())
     plain = {"batchnorm": False, "dropout": 0.0, "seed": 1}
     networks = {
         "bn": model.Network(40, seed=0),
         "windows": model.Network(24, whitened(), **plain),
         "mirrored": model.Network(24, mirrored, cap=0.3, **plain),
+        "dense": model.Network(12, make_window(dims=20, **views), **plain),
         "windows-bn": model.Network(6, Window(16, 8, 1), seed=2),
     }
     for name, network in networks.items():

@@ -23,7 +23,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "units"), [("bn", 16), ("windows", 20 * 49), ("mirrored", 6 * 49 * 2 * 2)]
+    ("name", "units"),
+    [("bn", 16), ("windows", 20 * 49), ("mirrored", 6 * 49 * 4 * 2), ("dense", 8 * 4)],
 )
 def test_exported_arrays_are_the_reports_and_the_same_network(
     nets, synthetic_dir, data, name, units
@@ -58,7 +59,9 @@ def test_an_export_above_four_gigabytes_is_refused_with_its_size(tmp_path, synth
     assert not os.path.exists("plain.npz")
 
 
-@pytest.mark.parametrize(("name", "units"), [("bn", 32), ("windows", 40)])
+@pytest.mark.parametrize(
+    ("name", "units"), [("bn", 32), ("windows", 40), ("two-sided", 40), ("mirrored", 24)]
+)
 def test_a_folded_checkpoint_gives_by_itself_what_tta_gives(nets, synthetic_dir, data, name, units):
     path = nets / f"{name}.npz"
     code, out, _ = call_test(path, "--data-dir", synthetic_dir, "--fold-mirror", "folded.npz")

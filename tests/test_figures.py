@@ -257,7 +257,7 @@ def test_without_mistakes_there_is_nothing_to_draw(subject, draw):
 # ---- The hidden layer ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["bn", "windows", "mirrored"])
+@pytest.mark.parametrize("name", ["bn", "mirrored", "dense"])
 def test_firing_counts_dead_units(nets, data, name):
     s = load(nets, data, name)
     bias = s.network.weights["beta1" if name == "bn" else "b1"]
@@ -269,8 +269,8 @@ def test_firing_counts_dead_units(nets, data, name):
 
 
 def test_firing_is_the_share_of_activations_above_zero(windows, data):
-    on = windows.network.hidden(data.test_images[data.test_labels == 2]) > 0
-    np.testing.assert_allclose(windows.firing[0][2], on.mean(axis=0))
+    on = windows.network.hidden(data.test_images) > 0
+    np.testing.assert_allclose(windows.firing.above, on.mean(axis=0))
 
 
 def test_activations_are_what_the_output_layer_takes(windows, data):
@@ -327,7 +327,7 @@ def test_no_augmentation_is_left_out(nets, data):
 # ---- All figures ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["bn", "windows", "mirrored"])
+@pytest.mark.parametrize("name", ["bn", "mirrored", "dense"])
 def test_all_text_is_legible_in_a_column(nets, data, name):
     s = load(nets, data, name)
     for kind in visualize.FIGURES.values():
@@ -336,6 +336,22 @@ def test_all_text_is_legible_in_a_column(nets, data, name):
         figure, _ = kind.draw(s)
         assert figure.get_size_inches()[0] == 3.4
         assert min(text.get_fontsize() for text in figure.findobj(matplotlib.text.Text)) >= 8
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [partial(weights.filters, patches=False), weights.top_neurons, partial(images.votes, which=0)],
+)
+def test_numbers_of_two_sided_units_are_explained(nets, data, draw):
+    _, caption = draw(load(nets, data, "mirrored"))
+    assert "Unit 24 + h is unit h with the sign of its filter reversed." in caption
+    _, caption = draw(load(nets, data, "windows"))
+    assert "reversed" not in caption
+
+
+def test_the_log_probabilities_are_those_of_the_checkpoint(nets, data):
+    s = load(nets, data, "mirrored")
+    np.testing.assert_allclose(s.log_y, metrics.log_probabilities(s.network, s.images), atol=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,13 @@ ARCHITECTURES = {
     "whole, whitened": (make_window(dims=20), {"batchnorm": True}),
     "windows": (Window(8, 8, 2), {"dropout": 0.5}),
     "windows, whitened": (make_window(8, 6, 3, dims=9), {}),
-    "windows, mirrored": (make_window(8, 6, 3, dims=9, mirror=True), {}),
-    "windows, capped": (make_window(8, 6, 3, dims=9), {"cap": 0.25}),
+    "whole, mirrored, two-sided": (make_window(dims=20, mirror=True, two_sided=True), {}),
+    "windows, mirrored, capped": (make_window(8, 6, 3, dims=9, mirror=True), {"cap": 0.25}),
+    "windows, two-sided": (Window(8, 8, 2, two_sided=True), {}),
+    "windows, mirrored, two-sided, bilinear": (
+        make_window(8, 8, 3, dims=9, mirror=True, two_sided=True, bilinear=True),
+        {},
+    ),
     "windows, BN": (make_window(8, 8, 2, dims=9), {"batchnorm": True}),
     "two classes": (make_window(8, 8, 2, dims=9), {"classes": 2}),
     "a hundred classes": (Window(), {"classes": 100}),
@@ -43,11 +48,9 @@ def test_a_checkpoint_comes_back_whole(kind, tmp_path):
         network.batchnorm,
         network.classes,
     )
-    assert (again.cap, again.window.mirror, again.threads.count) == (
-        network.cap,
-        network.window.mirror,
-        2,
-    )
+    assert (again.cap, again.threads.count) == (network.cap, 2)
+    for name in model.GEOMETRY:
+        assert getattr(again.window, name) == getattr(window, name)
     assert all(
         np.array_equal(again.weights[name], array) for name, array in network.weights.items()
     )

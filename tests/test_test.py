@@ -130,6 +130,7 @@ def test_json_says_which_images_were_tested_and_how_fast(tested, data):
         "images": 200,
     }
     assert report["results"][0]["images_per_second"] > 0
+    assert report["results"][0]["network"].startswith("3072 -> 16 hidden units -> 10;")
 
 
 def test_confusions_are_printed_most_frequent_first(tested, data):
@@ -263,7 +264,7 @@ def test_stride_applies_filters_at_more_positions_than_in_training(nets, synthet
     flags = "--data-dir", synthetic_dir, "--stride", 1, "--json", "a.json"
     code, out, _ = call_test(nets / "mirrored.npz", *flags)
     assert code == 0
-    assert "625 " in out
+    assert "6 8x8 filters at 625 positions 1 apart, 3x3 regions" in " ".join(out.split())
     assert json_of("a.json")["stride"] == 1
     trained = model.load(nets / "mirrored.npz")[0]
     dense = trained.copy(window=replace(trained.window, stride=1))
@@ -369,6 +370,7 @@ def test_the_ensemble_averages_probabilities(nets, synthetic_dir, data):
     ensemble = json_of("all.json")["results"][3]
     assert ensemble["with mirror image"]["accuracy"] == accuracy
     assert ensemble["images_per_second"] is None
+    assert ensemble["network"] is None
 
 
 def test_threads_change_nothing(capsys, nets, synthetic_dir):

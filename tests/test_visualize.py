@@ -148,6 +148,17 @@ def test_only_the_report(capsys, nets, synthetic_dir, monkeypatch):
     assert Path("r/report.html").read_text().count("<figure") == 2
 
 
+@pytest.mark.parametrize("name", ["mirrored", "dense"])
+def test_all_figures_of_two_sided_networks(capsys, nets, synthetic_dir, monkeypatch, name):
+    few(monkeypatch, "filters", "features", "votes-1")
+    flags = "--data-dir", synthetic_dir, "--dpi", 20, "--out", "all"
+    code, out, err = call(capsys, nets / f"{name}.npz", *flags)
+    assert (code, err) == (0, "")
+    assert out.startswith("demo in all/demo.html\n3 figures in all\n")
+    assert "also mirrored, two-sided" in Path("all/report.html").read_text()
+    assert "with the sign of its filter reversed" in Path("all/filters.txt").read_text()
+
+
 def test_only_the_demo_draws_no_figure(capsys, nets, monkeypatch):
     monkeypatch.setattr(visualize, "draw", None)
     code, out, _ = call(capsys, nets / "bn.npz", "--only", "demo", "--out", "d")

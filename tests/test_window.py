@@ -90,6 +90,17 @@ def test_the_whole_image_is_one_place():
     assert str(Window(8, 2, 3)) == "8x8 filters at 169 positions 2 apart, 3x3 regions"
 
 
+def test_a_network_says_what_its_hidden_units_are():
+    assert "3072 -> 7 hidden units -> 10;" in repr(make())
+    views = {"mirror": True, "two_sided": True}
+    dense = make(make_window(dims=9, **views))
+    assert "3072 -> 7 hidden units, also mirrored, two-sided -> 10;" in repr(dense)
+    assert "; 220 parameters" in repr(dense)
+    filters = make(make_window(8, 8, 3, dims=9, bilinear=True, **views))
+    text = "7 8x8 filters at 16 positions 8 apart, 3x3 regions, also mirrored, two-sided, bilinear"
+    assert text in repr(filters)
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -103,6 +114,7 @@ def test_the_whole_image_is_one_place():
         ((8, 2, 14), "regions must be 1 to 13"),
         ((32, 1, 2), "regions must be 1 to 1,"),
         ((8, 2, 2), "2 regions can't lie symmetrically in 13 positions"),
+        ((8, 2, 1, None, None, False, False, True), "bilinear regions must be at least 2"),
         ((8, 8, 1, np.zeros(192)), "mean and P belong together"),
         ((8, 8, 1, None, np.zeros((192, 3))), "mean and P belong together"),
         ((8, 8, 1, np.zeros(192), np.zeros((191, 3))), r"P \(191, 3\) don't fit patches of 192"),
@@ -135,6 +147,42 @@ def test_layer_input_is_the_map_of_the_patches(size, dims):
 
 
 # ---- The same network in other arrays ----------------------------------------------------------
+
+VIEWS = {
+    "whole, mirrored": {"dims": 9, "mirror": True},
+    "whole, two-sided": {"two_sided": True},
+    "whole, both": {"dims": 9, "mirror": True, "two_sided": True},
+    "windows, two-sided": {"size": 8, "stride": 8, "regions": 2, "two_sided": True},
+    "windows, all": {
+        "size": 8,
+        "stride": 6,
+        "regions": 4,
+        "dims": 9,
+        "mirror": True,
+        "two_sided": True,
+        "bilinear": True,
+    },
+}
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+@pytest.mark.parametrize("kind", VIEWS)
+def test_all_views_are_written_out_in_other_arrays(kind, batchnorm):
+    network, (images, _) = make(make_window(**VIEWS[kind]), 5, batchnorm=batchnorm, cap=1), batch(4)
+    z2, window = network.logits(images), network.window
+    one_sided = network.one_sided()
+    assert not one_sided.window.two_sided
+    assert error(one_sided.logits(images), z2) < 1e-12
+    if window.mirror:
+        assert error(network.logits(mirrored(images)), z2) < 1e-12
+    if window.mirror or window.P is None:
+        both = (z2 + network.logits(mirrored(images))) / 2
+        assert error(network.fold_mirror().logits(images), both) < 1e-9
+    plain, units = network.plain(), 2 * 5 * window.rows
+    assert unfold.plain_shape(network.weights, window, 1)[0] == units == plain["W1"].shape[1]
+    same = Network(units, batchnorm=batchnorm, dropout=0, dtype=np.float64)
+    same.load_weights(plain)
+    assert error(same.logits(images), z2) < 1e-9
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])

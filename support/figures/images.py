@@ -25,6 +25,7 @@ from support.network import metrics
 import numpy as np
 
 DOTS = 1500  # images in the plane of principal components, at most
+NUMBERS = 10**8  # in the matrix whose components they are, at most
 EXAMPLES = 12  # mistakes of all classes
 WORST = 2  # mistakes of a class
 
@@ -35,10 +36,11 @@ def activations(s) -> Figured:
     """Draw the pooled activations of test images in their two principal components."""
     classes = s.shown()
     rows = np.flatnonzero(np.isin(s.labels, classes))
-    rows = rows[:: max(1, -(-len(rows) // DOTS))]
+    most = min(DOTS, NUMBERS // len(s.loaded.weights["W2"]))
+    rows = rows[:: max(1, -(-len(rows) // most))]
     if len(rows) < 3:
         raise LeftOut("there are too few test images")
-    pooled = s.network.pooled(s.images[rows])
+    pooled = s.loaded.pooled(s.images[rows])
     if not np.isfinite(pooled).all():
         raise LeftOut("the network's numbers overflow")
     points, shares = principal(pooled)
@@ -98,15 +100,15 @@ def _hides(spot, width: float, height: float, names: list, points: np.ndarray) -
 
 def firing(s) -> Figured:
     """Draw how often units are above zero, and how many of them an image activates."""
-    shares, _, of_images = s.firing
-    counts = np.array([min(s.per_class, int((s.labels == c).sum())) for c in shares])
-    if not counts.sum():
+    each, of_images = s.firing.above, s.firing.of_images
+    if not len(of_images):
         raise LeftOut("there are no test images of these classes")
-    each = np.einsum("c,cnh->nh", counts / counts.sum(), np.stack([*shares.values()]))
     units, dead = 100 * each.mean(axis=0), int((each.max(axis=0) == 0).sum())
     always = int((each.min(axis=0) >= 1 - 1e-12).sum())
     if s.network.window.whole:
         images, activities = "images", "units"
+        if s.network.window.mirror:
+            images = "images, as they are and flipped"
     else:
         images, activities = "images and positions", "units and positions"
     figure, axes = grid(2, 1, 3.6)
@@ -119,7 +121,7 @@ def firing(s) -> Figured:
     )
     name_lines(figure)
     return figure, (
-        f"How sparse the hidden layer is, on {counts.sum():,} test images. A unit is on if it is "
+        f"How sparse the hidden layer is, on {len(of_images):,} test images. A unit is on if it is "
         f"above zero. Above: for each unit the share of {images}; the mean is {units.mean():.1f} "
         f"%. Below: for each image the share of {activities}. {dead:,} of the {len(units):,} "
         f"units are dead, never above zero, and {always:,} are above zero everywhere, as if there "
@@ -299,7 +301,7 @@ def votes(s, which: int) -> Figured:
     label = int(s.labels[i])
     try:
         options = {"label": label, "against": label, "background": s.background}
-        figure, caption = draw_votes(s.network, s.images[i], s.names, **options)
+        figure, caption = draw_votes(s.loaded, s.images[i], s.names, **options)
     except UserError as error:
         raise LeftOut(clean(error)) from None
     return figure, (

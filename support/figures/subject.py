@@ -7,11 +7,19 @@ from typing import Protocol
 from support.checkpoints import trained_on
 from support.figures.style import GREY, LeftOut, class_colours, drawable
 from support.network import metrics
-from support.network.filters import active_share, column_norms, influence, stated_size
+from support.network.filters import (
+    active_share,
+    column_norms,
+    influence,
+    mean_gradient,
+    stated_size,
+)
 
 import numpy as np
 
 INFLUENCE_IMAGES = 500  # enough: more change the order of units little
+FEWEST, MOST = 50, 1000  # test images of a class that means are taken over, at most
+ACTIVATIONS = 10**9  # of so many activations in a class, if units have many positions
 
 
 class Images(Protocol):
@@ -25,16 +33,30 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Firing:
+    """How often units are on, and what logits respond to, for test images of the classes shown."""
+
+    counts: dict[int, int]  # images, by class
+    above: np.ndarray  # (rows, H), the share of all these images for which a unit is above zero
+    of_images: np.ndarray  # (N,), the share of units and positions above zero, by image
+    gradients: dict[int, np.ndarray]  # `mean_gradient` of a class's images, by class, (3072,)
+
+
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A network and what else its figures share, computed when a figure first asks."""
 
-    network: object  # model.Network
+    loaded: object  # model.Network, as the checkpoint has it
     info: dict  # what the checkpoint says of its run
     names: tuple[str, ...]  # of the classes, printable
     data: Images | None = None
     no_data: str = "no images were given"  # why data is None
-    per_class: int = 1000  # test images of a class that means are taken over, at most
     background_size: int = 0  # training images that votes are compared with; 0: none
+
+    @cached_property
+    def network(self):
+        """The network that figures show: a filter and its negative are two units."""
+        return self.loaded.one_sided()
 
     # ---- Images and predictions; LeftOut if there are no images ----------------------------------
 
@@ -67,7 +89,7 @@ class Subject:
     @cached_property
     def log_y(self) -> np.ndarray:
         """log y^ of the test images, (N, C). Raises LeftOut if numbers overflow."""
-        log_y = metrics.log_probabilities(self.network, self.images)
+        log_y = metrics.log_probabilities(self.loaded, self.images)
         if not np.isfinite(log_y).all():
             raise LeftOut("the network's numbers overflow")
         return log_y
@@ -131,15 +153,26 @@ class Subject:
             "is unknown)"
         )
 
+    @property
+    def per_class(self) -> int:
+        """How many test images of a class means are taken over, at most."""
+        activations = self.network.window.rows * self.network.hidden_size  # of an image
+        return min(MOST, max(FEWEST, ACTIVATIONS // activations))
+
     @cached_property
-    def firing(self) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray], np.ndarray]:
-        """`active_share` of test images: by class `shown`, by class, and for all of them (N,)."""
-        above, between, of_images = {}, {}, []
+    def firing(self) -> Firing:
+        """The Firing of test images."""
+        shape = self.network.window.rows, self.network.hidden_size
+        counts, gradients, of_images, above = {}, {}, [], np.zeros(shape)
         for c in self.shown():
             own = self.images[self.labels == c][: self.per_class]
-            above[c], between[c], each = active_share(self.network, own)
+            its_above, its_between, each = active_share(self.network, own)
+            counts[c] = len(own)
+            above += len(own) * its_above
+            gradients[c] = mean_gradient(self.network, its_between, c)
             of_images.append(each)
-        return above, between, np.concatenate(of_images)
+        above /= max(1, sum(counts.values()))
+        return Firing(counts, above, np.concatenate(of_images), gradients)
 
     # ---- Classes ---------------------------------------------------------------------------------
 
@@ -195,7 +228,12 @@ class Subject:
             return f"{text} first {half} and the last {half}."
         return f"{text} {half} with the lowest recall and the {half} with the highest."
 
-    # ---- Marks ---------------------------------------------------------------------------------
+    # ---- Notes ---------------------------------------------------------------------------------
+
+    @property
+    def sign_note(self) -> str:
+        """The `sign_note` of captions with unit numbers."""
+        return sign_note(self.loaded)
 
     @property
     def images_note(self) -> str:
@@ -208,3 +246,10 @@ def training_note(info: dict) -> str:
     """Return what a figure of weights says if a checkpoint's run had no photographs; else ""."""
     drawn = trained_on(info).get("name") == "synthetic"
     return "trained on synthetic images" if drawn else ""
+
+
+def sign_note(network) -> str:
+    """Return what a caption says of unit numbers if the network is two-sided; else ""."""
+    if not network.window.two_sided:
+        return ""
+    return f" Unit {network.hidden_size:,} + h is unit h with the sign of its filter reversed."

@@ -18,6 +18,7 @@ from support.figures.style import (
     picture,
     report_missing_glyphs,
 )
+from support.figures.subject import sign_note
 from support.image_shape import SIDE
 from support.network.filters import filter_weights
 from support.network.votes import Explanation, explain
@@ -96,6 +97,7 @@ def draw_explanation(
     marks in the picture.
     """
     caption = _caption(network, [clean(name, 60) for name in names], explanation, label)
+    network = network.one_sided()  # as `explain` numbers the units
     names = [drawable(name, 15) for name in names]
     panels = explanation.panels(names, CLASSES)
     whole = network.window.whole
@@ -144,9 +146,9 @@ def _caption(network, names: list[str], explanation: Explanation, label: int | N
     if explanation.against is not None:
         lead = f"the lead of {predicted} over {against}"
     text += f"Below are the filters that add most to {lead}, with the number of the hidden unit"
-    if network.window.whole:
-        return f"{text}."
-    return f"{text}, and the patch for which each is largest, framed in the image."
+    if not network.window.whole:
+        text += ", and the patch for which each is largest, framed in the image"
+    return f"{text}.{sign_note(network)}"
 
 
 # ---- The picture and the probabilities -----------------------------------------------------------

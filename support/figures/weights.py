@@ -23,7 +23,6 @@ from support.network.filters import (
     class_picture,
     cosine,
     filter_weights,
-    mean_gradient,
     patch_pixels,
     top_patches,
 )
@@ -54,7 +53,7 @@ def filters(s, patches: bool = True) -> Figured:
         ax.imshow(_filter_picture(s, unit))
         bare(ax, f"unit {unit}")
     missing = " Their top patches need training images." if patches else ""
-    return figure, f"{_chosen_filters(s, len(chosen))}{missing} {_filter_scale(s)}"
+    return figure, f"{_chosen_filters(s, len(chosen))}{missing} {_filter_scale(s)}{s.sign_note}"
 
 
 def _filters_with_patches(s) -> Figured:
@@ -82,7 +81,7 @@ def _filters_with_patches(s) -> Figured:
     return figure, (
         f"{_chosen_filters(s, len(chosen))} Right of each filter are the {PATCHES} {what} for "
         f"which the unit is largest, among {len(images):,} training images (Zeiler & Fergus "
-        f"2014): what the filter looks for.{flipped} {_filter_scale(s)}"
+        f"2014): what the filter looks for.{flipped} {_filter_scale(s)}{s.sign_note}"
     )
 
 
@@ -110,6 +109,8 @@ def _filter_scale(s) -> str:
     if not window.whole:
         text += f" The same filter is applied at {window.positions} positions of an image"
         text += ", as it is and flipped." if window.mirror else "."
+    elif window.mirror:
+        text += " It is applied as it is and flipped."
     return text
 
 
@@ -214,7 +215,7 @@ def top_neurons(s) -> Figured:
         f"For each class the up to {TOP} hidden units with the largest positive weights to its "
         f"logit. Bars are the {how}, all on one scale; under each is the unit's filter as in the "
         f"figure of filters, and the unit's number. {len(set(chosen))} of the {len(chosen)} are "
-        f"different units.{s.some()}"
+        f"different units.{s.sign_note}{s.some()}"
     )
 
 
@@ -274,7 +275,7 @@ def features(s) -> Figured:
     classes, gradients = s.shown(), {}
     maps = {c: class_picture(s.network, c) for c in classes}
     if s.data is not None:
-        gradients = {c: mean_gradient(s.network, share, c) for c, share in s.firing[1].items()}
+        gradients = s.firing.gradients
     kinds = [("W1 W2", maps)]
     if gradients:
         kinds.append(("gradient", gradients))
@@ -300,7 +301,7 @@ def features(s) -> Figured:
     )
     if gradients:
         cosines = [cosine(maps[c], gradients[c]) for c in classes]
-        largest = min(s.per_class, int(np.bincount(s.labels).max()))
+        largest = max(s.firing.counts.values())
         scale = max(float(np.abs(each).max()) for each in gradients.values())
         caption += (
             ". Under it the gradient of the class's logit with respect to the pixels, averaged "

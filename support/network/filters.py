@@ -3,14 +3,12 @@
 from dataclasses import dataclass
 
 from support.image_shape import CHANNELS, PIXELS, SIDE
+from support.network import blocks
 from support.network.votes import batchnorm_line, relu_slope
 from support.threads import slices
 
 import numpy as np
 from tqdm import tqdm
-
-FEW = 8  # images at a time
-
 
 # ---- Filters -------------------------------------------------------------------------------------
 
@@ -192,7 +190,7 @@ def active_share(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
 
     def count(rows: slice) -> tuple[np.ndarray, list[float]]:
         total, of_images = np.zeros(shape, np.int32), []
-        for few in slices(rows.stop - rows.start, FEW):
+        for few in blocks.of_images(rows.stop - rows.start, network.window):
             a1 = network.hidden(images[rows][few])
             on = a1 > 0
             total[0] += on.sum(axis=0, dtype=np.int32)
@@ -201,7 +199,7 @@ def active_share(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
         return total, of_images
 
     total, of_images = np.zeros(shape, np.int32), []
-    for rows in slices(len(images), 32 * FEW):
+    for rows in slices(len(images), 256):
         parts = slices(rows.stop - rows.start, 64)
         quarters = [slice(rows.start + part.start, rows.start + part.stop) for part in parts]
         for part, its_images in network.threads.each(count, quarters):
