@@ -155,7 +155,7 @@ def add_test_arguments(parser: cli.ArgumentParser) -> None:
         "--stride",
         type=cli.integer(1, SIDE - 1),
         metavar="N",
-        help="apply the filters every N pixels; choose N by --validation (default: the checkpoint's own)",
+        help="apply the filters every N pixels; choose N by --validation (default: the file's)",
     )
     add(
         "--validation",

@@ -40,9 +40,9 @@ def votes(network, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The whole image. There is one position, so the sum is split further, over pixels. A unit is on
     or off: a1 = on z1^ with on = 1 or 0, where z1 = x W1 + b1 (a map is multiplied into W1 and b1,
-    as in `unfold.plain`; a mirrored unit is two units of half the weight in W2). In inference (3) is a line, z1^ = scale z1 + shift. A unit at its cap
-    doesn't follow the line: on = 0, and its cap goes into the rest. The votes are 32 x 32, summed
-    over the three channels:
+    as in `unfold.plain`; a mirrored unit is two units, each with half of its W2). In inference (3)
+    is a line, z1^ = scale z1 + shift. A unit at its cap doesn't follow the line: on = 0, and its
+    cap goes into the rest. The votes are 32 x 32, summed over the three channels:
 
         dz2[c]/dx[p] = sum_h W1[p, h] scale[h] on[h] W2[h, c],
         votes[c, pixel] = sum_channels x[p] dz2[c]/dx[p],
