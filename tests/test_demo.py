@@ -4,6 +4,7 @@ import base64
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import model
 from data import decoding, synthetic
@@ -16,6 +17,7 @@ from support.network.window import Window
 import numpy as np
 import pytest
 from helpers import ROOT
+from networks import make_window
 from PIL import Image
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -24,7 +26,8 @@ TWELVE = (
     "one with a name of many long words",
     "</script><b>markup&amp;",
 )
-KINDS = ("whitened", "mirrored", "pixels", "whole whitened", "report", "capped")
+# mirrored and whitened are for the tests of the page's use.
+KINDS = ("pixels", "two-sided", "mirrored, two-sided, bilinear", "whole whitened", "dense", "report")
 TIMEOUT = 60  # seconds, which only a page that hangs takes
 
 
@@ -41,10 +44,14 @@ def window_of(kind, images):
         # As good as a whitening for this test, and quick to compute.
         P = np.random.default_rng(1).normal(0, 0.02, (3072, 60)).astype(np.float32)
         return Window(mean=images.mean(axis=0, dtype=np.float32) / 255, P=P)
-    if kind in ("report", "capped"):
+    if kind == "dense":
+        window = make_window(dims=60, mirror=True, two_sided=True)
+        return replace(window, mean=window.mean / 4, P=window.P / 2)
+    if kind == "report":
         return Window()
-    window = Window(8, 4, 3, mirror=kind == "mirrored")
-    if kind == "pixels":
+    views = {word.replace("-", "_"): True for word in ("two-sided", "bilinear") if word in kind}
+    window = Window(8, 4, 4 if "bilinear" in kind else 3, mirror="mirrored" in kind, **views)
+    if kind in ("pixels", "two-sided"):
         return window
     return window.whitening(images, 95, 0.1, model.Threads())
 
@@ -56,9 +63,9 @@ def network_of(kind, images, folder):
         1024 if kind == "report" else 37,
         window_of(kind, images),
         seed=rng,
-        batchnorm=kind not in ("whitened", "mirrored"),
+        batchnorm="mirrored" not in kind and kind != "whitened",
         dropout=0.0,
-        cap=0.5 if kind in ("mirrored", "capped") else 0.0,
+        cap=0.5 if "mirrored" in kind or kind == "dense" else 0.0,
         classes=12 if kind == "pixels" else 10,
     )
     for name in ("b1", "b2"):
@@ -354,13 +361,17 @@ def test_strongest_filters_are_those_of_explain(kind, browser, pages, images):
 def test_filter_weights_are_the_networks(kind, browser, pages):
     net, path = pages(kind)
     opened(browser, path)
-    got = np.array(evaluate(browser, "Array.from(filterWeights(2))"))
-    scale, _ = votes.batchnorm_line(net)
-    expected = scale[2] * filter_weights(net, [2])[:, 0]
-    assert np.abs(got - expected).max() < 0.01 * np.abs(expected).max()
+    units = net.one_sided()
+    for unit in (2, units.hidden_size - 3):
+        got = np.array(evaluate(browser, f"Array.from(filterWeights({unit}))"))
+        scale, _ = votes.batchnorm_line(units)
+        expected = scale[unit] * filter_weights(units, [unit])[:, 0]
+        assert np.abs(got - expected).max() < 0.01 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("kind", ["mirrored", "whole whitened", "report"])
+@pytest.mark.parametrize(
+    "kind", ["mirrored", "mirrored, two-sided, bilinear", "whole whitened", "dense", "report"]
+)
 def test_votes_of_filters_at_one_cell_sum_to_the_votes_of_the_cell(kind, browser, pages, images):
     _, path = pages(kind)
     opened(browser, path)
@@ -376,19 +387,20 @@ def test_votes_of_filters_at_one_cell_sum_to_the_votes_of_the_cell(kind, browser
 
 
 def test_logits_without_positions_and_filters_are_numpys(browser, pages, images):
-    net, path = pages("mirrored")
+    net, path = pages("mirrored, two-sided, bilinear")
+    net = net.one_sided()
     opened(browser, path)
     script = """
         const on = allOn();
         on.cells.fill(0, 10, 25);
-        on.filters.fill(0, 3, 9);
+        on.filters.fill(0, 3, 49);
         out.push(Array.from(forward(image, on).z2));"""
     got = np.array(in_page(browser, script, images[:5]))
     window = net.window
     a1 = net.hidden(images[:5])
     off = np.arange(window.rows) % window.positions
     a1[:, (off >= 10) & (off < 25)] = 0
-    a1[:, :, 3:9] = 0
+    a1[:, :, 3:49] = 0
     s = (window.R @ a1).reshape(5, -1)
     expected = s @ net.weights["W2"] + net.weights["b2"]
     np.testing.assert_allclose(got, expected, rtol=0.01, atol=0.01)
@@ -905,7 +917,7 @@ SILENT_CANVASES = """
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["mirrored", "pixels", "whole whitened"])
+@pytest.mark.parametrize("kind", ["mirrored, two-sided, bilinear", "pixels", "dense"])
 def test_layout_fits_and_each_canvas_has_a_text(kind, width, scheme, browser, pages):
     _, path = pages(kind)
     opened(browser, path, width, scheme=scheme)

@@ -114,6 +114,8 @@ def architecture(network) -> dict:
             "side": window.side,
             "regions": window.regions,
             "mirror": window.mirror,
+            "twoSided": window.two_sided,
+            "bilinear": window.bilinear and not window.whole,
             "odd": window.odd if window.mirror else 0,
         },
     }

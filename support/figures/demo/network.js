@@ -8,7 +8,8 @@
 //
 // scale and shift hold b1 and batch normalisation. The whole image is n = 1. With mirror each
 // filter is also applied left-right flipped: then rows = 2 n, first the filters as they are, then
-// flipped; otherwise rows = n.
+// flipped; otherwise rows = n. With twoSided each filter is two hidden units: H = 2 F, and unit
+// F + f is filter f with its sign reversed, which its negative scale stands for.
 //
 // Arrays are flat, the last index moves fastest: a1[row * H + h].
 
@@ -64,11 +65,12 @@ function decoded({ type, base64 }) {
 const data = JSON.parse(document.getElementById("data").textContent);
 const names = data.names, cap = data.cap || Infinity;
 // A window of size x size pixels, `stride` apart, has `side` positions in a row and in a column.
-const { size, stride, side, regions, mirror, odd } = data.window;
+const { size, stride, side, regions, mirror, twoSided, bilinear, odd } = data.window;
 const SIDE = 32, AREA = SIDE * SIDE, PIXELS = 3 * AREA; // of an image
 const whole = size === SIDE;
 const inputs = 3 * size * size; // numbers in a patch
-const [k, H] = data.arrays.W1.shape; // numbers that a filter sees, and filters
+const [k, F] = data.arrays.W1.shape; // numbers that a filter sees, and filters
+const H = twoSided ? 2 * F : F; // hidden units
 const n = side * side, q = regions * regions, C = names.length; // positions, regions, classes
 const rows = mirror ? 2 * n : n; // of a1
 
@@ -84,30 +86,47 @@ function transposed(A, rowCount, columnCount) {
 }
 
 // With mirror, the rows of W1 for the odd components of a patch, which come first, and the others.
-const throughEven = prepared(W1.subarray(odd * H), k - odd, H, n);
-const throughOdd = mirror && prepared(W1.subarray(0, odd * H), odd, H, n);
+const throughEven = prepared(W1.subarray(odd * F), k - odd, F, n);
+const throughOdd = mirror && prepared(W1.subarray(0, odd * F), odd, F, n);
 const throughP = P && prepared(P, inputs, k, n);
 // The way back to pixels, which only votes of the whole image take.
-const backThroughW1 = whole && prepared(transposed(W1, k, H), H, k, C);
+const backThroughW1 = whole && prepared(transposed(W1, k, F), F, k, C);
 const backThroughP = whole && P && prepared(transposed(P, inputs, k), k, inputs, C);
 
 // ---- Positions and regions ----------------------------------------------------------------------
 
-// The region of each row of a1: the one that the middle of its position lies in. A flipped filter
-// belongs to the region of its position in the flipped image.
-function regionsOfRows() {
-  const along = (step) => Math.floor(((2 * step + 1) * regions) / (2 * side));
-  return Array.from({ length: rows }, (_, row) => {
-    const position = row % n, flipped = row >= n;
-    const down = Math.floor(position / side), right = position % side;
-    return regions * along(down) + along(flipped ? side - 1 - right : right);
-  });
+// How much a step along a row, or a column, of positions counts in each region there: 1 in the one
+// that its middle lies in. Bilinear regions are points, and it counts by its nearness to them.
+function weightsAlong(step) {
+  const nearness = (region) => 1 - Math.abs(region - (step * (regions - 1)) / (side - 1));
+  const middle = Math.floor(((2 * step + 1) * regions) / (2 * side));
+  return Array.from({ length: regions }, (_, region) =>
+    bilinear ? Math.max(0, nearness(region)) : Number(region === middle));
 }
 
-const regionOfRow = regionsOfRows();
-const rowsOfRegion = new Uint32Array(q);
-for (const r of regionOfRow) rowsOfRegion[r]++;
-const share = regionOfRow.map((r) => 1 / rowsOfRegion[r]); // of a row in its region's mean
+// The matrix R of pooling by row of a1: the regions r in which it counts, { r, share }. The shares
+// of a region sum to 1. A flipped filter counts where its position is in the flipped image.
+function regionsOfRows() {
+  const along = Array.from({ length: side }, (_, step) => weightsAlong(step));
+  const totals = new Float64Array(q);
+  const matrix = Array.from({ length: rows }, (_, row) => {
+    const position = row % n, flipped = row >= n, right = position % side;
+    const inRow = along[Math.floor(position / side)];
+    const inColumn = along[flipped ? side - 1 - right : right];
+    const all = Array.from(totals, (_, r) => ({
+      r, share: inRow[Math.floor(r / regions)] * inColumn[r % regions],
+    }));
+    return all.filter(({ share }) => share > 0);
+  });
+  for (const each of matrix.flat()) totals[each.r] += each.share;
+  for (const each of matrix.flat()) each.share /= totals[each.r];
+  return matrix;
+}
+
+const R = regionsOfRows();
+
+// The region in which each position counts most.
+const mainRegion = R.slice(0, n).map((all) => all.reduce((a, b) => (b.share > a.share ? b : a)).r);
 
 // What a visitor points at and switches off: positions of the window; of a network that sees the
 // whole image, pixels.
@@ -151,8 +170,10 @@ function hiddenLayer(X) {
 
 function plainHiddenLayer(X) {
   const z = product(X, n, throughEven), a1 = new Float32Array(n * H);
-  for (let at = 0; at < n * H; at += H)
-    for (let h = 0; h < H; h++) a1[at + h] = activation(scale[h] * z[at + h] + shift[h]);
+  for (let position = 0; position < n; position++) {
+    const at = position * H, from = position * F;
+    for (let h = 0; h < H; h++) a1[at + h] = activation(scale[h] * z[from + (h % F)] + shift[h]);
+  }
   return a1;
 }
 
@@ -162,12 +183,15 @@ function mirroredHiddenLayer(X) {
   const zEven = product(columnsOf(X, odd, k), n, throughEven);
   const zOdd = product(columnsOf(X, 0, odd), n, throughOdd);
   const a1 = new Float32Array(2 * n * H), flipped = a1.subarray(n * H);
-  for (let at = 0; at < n * H; at += H)
+  for (let position = 0; position < n; position++) {
+    const at = position * H, from = position * F;
     for (let h = 0; h < H; h++) {
-      const even = scale[h] * zEven[at + h] + shift[h], difference = scale[h] * zOdd[at + h];
+      const f = from + (h % F);
+      const even = scale[h] * zEven[f] + shift[h], difference = scale[h] * zOdd[f];
       a1[at + h] = activation(even + difference);
       flipped[at + h] = activation(even - difference);
     }
+  }
   return a1;
 }
 
@@ -176,8 +200,8 @@ function pool(a1, on) {
   const s = new Float32Array(q * H);
   for (let row = 0; row < rows; row++) {
     if (!whole && !on.cells[row % n]) continue;
-    const from = row * H, to = regionOfRow[row] * H, part = share[row];
-    for (let h = 0; h < H; h++) s[to + h] += part * a1[from + h];
+    for (const { r, share } of R[row])
+      for (let h = 0; h < H; h++) s[r * H + h] += share * a1[row * H + h];
   }
   for (let i = 0; i < q * H; i++) s[i] *= on.filters[i % H];
   return s;
@@ -221,39 +245,54 @@ function votes(result, classes) {
   return whole ? pixelVotes(result, classes) : positionVotes(result, classes);
 }
 
-// sum_h a1[row, h] W2[r h, c] / (rows of r) of the rows at a position, with r the row's region.
-// The rest is b2.
+// sum_{r, h} R[r, row] a1[row, h] W2[r h, c] of the rows at a position. The rest is b2.
 function positionVotes({ a1, on }, classes) {
   const maps = classes.map(() => new Float32Array(n));
   for (let row = 0; row < rows; row++) {
     const position = row % n;
     if (!on.cells[position]) continue;
     for (let h = 0; h < H; h++) {
-      const a = share[row] * a1[row * H + h] * on.filters[h];
+      const a = a1[row * H + h] * on.filters[h];
       if (a === 0) continue; // most activations are 0
-      const weights = (regionOfRow[row] * H + h) * C;
-      for (let i = 0; i < classes.length; i++) maps[i][position] += a * W2[weights + classes[i]];
+      for (const { r, share } of R[row]) {
+        const weights = (r * H + h) * C;
+        for (let i = 0; i < classes.length; i++)
+          maps[i][position] += share * a * W2[weights + classes[i]];
+      }
     }
   }
   return maps;
 }
 
 // ReLU' (13): whether a filter of the whole image is above 0 and below the cap, and switched on.
-const isActive = ({ a1, on }, h) => a1[h] > 0 && a1[h] < cap && on.filters[h] === 1;
+function isActive({ a1, on }, row, h) {
+  const a = a1[row * H + h];
+  return a > 0 && a < cap && on.filters[h] === 1;
+}
 
 // Each pixel times dz2[c]/dx, summed over its three channels. The biases are in the rest.
 function pixelVotes(result, classes) {
-  const slopes = new Float32Array(classes.length * H); // dz2[c] / d(X W1)[h]
-  classes.forEach((c, i) => {
-    for (let h = 0; h < H; h++)
-      if (isActive(result, h)) slopes[i * H + h] = scale[h] * W2[h * C + c];
-  });
+  const maps = classes.map(() => new Float32Array(AREA));
+  for (let row = 0; row < rows; row++)
+    gradientsThrough(result, row, classes).forEach((gradient, i) => {
+      const seen = row === 0 ? gradient : flippedPatch(gradient); // of the flipped filters
+      timesImage(seen, result.image).forEach((vote, pixel) => (maps[i][pixel] += vote));
+    });
+  return maps;
+}
+
+// dz2[c]/dx through the activations of one row, (3072,) for each class.
+function gradientsThrough(result, row, classes) {
+  const slopes = new Float32Array(classes.length * F); // dz2[c] / d(X W1)[f]
+  const [{ share }] = R[row];
+  for (let h = 0; h < H; h++) {
+    if (!isActive(result, row, h)) continue;
+    for (let i = 0; i < classes.length; i++)
+      slopes[i * F + (h % F)] += share * scale[h] * W2[h * C + classes[i]];
+  }
   let gradients = product(slopes, classes.length, backThroughW1);
   if (P) gradients = product(gradients, classes.length, backThroughP);
-  return classes.map((_, i) => {
-    const gradient = gradients.subarray(i * PIXELS, (i + 1) * PIXELS);
-    return timesImage(gradient, result.image);
-  });
+  return classes.map((_, i) => gradients.slice(i * PIXELS, (i + 1) * PIXELS));
 }
 
 // Weights of pixels (3072,) times the image, summed over the three channels: (1024,).
@@ -285,23 +324,36 @@ function filterVotesAt({ a1, on }, weights, position) {
   const sums = new Float32Array(H);
   if (!on.cells[position]) return sums;
   for (let row = position; row < rows; row += n)
-    for (let h = 0; h < H; h++)
-      sums[h] += share[row] * a1[row * H + h] * on.filters[h] * weights[regionOfRow[row] * H + h];
+    for (const { r, share } of R[row])
+      for (let h = 0; h < H; h++)
+        sums[h] += share * a1[row * H + h] * on.filters[h] * weights[r * H + h];
   return sums;
 }
 
 function filterVotesOfPixel(result, weights, pixel) {
-  const drives = new Float32Array(H); // what the pixel adds to X W1
-  for (let p = pixel; p < PIXELS; p += AREA) {
-    const value = result.image[p] / 255;
-    if (!P) for (let h = 0; h < H; h++) drives[h] += value * W1[p * H + h];
+  const sums = new Float32Array(H);
+  for (let row = 0; row < rows; row++) {
+    const drives = drivesOfPixel(result.image, pixel, row > 0), [{ share }] = R[row];
+    for (let h = 0; h < H; h++)
+      if (isActive(result, row, h)) sums[h] += share * drives[h % F] * scale[h] * weights[h];
+  }
+  return sums;
+}
+
+// What a pixel adds to X W1, (F,), or to that of the flipped filters.
+function drivesOfPixel(image, pixel, flipped) {
+  const drives = new Float32Array(F), column = pixel % SIDE;
+  const weightOf = flipped ? pixel - column + SIDE - 1 - column : pixel;
+  for (let channel = 0; channel < 3; channel++) {
+    const value = image[pixel + AREA * channel] / 255, p = weightOf + AREA * channel;
+    if (!P) for (let f = 0; f < F; f++) drives[f] += value * W1[p * F + f];
     else
       for (let j = 0; j < k; j++) {
         const seen = value * P[p * k + j];
-        for (let h = 0; h < H; h++) drives[h] += seen * W1[j * H + h];
+        for (let f = 0; f < F; f++) drives[f] += seen * W1[j * F + f];
       }
   }
-  return drives.map((drive, h) => (isActive(result, h) ? drive * scale[h] * weights[h] : 0));
+  return drives;
 }
 
 // The at most `top` filters with the largest sums above 0, the largest first.
@@ -314,7 +366,7 @@ function strongest(sums, top) {
 
 // The weights of pixels that a filter amounts to, (3 size^2,): P W1, with the scale of (3).
 function filterWeights(h) {
-  const w = Float32Array.from({ length: k }, (_, j) => scale[h] * W1[j * H + h]);
+  const w = Float32Array.from({ length: k }, (_, j) => scale[h] * W1[j * F + (h % F)]);
   if (!P) return w;
   return Float32Array.from({ length: inputs }, (_, p) => {
     let sum = 0;
@@ -331,11 +383,11 @@ function flippedPatch(patch) {
 // What a filter would give in each row without the cap, (rows,). The cap makes many activations
 // equal; this tells where the filter fits best, as `strongest` in support/network/votes.py does.
 function responses(X, h) {
-  const out = new Float32Array(rows);
+  const out = new Float32Array(rows), f = h % F;
   for (let position = 0; position < n; position++) {
     let oddSum = 0, evenSum = 0;
-    for (let j = 0; j < odd; j++) oddSum += X[position * k + j] * W1[j * H + h];
-    for (let j = odd; j < k; j++) evenSum += X[position * k + j] * W1[j * H + h];
+    for (let j = 0; j < odd; j++) oddSum += X[position * k + j] * W1[j * F + f];
+    for (let j = odd; j < k; j++) evenSum += X[position * k + j] * W1[j * F + f];
     out[position] = Math.max(0, scale[h] * (evenSum + oddSum) + shift[h]);
     if (mirror) out[n + position] = Math.max(0, scale[h] * (evenSum - oddSum) + shift[h]);
   }

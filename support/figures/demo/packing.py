@@ -17,11 +17,13 @@ BASE64 = 6  # bits that a character of base64 holds
 class Packed:
     """A network whose weights are rounded, and the arrays of the page.
 
-    arrays: W1 (k, H), float16 or integers; W2 (q, H, C) float16; b2 (C,) float32; scale and
+    arrays: W1 (k, F), float16 or integers; W2 (q, H, C) float16; b2 (C,) float32; scale and
     shift (H,) float32; with a map also mean (3 size^2,) float32 and P (3 size^2, k) float16.
 
     The page computes a1 = ReLU(scale X W1 + shift), with X = (patch - mean) P: scale and shift
-    hold b1, batch normalisation (3) and the steps of an integer W1.
+    hold b1, batch normalisation (3) and the steps of an integer W1. H is the number of filters F,
+    or in a two-sided network 2 F units, in the order of `Network.one_sided`: the second half, with
+    a negative scale, shares W1 with the first one.
     """
 
     network: object
@@ -59,12 +61,13 @@ def packed(network, bits: int) -> Packed:
     W2 = half(weights["W2"])
     scale, shift = batchnorm_line(network)
 
-    exact = {
-        "b2": weights["b2"][0],
-        "scale": scale * step,
-        "shift": shift + scale * weights["b1"][0],
-    }
-    arrays = {"W1": W1, "W2": W2.reshape(window.q, -1, network.classes)}
+    scale, shift = scale * step, shift + scale * weights["b1"][0]
+    by_unit = W2
+    if window.two_sided:
+        scale, shift = np.concatenate([scale, -scale]), np.tile(shift, 2)
+        by_unit = half(network.one_sided().weights["W2"])
+    exact = {"b2": weights["b2"][0], "scale": scale, "shift": shift}
+    arrays = {"W1": W1, "W2": by_unit.reshape(window.regions**2, -1, network.classes)}
     if window.P is not None:
         exact["mean"] = window.mean
         arrays["P"] = half(window.P)

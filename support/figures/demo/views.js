@@ -102,11 +102,11 @@ function windowOf(i) {
   };
 }
 
-// The cells of the region of a cell: those that are pooled together, or a block of pixels.
+// The cells of the region of a cell: those that mainly count there, or a block of pixels.
 function regionOfCell(i) {
   const blockRow = (each) => Math.floor(each / columns / BLOCK);
   const blockColumn = (each) => Math.floor((each % columns) / BLOCK);
-  const key = (each) => (whole ? blockRow(each) * columns + blockColumn(each) : regionOfRow[each]);
+  const key = (each) => (whole ? blockRow(each) * columns + blockColumn(each) : mainRegion[each]);
   return Array.from({ length: cells }, (_, each) => each).filter((each) => key(each) === key(i));
 }
 
@@ -376,6 +376,8 @@ function filtersInSight() {
   return [...shownFilters(), ...off.slice(0, MOST_FILTERS)];
 }
 
+const signNote = twoSided ? `Filter ${F} + f is filter f with its sign reversed. ` : "";
+
 function showFilters() {
   const other = againstClass(), name = names[chosenClass()], at = cell();
   const what = other === null ? `for ${name}` : `for ${name} and not ${names[other]}`;
@@ -386,7 +388,8 @@ function showFilters() {
     ? "what each pixel adds to it"
     : "where it fires, framed where it fits best";
   $("filters-text").textContent = filters.length
-    ? `Left the filter's weights, grey is 0; right ${rightHalf}. Press one for its top patches.`
+    ? `Left the filter's weights, grey is 0; right ${rightHalf}. ${signNote}` +
+      "Press one for its top patches."
     : "No filter has votes for it.";
   const cards = $("filters");
   while (cards.children.length < filters.length) addCard(cards);
@@ -420,15 +423,21 @@ function showCard(card, { filter, adds }) {
 }
 
 // A filter's weights of pixels, flipped if it fits best flipped.
-function drawFilter(canvas, filter, flipped) {
+function fittedWeights(filter, flipped) {
   const weights = filterWeights(filter);
-  drawWeights(canvas, flipped ? flippedPatch(weights) : weights);
+  return flipped ? flippedPatch(weights) : weights;
+}
+
+function drawFilter(canvas, filter, flipped) {
+  drawWeights(canvas, fittedWeights(filter, flipped));
   canvas.setAttribute("aria-label", `weights of filter ${filter}${flipped ? ", flipped" : ""}`);
 }
 
 // Where a filter fires, or what each pixel adds to it.
 function drawFires(canvas, filter, match) {
-  const values = whole ? timesImage(filterWeights(filter), result.image) : activationsOf(filter);
+  const values = whole
+    ? timesImage(fittedWeights(filter, match.flipped), result.image)
+    : activationsOf(filter);
   const pen = drawOver(canvas, values, peak(values), whole ? palette().for : palette().fires);
   if (!whole && match.response > 0) frame(pen, windowOf(match.position));
   const kind = whole ? "what pixels add to it" : "where it fires";
