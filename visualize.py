@@ -32,7 +32,7 @@ from support import cli, files, locks, startup
 from support.checkpoints import named, trained_on
 from support.cli import UserError, clean, shorter
 from support.figures import curves, images, searches, weights
-from support.figures.demo.demo import about_run, write_demo
+from support.figures.demo.demo import about_run, quicker, write_demo
 from support.figures.demo.drawings import opening
 from support.figures.report import (
     Drawn,
@@ -427,15 +427,20 @@ def write_demo_page(task: Task, subject: Subject) -> str:
         test = subject.data.test_images, subject.data.test_labels
     first = opening(subject.names, shapes, *test)
     about = {"Checkpoint": task.paths[0].stem, **about_run(subject.info)}
+    network, note = quicker(subject.loaded), ""
+    if network is not subject.loaded:
+        strides = f"every {network.window.stride} pixels, in the checkpoint every"
+        about["Filters"] = f"{strides} {subject.loaded.window.stride}, which takes a browser longer"
+        note = f"; its filters are applied {about['Filters']}"
     options = {"captions": first.captions, "about": about}
     try:
-        write_demo(subject.loaded, subject.names, path, first.pictures, first.labels, **options)
+        write_demo(network, subject.names, path, first.pictures, first.labels, **options)
     except ValueError as error:
         if "demo" in task.only:
             raise UserError(f"--only demo: {error}; leave it out") from None
         print(f"left out demo.html: {error}")
         return ""
-    print(f"demo in {shorter(path)}")
+    print(f"demo in {shorter(path)}{note}")
     return demo_link(path.name)
 
 

@@ -27,7 +27,8 @@ TWELVE = (
     "</script><b>markup&amp;",
 )
 # mirrored and whitened are for the tests of the page's use.
-KINDS = ("pixels", "two-sided", "mirrored, two-sided, bilinear", "whole whitened", "dense", "report")
+ALL = "mirrored, two-sided, bilinear"
+KINDS = ("pixels", "two-sided", ALL, "whole whitened", "dense", "report")
 TIMEOUT = 60  # seconds, which only a page that hangs takes
 
 
@@ -163,6 +164,29 @@ def test_packed_integers_are_unpacked_by_their_definition(bits):
     text = "".join(f"{byte:08b}" for byte in packed)
     values = [int(text[i * bits : (i + 1) * bits], 2) - largest - 1 for i in range(len(integers))]
     assert values == integers.tolist()
+
+
+@pytest.mark.parametrize(
+    ("units", "regions", "views", "stride"),
+    [
+        (1024, 3, {}, 1),
+        (4096, 3, {"two_sided": True}, 2),
+        (4096, 4, {"two_sided": True, "bilinear": True}, 2),
+        (20_000, 3, {"two_sided": True}, 4),
+        (500_000, 2, {"bilinear": True}, 24),
+    ],
+)
+def test_a_page_that_would_be_slow_has_filters_further_apart(units, regions, views, stride):
+    network = model.Network(1, Window(8, 1, regions, **views), batchnorm=False)
+    network.hidden_size = units  # all that counts; so many weights would take seconds
+    network.copy = lambda window: window
+    found = demo.quicker(network)
+    assert (network.window.stride if found is network else found.stride) == stride
+
+
+def test_a_page_that_is_fast_has_the_network_as_it_is():
+    dense = model.Network(4)
+    assert demo.quicker(dense) is dense
 
 
 # ---- The pictures that the page opens on ---------------------------------------------------------
@@ -369,9 +393,7 @@ def test_filter_weights_are_the_networks(kind, browser, pages):
         assert np.abs(got - expected).max() < 0.01 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(
-    "kind", ["mirrored", "mirrored, two-sided, bilinear", "whole whitened", "dense", "report"]
-)
+@pytest.mark.parametrize("kind", ["mirrored", ALL, "whole whitened", "dense", "report"])
 def test_votes_of_filters_at_one_cell_sum_to_the_votes_of_the_cell(kind, browser, pages, images):
     _, path = pages(kind)
     opened(browser, path)
@@ -387,7 +409,7 @@ def test_votes_of_filters_at_one_cell_sum_to_the_votes_of_the_cell(kind, browser
 
 
 def test_logits_without_positions_and_filters_are_numpys(browser, pages, images):
-    net, path = pages("mirrored, two-sided, bilinear")
+    net, path = pages(ALL)
     net = net.one_sided()
     opened(browser, path)
     script = """
@@ -917,7 +939,7 @@ SILENT_CANVASES = """
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("kind", ["mirrored, two-sided, bilinear", "pixels", "dense"])
+@pytest.mark.parametrize("kind", [ALL, "pixels", "dense"])
 def test_layout_fits_and_each_canvas_has_a_text(kind, width, scheme, browser, pages):
     _, path = pages(kind)
     opened(browser, path, width, scheme=scheme)

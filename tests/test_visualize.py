@@ -166,6 +166,14 @@ def test_only_the_demo_draws_no_figure(capsys, nets, monkeypatch):
     assert os.listdir("d") == ["demo.html"]
 
 
+def test_a_demo_with_filters_further_apart_says_so(capsys, nets, monkeypatch):
+    monkeypatch.setattr("support.figures.demo.demo.ACTIVATIONS", 1000)
+    code, out, _ = call(capsys, nets / "mirrored.npz", "--only", "demo", "--out", "d")
+    assert code == 0
+    assert out.startswith("demo in d/demo.html; its filters are applied every 12 pixels, in the ")
+    assert "every 12 pixels, in the checkpoint every 4" in Path("d/demo.html").read_text()
+
+
 def test_a_page_that_would_be_too_large_is_left_out_with_the_reason(capsys, nets, monkeypatch):
     def refuse(*_, **__):
         raise ValueError("it is too large")

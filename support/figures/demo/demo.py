@@ -7,18 +7,20 @@ SCRIPTS; packing.py rounds the weights, drawings.py draws pictures for the page 
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from support import files
 from support.checkpoints import trained_on
 from support.figures.demo import packing
-from support.image_shape import PIXELS
+from support.image_shape import PIXELS, SIDE
 
 import numpy as np
 
 LIMIT = 6_000_000  # bytes of the page
 ROOM = 150_000  # bytes of it for everything but the weights: text, program, pictures
 TOLERANCE = 1e-3  # of a probability, by which rounded weights may change it
+ACTIVATIONS = 3_000_000  # of an image; more take a browser over half a second, see `quicker`
 FOLDER = Path(__file__).parent
 TEMPLATE = FOLDER / "demo.html"
 SCRIPTS = ("product.js", "network.js", "pictures.js", "views.js", "controls.js")
@@ -72,6 +74,24 @@ def write_demo(
         )
     with files.write_whole(path) as file:
         file.write(page)
+
+
+def quicker(network):
+    """Return the network with its filters further apart, if a page would be slow otherwise.
+
+    The stride is the smallest with at most ACTIVATIONS activations, or the largest that fits.
+    """
+    if network.window.whole:
+        return network
+    chosen = network.window
+    for stride in range(chosen.stride + 1, SIDE):
+        if chosen.rows * network.hidden_size <= ACTIVATIONS:
+            break
+        try:
+            chosen = replace(chosen, stride=stride)
+        except ValueError:  # filters so far apart don't end at the edge, or are too few
+            continue
+    return network if chosen is network.window else network.copy(window=chosen)
 
 
 def check_pictures(network, names, pictures, labels, captions) -> None:
