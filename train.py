@@ -612,7 +612,8 @@ class Run:
             "class_names": list(data.class_names),
         }
         # One generator draws everything, in this order: limit, split, first weights; then in each
-        # epoch the order of the images, and for each batch its changes and dropout.
+        # epoch the images of `find_leading`, the order of all images, and for each batch its
+        # changes and dropout.
         self.rng = np.random.default_rng(settings.seed)
         labels = data.train_labels
         rows = np.arange(len(labels))
@@ -783,7 +784,7 @@ def train_epochs(
     while not run.finished and (stop_after is None or run.epoch < stop_after):
         totals = Totals()
         started = time.perf_counter()
-        if settings.damped and run.network.preconditioner is not None:
+        if settings.damped:
             run.find_leading(images)
         with display.epoch(run) as show_step:
             for step, rows in enumerate(batches(run.train_rows, settings, run.rng), 1):
