@@ -232,11 +232,14 @@ class Settings:
 
 RECIPES: dict[str, dict] = {"report": {}}  # the defaults are the report's
 RECIPES["quick"] = {
-    # a convolutional layer of 8x8 filters on whitened patches, pooled in 3 x 3 regions
+    # a convolutional layer of 8x8 filters on whitened patches, pooled around 3 x 3 points
     "window": 8,
     "stride": 3,
+    "test_stride": 1,
     "regions": 3,
+    "bilinear": True,
     "mirror": True,
+    "two_sided": True,
     "preprocess": "whiten",
     "whiten_dims": 95,
     "init": "patches",
@@ -244,16 +247,19 @@ RECIPES["quick"] = {
     "cap": 1.0,
     # the training images
     "shift": 2,
+    "validation_share": 0.02,  # few images for validation, more to learn from
     # optimisation
-    "epochs": 12,
+    "epochs": 6,
     "learning_rate": 0.5,
     "schedule": "cosine",
     "warmup_epochs": 0.5,
     "output_lr_scale": 0.006,
+    "damped": 256,
     # regularisation
     "dropout": 0.0,
-    "lambda_reg": 5e-4,
+    "lambda_reg": 3e-3,
     "hidden_lambda_scale": 0.0,
+    "label_smoothing": 0.1,
     "ema": 0.999,
     "patience": 0,
 }
@@ -261,15 +267,34 @@ RECIPES["quick"] = {
 # quick, the rate of W2 a quarter.
 RECIPES["best"] = RECIPES["quick"] | {
     "hidden_size": 4096,
-    "stride": 2,
     "learning_rate": 2.0,
     "output_lr_scale": 0.000375,
-    "epochs": 20,
+    "epochs": 10,
     "shift": 3,
-    "jitter": 0.15,
+    "jitter": 0.1,
+    "lambda_reg": 5e-3,
+}
+# As in the report, every unit sees every pixel.
+RECIPES["dense"] = {
+    "hidden_size": 2048,
+    "mirror": True,
+    "two_sided": True,
+    "preprocess": "whiten",
+    "whiten_dims": 384,
+    "batchnorm": False,
+    "cap": 1.0,
+    "shift": 2,
+    "validation_share": 0.02,
+    "epochs": 60,
+    "learning_rate": 0.2,
+    "schedule": "cosine",
+    "warmup_epochs": 0.5,
+    "output_lr_scale": 0.04,
+    "dropout": 0.25,
     "lambda_reg": 3e-3,
-    "label_smoothing": 0.1,
-    "validation_share": 0.02,  # fewer images for validation, more to learn from
+    "hidden_lambda_scale": 0.25,
+    "ema": 0.9995,
+    "patience": 0,
 }
 
 
@@ -351,7 +376,7 @@ def effective(settings: Settings | dict) -> dict:
 # ---- The first weights ---------------------------------------------------------------------------
 
 PRECONDITION_IMAGES = 1024  # enough for the mean and the deviation of every activation
-LEADING_IMAGES = 2048  # from which the leading directions are found; at least twice as many
+LEADING_IMAGES = 1024  # in which the leading directions are found; at least twice as many
 
 
 def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None = None) -> Window:
