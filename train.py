@@ -247,7 +247,7 @@ RECIPES["quick"] = {
     "cap": 1.0,
     # the training images
     "shift": 2,
-    "validation_share": 0.02,  # few images for validation, more to learn from
+    "validation_share": 0.05,  # few images for validation, more to learn from
     # optimisation
     "epochs": 6,
     "learning_rate": 0.5,
@@ -272,6 +272,7 @@ RECIPES["best"] = RECIPES["quick"] | {
     "epochs": 10,
     "shift": 3,
     "jitter": 0.1,
+    "validation_share": 0.02,
     "lambda_reg": 5e-3,
 }
 # As in the report, every unit sees every pixel.
