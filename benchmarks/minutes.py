@@ -8,8 +8,8 @@ took, its test accuracy (%), the command.
 
 PyTorch trains a recipe's network with its settings, and with our reader, split, first weights,
 batches and augmentation. Products and gradients are its own: conv2d with the whitening multiplied
-into its filters, autograd, SGD(fused=True). Its cosine runs over the minutes, so that both end
-together. Its weights are tested once.
+into its filters, autograd, SGD(fused=True), without our damping of W2's gradient. Its cosine runs
+over the minutes, so that both end together. Its weights are tested once.
 """
 
 import csv
@@ -25,6 +25,7 @@ from data import cifar10
 from support import cli, files
 from support.figures import style as plots
 from support.image_shape import CHANNELS, SIDE
+from support.network.window import Window
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -38,7 +39,7 @@ STYLES = {
     "PyTorch, quick": (plots.ORANGE, "o-"),
     "PyTorch, best": (plots.ORANGE, "s"),
 }
-BATCH = 250  # images in inference
+BATCH = 50  # images in inference
 
 
 # ---- The figure ----------------------------------------------------------------------------------
@@ -92,9 +93,9 @@ class TorchNetwork:
         network = run.network
         self.settings = run.settings
         self.window = network.window
+        self.test_window = run.averaged.window
         self.P = torch.from_numpy(self.window.P)
         self.mean = torch.from_numpy(self.window.mean)
-        self.pool = torch.from_numpy(self.window.R).T.to(torch.float32)  # (positions, q)
         centre, std = network.preconditioner
         self.centre, self.std = torch.from_numpy(centre), torch.from_numpy(std)
         self.weights = [
@@ -121,26 +122,30 @@ class TorchNetwork:
         rate, momentum = settings.learning_rate, settings.momentum
         return torch.optim.SGD(groups, lr=rate, momentum=momentum, fused=True)
 
-    def logits(self, images: np.ndarray, weights: list, p: float = 0.0):
+    def logits(self, images: np.ndarray, weights: list, window: Window, p: float = 0.0):
         """Return the logits of images (m, 3072) uint8, with dropout of probability p."""
         import torch
         from torch.nn import functional
 
         W1, b1, V, c = weights
-        size, hidden = self.window.size, W1.shape[1]
+        size, hidden = window.size, W1.shape[1]
         pixels = torch.tensor(images, dtype=torch.float32).mul(1 / 255)
         pixels = pixels.view(-1, CHANNELS, SIDE, SIDE)
         filters = self.P @ W1
         bias = (b1 - self.mean @ filters).ravel()
-        if self.window.mirror:
-            filters = torch.cat([filters, filters[self.window.flip]], 1)
+        if window.mirror:
+            filters = torch.cat([filters, filters[window.flip]], 1)
             bias = torch.cat([bias, bias])
+        if window.two_sided:  # 2 b1 - z1
+            filters = torch.cat([filters, -filters], 1)
+            bias = torch.cat([bias, 2 * b1.ravel().repeat(len(bias) // hidden) - bias])
         kernels = filters.T.reshape(-1, CHANNELS, size, size)
-        a1 = functional.conv2d(pixels, kernels, bias, self.window.stride)
+        a1 = functional.conv2d(pixels, kernels, bias, window.stride)
         a1 = a1.clamp_(0, self.settings.cap or None)
-        a1 = a1.flatten(2).unflatten(1, (-1, hidden))  # (m, 1 or 2, H, positions)
+        a1 = a1.flatten(2).unflatten(1, (-1, hidden))  # (m, views, H, positions)
         a1 = a1.transpose(1, 2).flatten(2)  # (m, H, rows of z1)
-        s = (a1 @ self.pool).transpose(1, 2)  # (m, q, H)
+        pool = torch.from_numpy(window.R).T.to(torch.float32)  # (rows, q)
+        s = (a1 @ pool).transpose(1, 2)  # (m, q, H)
         if p:
             s = s * functional.dropout(torch.ones(len(s), 1, hidden), p)
         return ((s.flatten(1) - self.centre) / self.std) @ V + c
@@ -162,7 +167,8 @@ class TorchNetwork:
         with torch.no_grad():
             for start in range(0, len(images), BATCH):
                 some = slice(start, start + BATCH)
-                predicted = self.logits(images[some], self.averaged).argmax(1).numpy()
+                z2 = self.logits(images[some], self.averaged, self.test_window)
+                predicted = z2.argmax(1).numpy()
                 correct += int((predicted == labels[some]).sum())
         return correct / len(images)
 
@@ -206,7 +212,7 @@ def torch_training(
             images = train.augmented(data.train_images[rows], settings, run.rng)
             y = torch.from_numpy(labels[rows])
             sgd.zero_grad()
-            z2 = network.logits(images, network.weights, settings.dropout)
+            z2 = network.logits(images, network.weights, network.window, settings.dropout)
             smoothing = settings.label_smoothing
             torch.nn.functional.cross_entropy(z2, y, label_smoothing=smoothing).backward()
             sgd.step()
