@@ -20,7 +20,8 @@ with the same weights at n positions of the image, and averaged over each of q r
     z2 = s W2 + b2             (m, C)     (7)
 
 The first network is the case n = q = 1. With mirror=True each filter is also applied left-right
-flipped, so z1 has 2 m n rows.
+flipped, and with two_sided=True also with the sign of X W1 reversed: then z1 has 2 m n or 4 m n
+rows.
 
 The numbers of the equations are those of the course report that the project reproduces; it has no
 (2) and (5). docs/equations.py is its network in fifty plain lines, to be read first. This file adds
@@ -551,6 +552,10 @@ class Network:
         Units don't depend on each other before (7), and (3) treats each one alone. So blocks can
         run on several threads.
         """
+        for name in ("W1", "b1"):
+            if self.weights[name].base is not self.W:
+                problem = f"weights: {name} was replaced, which changes nothing"
+                raise ValueError(f"{problem}; write into it: network.weights[{name!r}][...] = new")
         arrays = {"W": self.W}
         if self.batchnorm:
             arrays |= {name: self.weights[name] for name in BATCHNORM}
