@@ -616,7 +616,7 @@ def test_directions_without_variance_are_damped_to_nothing_and_stay_finite():
 def test_a_replaced_array_is_refused_as_it_would_change_nothing():
     network, (images, _) = make(), batch(2)
     network.weights["b1"] = np.ones((1, 7))
-    with pytest.raises(ValueError, match="weights: b1 was replaced.*write into it"):
+    with pytest.raises(ValueError, match=r"weights: b1 was replaced.*write into it"):
         network.logits(images)
 
 
