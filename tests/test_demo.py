@@ -172,7 +172,7 @@ def test_packed_integers_are_unpacked_by_their_definition(bits):
         (1024, 3, {}, 1),
         (4096, 3, {"two_sided": True}, 2),
         (4096, 4, {"two_sided": True, "bilinear": True}, 2),
-        (20_000, 3, {"two_sided": True}, 4),
+        (20_000, 3, {"two_sided": True}, 6),
         (500_000, 2, {"bilinear": True}, 24),
     ],
 )

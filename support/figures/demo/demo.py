@@ -20,7 +20,7 @@ import numpy as np
 LIMIT = 6_000_000  # bytes of the page
 ROOM = 150_000  # bytes of it for everything but the weights: text, program, pictures
 TOLERANCE = 1e-3  # of a probability, by which rounded weights may change it
-ACTIVATIONS = 3_000_000  # of an image; more take a browser over half a second, see `quicker`
+ACTIVATIONS = 1_500_000  # of an image; more take a browser over 1/4 s, see `quicker`
 FOLDER = Path(__file__).parent
 TEMPLATE = FOLDER / "demo.html"
 SCRIPTS = ("product.js", "network.js", "pictures.js", "views.js", "controls.js")
