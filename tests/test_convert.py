@@ -53,6 +53,7 @@ def test_an_export_above_four_gigabytes_is_refused_with_its_size(tmp_path, synth
     assert code == 2
     assert err.count("\n") == 1
     assert "with 1,722,368 units" in err
+    assert "give a larger --stride" in err
     size = 29**2 * 2048 * 4 * (3072 + 1 + 10 + 1) / 2**30
     found = re.search(r"would take ([\d.]+) GB, and 4 GB is the limit", err)
     assert float(found[1]) == pytest.approx(size, rel=0.01)

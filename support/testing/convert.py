@@ -32,10 +32,12 @@ def to_plain(path: Path, network) -> Conversion:
     """
     units, size = unfold.plain_shape(network.weights, network.window, network.cap)
     if size > npz.MAX_BYTES:
+        remedy = "leave --export out"
+        if not network.window.whole:
+            remedy = f"give a larger --stride, or {remedy}"
         raise UserError(
             f"--export {path}: the report's arrays of this network, with {units:,} units, would "
-            f"take {size / 2**30:,.1f} GB, and {npz.MAX_BYTES >> 30} GB is the limit; "
-            "leave --export out"
+            f"take {size / 2**30:,.1f} GB, and {npz.MAX_BYTES >> 30} GB is the limit; {remedy}"
         )
     with np.errstate(over="ignore", invalid="ignore"):
         # The dense arrays hold the numbers of these filters again and again, and are far larger.
