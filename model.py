@@ -661,14 +661,26 @@ class Network:
         """Update every array, a block of its rows at a time, on all threads."""
         if self.preconditioner is not None:  # both at once: their new coordinates mix them
             self._preconditioned_step(gradients.pop("W2"), gradients.pop("b2"), sgd)
+        names, blocks_of_rows = [], []
         for name, gradient in gradients.items():
             w = self.weights[name]
             if name in STATISTICS:  # `gradient` is the batch's mean or variance
                 w *= BN_MOMENTUM
                 w += (1 - BN_MOMENTUM) * gradient
                 continue
-            step = partial(_update_rows, sgd, name, w, self.velocity[name], gradient)
-            self.threads.each(step, blocks.of_weights(w))
+            for rows in blocks.of_gradient(w):
+                names.append(name)
+                blocks_of_rows.append(rows)
+        update = partial(self._update_rows, sgd, gradients)
+        self.threads.each(update, names, blocks_of_rows)
+
+    def _update_rows(self, sgd: SGD, gradients: dict, name: str, rows: slice) -> None:
+        """Update some rows of an array."""
+        w, velocity = self.weights[name][rows], self.velocity[name][rows]
+        gradient = gradients[name][rows]  # a LazyProduct is multiplied here
+        # SGD passes over its arrays six times: over pieces that stay in a core's cache.
+        for piece in blocks.of_update(w):
+            sgd(name, w[piece], velocity[piece], gradient[piece])
 
     def precondition(self, images: Array) -> None:
         """Make SGD update W2 and b2 in coordinates in which s has mean 0 and variance about 1.
@@ -878,11 +890,6 @@ class Network:
         }
         arrays = npz.cast(self.weights | window.map, storage or self.dtype)
         npz.write_npz(path, arrays, {"architecture": architecture} | (info or {}))
-
-
-def _update_rows(sgd: SGD, name: str, w: Array, v: Array, gradient, rows: slice) -> None:
-    """Update some rows of an array; a LazyProduct is multiplied here."""
-    sgd(name, w[rows], v[rows], gradient[rows])
 
 
 # ---- Files -------------------------------------------------------------------------------------

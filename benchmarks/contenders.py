@@ -167,7 +167,7 @@ def floor(case: Case) -> Callable:
             workers.each(backward, shares(case.hidden))
         else:
             workers.each(forward_block, blocks.of_units(case.hidden, Window()))
-            workers.each(backward_block, blocks.of_weights(W1))
+            workers.each(backward_block, blocks.of_gradient(W1))
 
     return step
 

@@ -17,7 +17,9 @@ IMAGES = 8  # images that a thread takes at a time, if hidden units are filters
 ROWS = 2800  # the most rows of z1 in such a group: many positions mean fewer images
 WHOLE_IMAGES = 256  # images that a thread takes at a time in inference, for whole images
 LANES = 8  # partial sums of gradients in a batch; at most so many threads share it
-WEIGHTS = 2**18  # numbers of a weight matrix that are updated at a time
+WEIGHTS = 2**18  # numbers of a weight matrix that a thread takes at a time
+GRADIENT_ROWS = 256  # rows of dL/dW1 that are multiplied at a time, or more if they are short
+PIECE = 2**17  # numbers of a weight matrix that are updated at a time
 
 
 def of_units(units: int, window: Window) -> list[slice]:
@@ -35,6 +37,23 @@ def of_images(images: int, window: Window) -> list[slice]:
 def of_weights(weights: np.ndarray) -> list[slice]:
     """Return the rows of a matrix in blocks."""
     return slices(len(weights), max(16, WEIGHTS // weights.shape[1]))
+
+
+def of_gradient(weights: np.ndarray) -> list[slice]:
+    """Return the rows of a matrix in blocks, whose gradients are multiplied at once.
+
+    A product of few rows would spend its time on copying dz to where BLAS wants it.
+    """
+    return slices(len(weights), max(GRADIENT_ROWS, WEIGHTS // weights.shape[1]))
+
+
+def of_update(weights: np.ndarray) -> list[slice]:
+    """Return the rows of a block in pieces: a few arrays of their size fit a core's cache.
+
+    Smaller pieces mean shorter calls of NumPy. Threads then wait for each other, as every call
+    gives Python's lock back and takes it again.
+    """
+    return slices(len(weights), max(1, PIECE // weights.shape[1]))
 
 
 def in_lanes(groups: list[slice]) -> list[list[slice]]:
