@@ -24,7 +24,9 @@ PIECE = 2**17  # numbers of a weight matrix that are updated at a time
 
 def of_units(units: int, window: Window) -> list[slice]:
     """Return the hidden units in blocks."""
-    return slices(units, WHOLE_UNITS if window.whole else FILTERS)
+    if window.whole:
+        return staggered(units, WHOLE_UNITS)
+    return slices(units, FILTERS)
 
 
 def of_images(images: int, window: Window) -> list[slice]:
@@ -44,16 +46,25 @@ def of_gradient(weights: np.ndarray) -> list[slice]:
 
     A product of few rows would spend its time on copying dz to where BLAS wants it.
     """
-    return slices(len(weights), max(GRADIENT_ROWS, WEIGHTS // weights.shape[1]))
+    return staggered(len(weights), max(GRADIENT_ROWS, WEIGHTS // weights.shape[1]))
 
 
 def of_update(weights: np.ndarray) -> list[slice]:
-    """Return the rows of a block in pieces: a few arrays of their size fit a core's cache.
-
-    Smaller pieces mean shorter calls of NumPy. Threads then wait for each other, as every call
-    gives Python's lock back and takes it again.
-    """
+    """Return the rows of a block in pieces, which stay in a core's cache from pass to pass."""
     return slices(len(weights), max(1, PIECE // weights.shape[1]))
+
+
+def staggered(n: int, size: int) -> list[slice]:
+    """Cut range(n) into slices of `size`, the first one half as long, unless one holds all.
+
+    A block is one long product, then many short passes. If all blocks were equal, the threads would
+    do their passes at the same time, and wait for Python's lock and for memory.
+    """
+    if n <= size:
+        return [slice(0, n)]
+    half = size // 2
+    rest = slices(n - half, size)
+    return [slice(0, half)] + [slice(half + each.start, half + each.stop) for each in rest]
 
 
 def in_lanes(groups: list[slice]) -> list[list[slice]]:
