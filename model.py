@@ -420,15 +420,15 @@ class SGD:
         as_dtype = weights.dtype.type
         momentum = as_dtype(self.momentum)
         rate = as_dtype(self.rate(name))
-        rate_of_weights = as_dtype(self.rate(name) * self.decay(name))
+        rate_times_decay = as_dtype(self.rate(name) * self.decay(name))
         # Six passes over three arrays, in pieces that stay in a core's cache.
         for some in blocks.of_update(weights):
             w, v, dw = weights[some], velocity[some], gradient[some]
             v *= momentum
             dw *= rate
             v -= dw
-            if rate_of_weights:
-                np.multiply(w, rate_of_weights, out=dw)
+            if rate_times_decay:
+                np.multiply(w, rate_times_decay, out=dw)
                 v -= dw
             w += v
 
