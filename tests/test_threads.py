@@ -124,6 +124,19 @@ def test_a_group_of_images_has_no_more_rows_than_a_cache_holds(stride):
         assert images == 1 or images * window.rows <= blocks.ROWS
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 100])
+@pytest.mark.parametrize("n", [1, 2, 7, 16, 99])
+def test_staggered_blocks_are_all_numbers_in_order(n, size):
+    cut = blocks.staggered(n, size)
+    assert [number for block in cut for number in range(n)[block]] == list(range(n))
+    assert all(0 < block.stop - block.start <= size for block in cut)
+
+
+def test_the_first_of_several_staggered_blocks_is_half_as_long():
+    assert blocks.staggered(20, 8) == [slice(0, 4), slice(4, 12), slice(12, 20)]
+    assert blocks.staggered(8, 8) == [slice(0, 8)]
+
+
 def test_default_threads_are_the_cores_of_the_process():
     assert 1 <= threads.default_threads() <= os.cpu_count()
 
@@ -156,6 +169,8 @@ def test_any_number_of_threads_gives_the_same_bits(kind, monkeypatch):
         ("FILTERS", 16),
         ("IMAGES", 3),
         ("WEIGHTS", 999),
+        ("GRADIENT_ROWS", 40),
+        ("PIECE", 99),
     ):
         monkeypatch.setattr(blocks, name, size)
     rng, found = np.random.default_rng(2), []

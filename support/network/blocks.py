@@ -62,7 +62,7 @@ def staggered(n: int, size: int) -> list[slice]:
     """
     if n <= size:
         return [slice(0, n)]
-    half = size // 2
+    half = -(-size // 2)
     rest = slices(n - half, size)
     return [slice(0, half)] + [slice(half + each.start, half + each.stop) for each in rest]
 
