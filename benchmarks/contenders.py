@@ -12,6 +12,9 @@ Windows: PyTorch has a convolution with the whitening multiplied into its filter
 pooling over regions and Linear. It lacks our preconditioning of W2. Ours is timed a second time
 with mirrored filters and a cap, which the others don't have.
 
+A recipe of train.py: ours alone, with the network and the SGD of its settings and a random map
+instead of the whitening. The average of the weights, shifts and changed colours are left out.
+
 Each function here returns a function that does one step, and returns its loss if there is one.
 NumPy is imported within, after the number of BLAS threads was set.
 """
@@ -37,7 +40,6 @@ SIZE = 8
 STRIDE = 2
 REGIONS = 3
 DIMS = 95
-POSITIONS = ((SIDE - SIZE) // STRIDE + 1) ** 2
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Case:
     threads: int
     windows: bool = False
     images: int = 60_000  # as many as CIFAR-10 has, so that peak memory includes them
+    recipe: str = ""  # of train.py
 
 
 def batches(case: Case) -> Iterator[tuple]:
@@ -79,9 +82,11 @@ def ours(case: Case, mirror: bool = False) -> Callable:
     """A step of our network."""
     import model
 
+    if case.recipe:
+        return recipe_step(case)
     stream = batches(case)
     if case.windows:
-        window = random_window(mirror)
+        window = with_random_map(windows(mirror), DIMS)
         options = {"batchnorm": False, "dropout": 0, "cap": 1.0 if mirror else 0.0}
     else:
         window = None
@@ -90,39 +95,111 @@ def ours(case: Case, mirror: bool = False) -> Callable:
     if case.windows:
         images, _ = next(stream)
         net.precondition(images)
-    sgd = model.SGD(RATE, MOMENTUM, LAMBDA, BN_LR_SCALE)
-
-    def step():
-        images, labels = next(stream)
-        loss, _ = net.train_batch(images, labels, sgd)
-        return loss
-
-    return step
+    return partial(train_step, net, stream, model.SGD(RATE, MOMENTUM, LAMBDA, BN_LR_SCALE))
 
 
-def random_window(mirror: bool):
-    """Return a window with a random map from patches to DIMS components."""
+def recipe_step(case: Case) -> Callable:
+    """A step of the network that a recipe trains."""
+    import model
+
+    settings = recipe_settings(case)
+    window = settings.make_window()
+    if settings.whitens:
+        window = with_random_map(window, settings.whitened_inputs)
+    net = model.Network(
+        settings.hidden_size,
+        window,
+        classes=CLASSES,
+        batchnorm=settings.batchnorm,
+        dropout=settings.dropout,
+        cap=settings.cap,
+        threads=case.threads,
+    )
+    stream = batches(case)
+    if settings.init == "patches":
+        images, _ = next(stream)
+        net.precondition(images)
+        if settings.damped:
+            net.leading = random_directions(net, settings.damped)
+    sgd = model.SGD(
+        RATE,
+        settings.momentum,
+        settings.lambda_reg,
+        settings.bn_lr_scale,
+        settings.output_lr_scale,
+        settings.hidden_lambda_scale,
+    )
+    return partial(train_step, net, stream, sgd, settings.label_smoothing)
+
+
+def train_step(net, stream: Iterator[tuple], sgd, smoothing: float = 0.0) -> float:
+    """Take a step on the next batch and return its loss."""
+    images, labels = next(stream)
+    loss, _ = net.train_batch(images, labels, sgd, smoothing=smoothing)
+    return loss
+
+
+def recipe_settings(case: Case):
+    """Return the settings of a case's recipe, with the case's sizes."""
+    import train
+
+    return train.resolve({"hidden_size": case.hidden, "batch_size": case.batch}, case.recipe)
+
+
+def windows(mirror: bool = False):
+    """Return the window of --windows, without a map."""
     from support.network.window import Window
+
+    return Window(SIZE, STRIDE, REGIONS, mirror=mirror)
+
+
+def with_random_map(window, dims: int):
+    """Return the window with a random map from its patches to `dims` components."""
+    from dataclasses import replace
 
     import numpy as np
 
-    pixels = CHANNELS * SIZE**2
-    P = np.random.default_rng(0).standard_normal((pixels, DIMS)) / SIZE
+    P = np.random.default_rng(0).standard_normal((window.pixels, dims)) / window.size
     # A mirrored network needs components that are odd, then even, under mirroring.
-    odd = DIMS // 2
-    signs = np.repeat([-1, 1], [odd, DIMS - odd])
-    P += P[Window(SIZE).flip] * signs
-    return Window(SIZE, STRIDE, REGIONS, mean=np.full(pixels, 0.5), P=P, mirror=mirror)
+    odd = dims // 2
+    signs = np.repeat([-1, 1], [odd, dims - odd])
+    P += P[window.flip] * signs
+    return replace(window, mean=np.full(window.pixels, 0.5), P=P)
+
+
+def random_directions(net, count: int) -> tuple:
+    """Return what `Network.find_leading` finds, but random: directions and their damping."""
+    import numpy as np
+
+    numbers = len(net.weights["W2"])
+    directions = np.random.default_rng(0).standard_normal((numbers, count), np.float32)
+    directions /= np.sqrt(np.float32(numbers))
+    return directions, np.full((count, 1), 0.5, np.float32)
 
 
 # ---- The floor -----------------------------------------------------------------------------------
 
 
+def window_of(case: Case):
+    """Return the window of a case's network, without a map, and the inputs of a unit."""
+    from support.network.window import Window
+
+    if case.recipe:
+        settings = recipe_settings(case)
+        window = settings.make_window()
+        return window, settings.whitened_inputs if settings.whitens else window.pixels
+    return (windows(), DIMS) if case.windows else (Window(), PIXELS)
+
+
 def factors(case: Case) -> tuple:
-    """Return X, W1 and dz1, the factors of the two large products, and arrays for both results."""
+    """Return X, W1 and dz1, the factors of the two large products, and arrays for both results.
+
+    Mirrored and two-sided filters need no larger products: see `filters_forward` in model.py.
+    """
     import numpy as np
 
-    rows, inputs = (case.batch * POSITIONS, DIMS) if case.windows else (case.batch, PIXELS)
+    window, inputs = window_of(case)
+    rows = case.batch * window.positions
     normal = np.random.default_rng(0).standard_normal
     X = normal((rows, inputs), np.float32)
     W1 = normal((inputs, case.hidden), np.float32)
@@ -133,17 +210,17 @@ def factors(case: Case) -> tuple:
 def floor(case: Case) -> Callable:
     """The two products, X W1 and X^T dz1, on our threads.
 
-    For the whole image they are cut as our step cuts them. For windows, whose step takes a few
-    images at a time, they are cut into as many equal parts as there are threads.
+    For units with one activation in an image they are cut as our step cuts them. For others, whose
+    step takes a few images at a time, they are cut into as many equal parts as there are threads.
     """
     from support.network import blocks
-    from support.network.window import Window
     from support.threads import Threads, slices
 
     import numpy as np
 
     X, W1, dz1, z1, dW1 = factors(case)
     workers = Threads(case.threads)
+    window, _ = window_of(case)
 
     def shares(n: int) -> list[slice]:
         return slices(n, -(-n // case.threads))
@@ -154,7 +231,7 @@ def floor(case: Case) -> Callable:
     def backward(units: slice):
         np.matmul(X.T, dz1[:, units], out=dW1[:, units])
 
-    # The whole image: new arrays, small enough for the cache.
+    # One activation: new arrays, small enough for the cache.
     def forward_block(units: slice):
         X @ W1[:, units]
 
@@ -162,12 +239,12 @@ def floor(case: Case) -> Callable:
         X[:, pixels].T @ dz1
 
     def step():
-        if case.windows:
+        if window.one_row:
+            workers.each(forward_block, blocks.of_units(case.hidden, window))
+            workers.each(backward_block, blocks.of_gradient(W1))
+        else:
             workers.each(forward, shares(len(X)))
             workers.each(backward, shares(case.hidden))
-        else:
-            workers.each(forward_block, blocks.of_units(case.hidden, Window()))
-            workers.each(backward_block, blocks.of_gradient(W1))
 
     return step
 
@@ -325,3 +402,4 @@ CONTENDERS = {
 PEERS = ("torch", "torch-fused", "torch-compile", "sklearn")
 WHOLE_ONLY = ("traffic", "sklearn")
 WINDOWS_ONLY = ("mirrored",)
+OF_RECIPES = ("ours", "floor", "floor-blas")

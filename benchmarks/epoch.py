@@ -275,6 +275,8 @@ def make_parser():
     parser.add_argument("--dataset", choices=choices, default="auto", help="which images")
     text = "where the images are (default: as train.py)"
     parser.add_argument("--data-dir", metavar="FOLDER", help=text)
+    text = "seconds to wait, at most, until other programs rest"
+    parser.add_argument("--wait", metavar="N", type=cli.integer(0, 10**5), default=60, help=text)
     cli.add_threads(parser)
     return parser
 
@@ -284,6 +286,7 @@ def main() -> int:
 
     args = make_parser().parse_args()
     print(timing.once(machine.describe), flush=True)
+    print(machine.wait_until_quiet(args.wait), flush=True)
     try:
         if args.training:
             report_training(args)

@@ -1,14 +1,16 @@
-"""Describe the machine that a benchmark runs on."""
+"""Describe the machine that a benchmark runs on, and see whether other programs disturb it."""
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-QUIET = 0.3  # load average up to which the machine counts as idle
+QUIET = 0.1  # cores that other programs keep busy on a quiet machine, at most
 
 
 def describe(exchange: Callable) -> None:
@@ -29,10 +31,52 @@ def describe(exchange: Callable) -> None:
             f"OPENBLAS_CORETYPE={forced} is set: NumPy's products use that kernel, "
             "not the processor's own"
         )
-    load = os.getloadavg()[0]
-    if load > QUIET:
-        lines.append(f"load {load:.1f} at the start: another program is, or just was, running")
     exchange("\n".join(f"- {line}" for line in lines))
+
+
+class Others:
+    """The processor time of other programs since this object was made.
+
+    It is that of all programs less our own. Our child processes count once they have ended.
+    """
+
+    def __init__(self):
+        self.began = time.monotonic()
+        self.before = self._seconds()
+
+    def cores(self) -> float:
+        """Return how many cores they kept busy on average; NaN if the system doesn't say."""
+        return (self._seconds() - self.before) / (time.monotonic() - self.began)
+
+    @staticmethod
+    def _seconds() -> float:
+        counters = Path("/proc/stat")
+        if not counters.exists():
+            return math.nan
+        # cpu, then ticks: user, nice, system, idle, waiting, irq, softirq, taken by other machines
+        ticks = [int(word) for word in counters.read_text().split()[1:9]]
+        busy = sum(ticks) - ticks[3] - ticks[4]
+        ours = sum(os.times()[:4])
+        return busy / os.sysconf("SC_CLK_TCK") - ours
+
+
+def wait_until_quiet(seconds: float) -> str:
+    """Wait until other programs rest, at most so many seconds; return a line that says if they do.
+
+    A wait of 0 looks once.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        others = Others()
+        time.sleep(min(1.0, 0.1 + seconds))
+        cores = others.cores()
+        if math.isnan(cores):
+            return "- whether other programs run can't be seen on this system: stop them first"
+        if cores <= QUIET:
+            return f"- quiet: other programs keep {cores:.2f} cores busy"
+        if time.monotonic() >= deadline:
+            waited = f", after {seconds:.0f} s of waiting" if seconds else ""
+            return f"- **not quiet**: other programs keep {cores:.2f} cores busy{waited}"
 
 
 def processor() -> str:

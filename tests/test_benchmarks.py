@@ -6,7 +6,7 @@ import os
 import pytest
 from helpers import ROOT
 
-TINY = ("--batch", 8, "--hidden", 32, "--threads", 1)
+TINY = ("--batch", 8, "--hidden", 32, "--threads", 1, "--wait", 0)
 
 
 def rows(text):
@@ -25,6 +25,40 @@ def test_step_compares_ours_with_the_floor(run, flags):
     last = result.stdout.splitlines()[-1]
     assert last.startswith("ours / floor: **")
     assert "PyTorch" not in last
+
+
+@pytest.mark.parametrize("recipe", ["report", "quick", "dense"])
+def test_a_recipes_network_is_compared_with_the_floor(run, recipe):
+    flags = "--recipe", recipe, *TINY, "--rounds", 1, "--steps", 2, "--images", 64
+    result = run("benchmarks/step.py", *flags)
+    assert result.returncode == 0, result.stderr
+    assert f"### recipe {recipe}, batch 8, 32 units, 1 thread" in result.stdout
+    assert rows(result.stdout)[2] == "ours"
+    assert result.stdout.splitlines()[-1].startswith("ours / floor: **")
+
+
+def test_windows_of_a_recipe_are_refused(run):
+    result = run("benchmarks/step.py", "--recipe", "quick", "--windows")
+    assert result.returncode == 2
+    assert "--windows" in result.stderr
+
+
+def test_a_busy_machine_is_reported(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import machine
+
+    monkeypatch.setattr(machine.Others, "cores", lambda others: 1.5)
+    assert machine.wait_until_quiet(0).startswith("- **not quiet**: other programs keep 1.50")
+    monkeypatch.setattr(machine.Others, "cores", lambda others: 0.01)
+    assert machine.wait_until_quiet(60).startswith("- quiet")
+
+
+def test_a_system_that_does_not_say_how_busy_it_is(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import machine
+
+    monkeypatch.setattr(machine.Others, "cores", lambda others: float("nan"))
+    assert "stop them first" in machine.wait_until_quiet(60)
 
 
 def counts(exchange):
