@@ -3,7 +3,7 @@
   python train.py                          the network of the course report
   python train.py --recipe quick           a better one: 8x8 filters, pooling
   python train.py --recipe best            the best one known here
-  python train.py --recipe dense           every unit sees every pixel, as in the report
+  python train.py --recipe dense           every unit sees every pixel
   python train.py --hidden-size 512 --learning-rate 0.005 --seed 3
   python train.py --like NET.npz --seed 1  with the settings of a checkpoint
   python train.py --resume                 continue a run that was stopped

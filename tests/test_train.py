@@ -613,7 +613,7 @@ def test_help_shows_the_usual_settings_and_help_all_every_one(run):
         if not option.metadata["rare"]:
             assert flag in usual or flag.replace(" ", ",") in usual
     assert "--help-all" in usual
-    assert "(report: 32, quick: 8, best: 8)" in usual
+    assert "(report: 32, quick: 8, best: 8, dense: 32)" in usual
 
 
 def test_help_takes_two_screens_of_80_columns(run):
