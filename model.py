@@ -47,6 +47,7 @@ import numpy as np
 
 Array = np.ndarray
 MAX_UNITS, MAX_CLASSES = 1_000_000, 1000
+COLUMNS = 2048  # numbers of s that a thread takes at a time, see `Network.precondition`
 # What a checkpoint says of the window, and of which type it is.
 GEOMETRY = {
     "size": int,
@@ -692,9 +693,11 @@ class Network:
         is added to each.
         """
         s = self.pooled(images)
-        variance = s.var(axis=0)
+        columns = slices(s.shape[1], COLUMNS)
+        mean = np.concatenate(self.threads.each(lambda some: s[:, some].mean(axis=0), columns))
+        variance = np.concatenate(self.threads.each(lambda some: s[:, some].var(axis=0), columns))
         std = np.sqrt(variance + 1e-3 * variance.mean())
-        self.preconditioner = np.stack([s.mean(axis=0), std]).astype(self.dtype)
+        self.preconditioner = np.stack([mean, std]).astype(self.dtype)
 
     def find_leading(self, images: Array, count: int) -> None:
         """Find the `count` directions in which the standardised s of images (N, 3072) varies most.
@@ -705,13 +708,19 @@ class Network:
         variance of the next component. N must be above `count`.
         """
         A = self.pooled(images)
-        A -= A.mean(axis=0)
-        A /= self.preconditioner[1]
         N = len(A)
+        _, std = self.preconditioner
+
+        def products_of(some: slice) -> Array:
+            part = A[:, some]  # a view: this standardises A
+            part -= part.mean(axis=0)
+            part /= std[some]
+            return part @ part.T
+
         # The components follow from the products of images, which are fewer than the numbers of s:
         # if A A^T q = N e q, then u = A^T q / sqrt(N e).
-        columns = slices(A.shape[1], 2048)
-        products = blocks.sum_over(columns, lambda some: A[:, some] @ A[:, some].T, self.threads)
+        columns = slices(A.shape[1], COLUMNS)
+        products = blocks.sum_over(columns, products_of, self.threads)
         e, Q = eigh(products / N)
         e, Q = e[::-1].astype(self.dtype), Q[:, ::-1].astype(self.dtype)  # largest first
         e = np.maximum(e, e[0] * np.finfo(self.dtype).eps)
