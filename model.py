@@ -503,14 +503,22 @@ class Network:
         self.rng = np.random.default_rng(seed)
         self.threads = Threads(threads)
         self.weights = {name: array.astype(dtype) for name, array in self._first_weights().items()}
-        # One array W with b1 below W1, as X has a last column of ones, see `filters_forward`.
-        self.W = np.vstack([self.weights["W1"], self.weights["b1"]])
-        self.weights["W1"] = self.W[:-1]
-        self.weights["b1"] = self.W[-1:]
+        self._join_W1_and_b1()
         trained = [name for name in self.weights if name not in STATISTICS]
         self.velocity = {name: np.zeros_like(self.weights[name]) for name in trained}
         self.preconditioner: Array | None = None  # (2, q H), see `precondition`
         self.leading: tuple[Array, Array] | None = None  # (q H, K), (K, 1), see `find_leading`
+
+    def _join_W1_and_b1(self) -> None:
+        """Make one array W of W1 above b1, see `filters_forward`; both become its views."""
+        self.W = np.vstack([self.weights["W1"], self.weights["b1"]])
+        self.weights["W1"] = self.W[:-1]
+        self.weights["b1"] = self.W[-1:]
+
+    def __setstate__(self, state: dict) -> None:
+        """Restore a pickled or deeply copied network, whose arrays came apart."""
+        self.__dict__.update(state)
+        self._join_W1_and_b1()
 
     def _first_weights(self) -> dict[str, Array]:
         """Draw W1 and W2 with variance 2 / fan-in (He et al. 2015); biases are 0, gamma is 1."""

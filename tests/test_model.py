@@ -1,6 +1,8 @@
 """model.py: gradients against central differences, steps of SGD, inference, refusals."""
 
+import copy
 import itertools
+import pickle
 
 import model
 from model import SGD, Network
@@ -611,6 +613,16 @@ def test_directions_without_variance_are_damped_to_nothing_and_stay_finite():
     network.find_leading(images, 5)  # six images span five directions
     network.train_batch(images, labels, SGD(learning_rate=0.05))
     assert all(np.isfinite(array).all() for array in network.weights.values())
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+def test_a_copied_or_pickled_network_trains_as_the_first(copied):
+    network, (images, labels) = make(make_window(16, 16, 2)), batch(5)
+    other = copied(network)
+    for each in (network, other):
+        each.train_batch(images, labels, SGD(0.1))
+    np.testing.assert_array_equal(network.logits(images), other.logits(images))
+    np.testing.assert_array_equal(network.weights["W1"], other.weights["W1"])
 
 
 def test_a_replaced_array_is_refused_as_it_would_change_nothing():
