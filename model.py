@@ -713,7 +713,8 @@ class Network:
         They are the leading principal components u_i of (s - mean) / std, of variance e_i. A few
         have a thousand times the variance of most others, which sets the limit of the learning
         rate. `_preconditioned_step` divides the gradient along u_i by e_i / e, where e is the
-        variance of the next component. N must be above `count`.
+        variance of the next component. N must be above `count`. Nothing is damped if s isn't
+        finite, as in a run that diverges, or the same for all images.
         """
         A = self.pooled(images)
         N = len(A)
@@ -729,6 +730,9 @@ class Network:
         # if A A^T q = N e q, then u = A^T q / sqrt(N e).
         columns = slices(A.shape[1], COLUMNS)
         products = blocks.sum_over(columns, products_of, self.threads)
+        self.leading = None
+        if not np.isfinite(products).all() or not products.any():
+            return
         e, Q = eigh(products / N)
         e, Q = e[::-1].astype(self.dtype), Q[:, ::-1].astype(self.dtype)  # largest first
         e = np.maximum(e, e[0] * np.finfo(self.dtype).eps)

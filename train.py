@@ -142,7 +142,7 @@ class Settings:
         1.0, "factor of the rate for W2 and b2", low=0, rare=True
     )
     damped: int = _optimisation(
-        0, "directions of W2 in which the gradient is damped; 0: none", low=0, high=4096, rare=True
+        0, "directions of W2 in which the gradient is damped; 0: none", low=0, high=512, rare=True
     )
     # The report's code divides all gradients by the batch size, 128, except those of gamma and
     # beta.
@@ -378,7 +378,7 @@ def effective(settings: Settings | dict) -> dict:
 # ---- The first weights ---------------------------------------------------------------------------
 
 PRECONDITION_IMAGES = 1024  # enough for the mean and the deviation of every activation
-LEADING_IMAGES = 1024  # in which the leading directions are found; at least twice as many
+LEADING_IMAGES = 1024  # in which the leading directions are found: twice the most of `damped`
 
 
 def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None = None) -> Window:
@@ -702,7 +702,10 @@ class Run:
         self.best = self.network.copy(window=window)
 
     def find_leading(self, images: np.ndarray) -> None:
-        """Find the directions that are damped in this epoch, from images like those to come."""
+        """Find the directions that are damped in this epoch, from images like those to come.
+
+        Fewer than twice as many training images as directions make half as many as the images.
+        """
         count = min(LEADING_IMAGES, len(self.train_rows))
         rows = self.rng.choice(self.train_rows, count, replace=False)
         some = augmented(images[rows], self.settings, self.rng)

@@ -21,16 +21,29 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-# For `data`, `docs` and `support`, from whichever folder this is started.
+# For `data` and `support`, from whichever folder this is started.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from docs import mistakes, solution
 from support import cli, files
 from support.cli import UserError, clean, shorter
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
+
+
+def module_of(path: Path, name: str):
+    """Return the module in a file, which nothing can import by its name."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# By path, so that a student's file, which is graded in this process, can't import them.
+mistakes = module_of(HERE / "mistakes.py", "mistakes")
+solution = module_of(HERE / "solution.py", "solution")
+
 POINTS = {
     "linear_forward": 5,
     "linear_backward": 15,
@@ -217,18 +230,11 @@ def load(path: Path):
     """Return the student's file as a module. Raises Problem if it doesn't load."""
     # The student's file is to have code of its own: nothing in this folder is importable from it.
     sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != HERE]
-    for name in ("solution", "mistakes"):
-        delattr(sys.modules["docs"], name)
     sys.modules["docs"] = None
-    for name in [each for each in sys.modules if each.startswith("docs.")]:
-        sys.modules[name] = None
-    spec = importlib.util.spec_from_file_location("student", path)
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        return module_of(path, "student")
     except SyntaxError as error:
         raise Problem(f"line {error.lineno}: {error.msg}; mend this first") from None
-    return module
 
 
 def error(found: np.ndarray, expected: np.ndarray) -> float:

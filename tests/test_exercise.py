@@ -9,9 +9,8 @@ import pytest
 from helpers import ROOT, called
 
 sys.path.insert(0, str(ROOT / "docs"))
-from docs import mistakes
-
 import exercise
+from exercise import mistakes
 
 SOLUTION = (ROOT / "docs" / "solution.py").read_text()
 

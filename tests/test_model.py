@@ -607,6 +607,16 @@ def test_a_damped_step_divides_the_gradient_along_leading_directions():
     np.testing.assert_allclose(damped, factor * plain, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.parametrize("b1", [np.nan, -1e6])  # diverged; all activations are 0
+def test_without_directions_nothing_is_damped(b1):
+    network, (images, _) = make(make_window(8, 8, 2, dims=9)), batch(30)
+    network.precondition(images)
+    network.find_leading(images, 6)
+    network.weights["b1"][...] = b1
+    network.find_leading(images, 6)
+    assert network.leading is None
+
+
 def test_directions_without_variance_are_damped_to_nothing_and_stay_finite():
     network, (images, labels) = make(make_window(8, 8, 2, dims=9)), batch(6)
     network.precondition(images)
