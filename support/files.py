@@ -213,10 +213,12 @@ def _make_temporary(target: Path, make: Callable[[Path], None]) -> Path:
         try:
             make(temporary)
             return temporary
-        except OSError as error:
+        except FileExistsError:
+            _writing.discard(temporary)  # another's: try the next name
+        except BaseException:  # Ctrl-C may come when it is made and `make` hasn't returned
+            _remove(temporary)
             _writing.discard(temporary)
-            if not isinstance(error, FileExistsError):
-                raise
+            raise
 
 
 def _make_file(path: Path) -> None:

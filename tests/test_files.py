@@ -94,6 +94,19 @@ def test_an_interrupted_write_changes_nothing():
     assert os.listdir() == ["x"]
 
 
+def test_an_interrupt_while_the_temporary_file_is_made_leaves_nothing(monkeypatch):
+    make_file = files._make_file
+
+    def interrupted(path):
+        make_file(path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "_make_file", interrupted)
+    with pytest.raises(KeyboardInterrupt), files.write_whole("x"):
+        pass
+    assert os.listdir() == []
+
+
 def test_links_stay_and_their_targets_are_replaced():
     write("target", b"old")
     os.symlink("target", "link")
