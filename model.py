@@ -820,15 +820,15 @@ class Network:
 
     def pooled(self, images: Array) -> Array:
         """Return s (N, q H), the input of (7)."""
+        s = np.empty((len(images), self.window.q * self.hidden_size), self.dtype)
 
-        def of_group(rows: slice) -> Array:
+        def fill(rows: slice) -> None:
             _, (_, _, output_cache) = self.forward(images[rows])
-            s, _ = output_cache
-            return s
+            s[rows], _ = output_cache
 
         # Groups of 8 for every window: others would change the last bits of `precondition`.
-        groups = slices(len(images), blocks.IMAGES)
-        return np.concatenate(self.threads.each(of_group, groups))
+        self.threads.each(fill, slices(len(images), blocks.IMAGES))
+        return s
 
     def hidden(self, images: Array, capped: bool = True) -> Array:
         """Return a1 (N, rows, H), see `Window.rows`; capped=False leaves the cap out."""
