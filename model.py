@@ -21,7 +21,7 @@ with the same weights at n positions of the image, and averaged over each of q r
 
 The first network is the case n = q = 1. With mirror=True each filter is also applied left-right
 flipped, and with two_sided=True also with the sign of X W1 reversed: then z1 has 2 m n or 4 m n
-rows.
+rows. Each sign is pooled apart, so two_sided=True doubles q.
 
 The numbers of the equations are those of the course report that the project reproduces; it has no
 (2) and (5). docs/equations.py is its network in fifty plain lines, to be read first. This file adds
@@ -62,7 +62,8 @@ GEOMETRY = {
 # A Window (support/network/window.py) is the geometry of the hidden layer:
 #     whole                  a unit sees the whole image, n = q = 1
 #     inputs, positions, q   k, n and q above
-#     rows                   rows of z1 for each image: n, with mirrored filters 2 n
+#     views                  in how many ways a filter is applied at a position: 1, 2 or 4
+#     rows                   rows of z1 for each image: n for each view
 #     mean, P, M             whitening, X = (patch - mean) P, and the same as one matrix
 #     R                      pooling as a matrix (q, rows)
 #     region_of_row, share   pooling as an index and a factor
@@ -72,8 +73,9 @@ GEOMETRY = {
 def layer_input(images: Array, window: Window, dtype) -> Array:
     """Return X, what the hidden units see of images (m, 3072), uint8 or floats in [0, 1].
 
-    X is (m, k) for the whole image. For filters it is (m n, k + 1), one row for each position, an
-    image's rows one after the other; its last column is ones, for b1.
+    X is (m, k) if a unit has one activation for each image, as in the report. Else it is
+    (m n, k + 1), one row for each position, an image's rows one after the other; its last column is
+    ones, for b1.
     """
     scale = 1 / 255 if images.dtype == np.uint8 else 1
     pixels = np.multiply(images, np.dtype(dtype).type(scale), dtype=dtype)
@@ -781,7 +783,8 @@ class Network:
         if not len(labels) or labels.min() < 0 or labels.max() >= self.classes:
             raise ValueError(f"labels must be 0 to {self.classes - 1}, and at least one")
         if self.batchnorm and len(images) * self.window.positions < 2:
-            raise ValueError("batch normalisation needs a batch of at least 2 images")
+            rows = "at least 2 rows of z1"
+            raise ValueError(f"batch normalisation needs {rows}: give a batch of at least 2 images")
         if image_weights is not None:
             valid = image_weights.shape == labels.shape and np.isfinite(image_weights).all()
             if not valid or (image_weights < 0).any():

@@ -214,7 +214,8 @@ def add_file_arguments(parser: cli.ArgumentParser) -> None:
         "--fold-mirror",
         type=cli.output_path,
         metavar="FILE.npz",
-        help="a checkpoint of twice the units that gives by itself what --tta gives",
+        help="a checkpoint of twice the units (four times if two-sided) that gives by itself what "
+        "--tta gives",
     )
 
 

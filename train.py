@@ -12,8 +12,8 @@ The weights of the epoch with the best validation accuracy are kept. Training
 never looks at the test images: test.py does.
 """
 
-# From top to bottom: settings and recipes, first weights, images, batches and rate, a run, the
-# loop (`train_epochs`, to be read first), Classifier, command line.
+# From top to bottom: settings and recipes, first weights, images, batches and rate, moving average,
+# a run, the loop (`train_epochs`, to be read first), Classifier, command line.
 
 import argparse
 import math
@@ -81,7 +81,7 @@ class Settings:
     )
     test_stride: int = _network(
         0,
-        "stride in validation and of the saved network; 0: as in training",
+        "stride in validation and of the saved network, with --ema; 0: as in training",
         low=0,
         high=SIDE - 1,
         rare=True,
@@ -124,7 +124,12 @@ class Settings:
 
     epochs: int = _optimisation(100, "passes over the images, at most", low=1, high=10**6)
     batch_size: int = _optimisation(128, "images in a mini-batch", low=1, high=10**6)
-    learning_rate: float = _optimisation(0.01, "rate of the first epoch", low=0, aliases=("lr",))
+    learning_rate: float = _optimisation(
+        0.01,
+        "the highest rate; schedule report: that of the first epoch",
+        low=0,
+        aliases=("lr",),
+    )
     schedule: str = _optimisation(
         "report",
         "the rate decays, follows half a cosine, or stays",
@@ -142,7 +147,11 @@ class Settings:
         1.0, "factor of the rate for W2 and b2", low=0, rare=True
     )
     damped: int = _optimisation(
-        0, "directions of W2 in which the gradient is damped; 0: none", low=0, high=512, rare=True
+        0,
+        "with --init patches: directions in which W2's gradient is damped; 0: none",
+        low=0,
+        high=512,
+        rare=True,
     )
     # The report's code divides all gradients by the batch size, 128, except those of gamma and
     # beta.
@@ -180,7 +189,11 @@ class Settings:
         try:
             window = self.make_window()
         except ValueError as error:
-            raise SettingError("window", self.window, f"is invalid: {error}") from None
+            problem = f"is invalid: {error}"
+            if (SIDE - self.window) % self.stride:
+                remedy = "give another one, or another {stride}"
+                raise SettingError("window", self.window, problem, remedy) from None
+            raise SettingError("regions", self.regions, problem) from None
         try:
             self.test_window(window)
         except ValueError as error:
@@ -222,6 +235,11 @@ class Settings:
     def uses_flip(self) -> bool:
         """Whether images are flipped. A mirrored network gives both the same logits."""
         return self.flip and not self.uses_mirror
+
+    @property
+    def damps(self) -> bool:
+        """Whether directions of W2 are damped, in the coordinates of `start_from_patches`."""
+        return self.damped > 0 and self.init == "patches"
 
     @property
     def whitened_inputs(self) -> int:
@@ -559,11 +577,11 @@ def steps_per_epoch(images: int, settings: Settings) -> int:
 
 
 def learning_rate(settings: Settings, epoch: int, within: float = 0.0) -> float:
-    """Return the learning rate.
+    """Return the learning rate at a point of the training.
 
-    epoch: counted from 0. within: the share of the epoch that is done, 0..1. The
-    report's rules change it between epochs. The cosine (Loshchilov & Hutter 2017) and the warm-up
-    change it at every step.
+    epoch: counted from 0. within: the share of the epoch that is done, 0..1. The report's rules
+    change the rate between epochs. The cosine (Loshchilov & Hutter 2017) and the warm-up change it
+    at every step.
     """
     done = epoch + within
     rate = settings.learning_rate
@@ -639,8 +657,8 @@ class Run:
             "class_names": list(data.class_names),
         }
         # One generator draws everything, in this order: limit, split, first weights; then in each
-        # epoch the images of `find_leading`, the order of all images, and for each batch its
-        # changes and dropout.
+        # epoch the images of `find_leading` and their changes, the order of all images, and for
+        # each batch its changes and dropout.
         self.rng = np.random.default_rng(settings.seed)
         labels = data.train_labels
         rows = np.arange(len(labels))
@@ -687,8 +705,9 @@ class Run:
         images: the training images. Raises ValueError if the weights have other shapes.
         """
         self.network.load_weights(network.weights)
-        # The weights belong to this map: under another one the same filters see other patches.
-        self.network.window = network.window
+        # The weights belong to this map: under another one the same filters see other patches. The
+        # stride stays: a saved network has that of validation.
+        self.network.window = replace(self.network.window, **network.window.map)
         if self.network.preconditioner is not None:
             self.network.precondition(images[self.train_rows[:PRECONDITION_IMAGES]])
         self._copy_network()
@@ -704,7 +723,8 @@ class Run:
     def find_leading(self, images: np.ndarray) -> None:
         """Find the directions that are damped in this epoch, from images like those to come.
 
-        Fewer than twice as many training images as directions make half as many as the images.
+        With fewer training images than twice `damped`, half as many directions as images are
+        damped.
         """
         count = min(LEADING_IMAGES, len(self.train_rows))
         rows = self.rng.choice(self.train_rows, count, replace=False)
@@ -814,7 +834,7 @@ def train_epochs(
     while not run.finished and (stop_after is None or run.epoch < stop_after):
         totals = Totals()
         started = time.perf_counter()
-        if settings.damped:
+        if settings.damps:
             run.find_leading(images)
         with display.epoch(run) as show_step:
             for step, rows in enumerate(batches(run.train_rows, settings, run.rng), 1):

@@ -119,7 +119,7 @@ def recipe_step(case: Case) -> Callable:
     if settings.init == "patches":
         images, _ = next(stream)
         net.precondition(images)
-        if settings.damped:
+        if settings.damps:
             net.leading = random_directions(net, settings.damped)
     sgd = model.SGD(
         RATE,

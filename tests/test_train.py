@@ -182,6 +182,18 @@ def test_quick_trains_a_convolutional_layer(go, tmp_path):
     assert losses[-1] < losses[0] < 2.31
 
 
+def test_a_recipes_damping_has_no_effect_with_other_first_filters(go):
+    assert go(*QUICK, "--init", "he", "--learning-rate", 0.01)[0] == 0
+
+
+def test_a_network_that_is_trained_further_keeps_the_stride_of_training(data):
+    given = {"hidden_size": 8, "stride": 6, "test_stride": 3, "whiten_dims": 20, "ema": 0.5}
+    run = train.Run(train.resolve(given, "quick"), data, threads=1)
+    assert run.best.window.stride == 3
+    run.start_from(run.best, data.train_images)
+    assert run.network.window.stride == 6
+
+
 def test_like_starts_from_a_checkpoints_settings(go, tmp_path):
     assert go(*QUICK, "--output", "net.npz", "--seed", 4)[0] == 0
     assert go("--like", "net.npz", "--seed", 5, "--output-dir", "out")[0] == 0
@@ -448,8 +460,8 @@ REFUSED = {
     "--validation-share 0": ["--validation-share 0.0"],
     "--window 12 --stride 3": ["--window 12", "32 pixels"],
     "--window 33": ["--window 33", "at most 32"],
-    "--window 8 --stride 2 --regions 2": ["--window 8", "2"],
-    "--window 8 --stride 2 --regions 14": ["--window 8", "14"],
+    "--window 8 --stride 2 --regions 2": ["--regions 2 is invalid", "symmetric"],
+    "--window 8 --stride 2 --regions 14": ["--regions 14 is invalid", "1 to 13"],
     "--ema 0.9 --epochs 1 --batch-size 900": ["--ema 0.9", "fewer than 8 steps", "--epochs"],
     "--no-use-dropout --dropout 0.5": ["--dropout 0.5", "--no-use-dropout"],
     "--resume --overwrite": ["--overwrite", "--resume"],
@@ -479,6 +491,8 @@ REFUSED = {
     "--test-stride 2": ["--test-stride", "no effect", "--window below 32"],
     "--recipe quick --ema 0 --test-stride 1": ["--test-stride", "no effect", "--ema"],
     "--recipe quick --init he --damped 9": ["--damped", "no effect", "--init patches"],
+    "--window 8 --stride 8 --bilinear": ["--regions 1 is invalid", "at least 2"],
+    "--recipe quick --stride 5": ["--window 8 is invalid", "another --stride"],
     "--mirror --window 8 --stride 8": ["--mirror", "no effect", "--preprocess whiten"],
     "--recipe quick --mirror --preprocess none": ["--mirror", "--preprocess whiten"],
 }

@@ -100,8 +100,8 @@ def stated_size(network) -> np.ndarray:
 
 def column_norms(W1: np.ndarray) -> np.ndarray:
     """Return the norm of each column of W1 (k, H), (H,) float64."""
-    blocks = slices(W1.shape[1], 4096)  # a few columns at a time, as float64 takes twice the room
-    return np.concatenate([np.linalg.norm(W1[:, some].astype(float), axis=0) for some in blocks])
+    columns = slices(W1.shape[1], 4096)  # a few at a time, as float64 takes twice the room
+    return np.concatenate([np.linalg.norm(W1[:, some].astype(float), axis=0) for some in columns])
 
 
 # ---- Top patches ---------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def mean_gradient(network, share: np.ndarray, c: int) -> np.ndarray:
 
     share: the second result of `active_share` for the images of the mean. In inference mode
     dz2_c/dz1 is ReLU'(z1^), 0 or 1, times `position_weights` times the slope of (3). Only ReLU'
-    depends on the image, and `fold` is linear, so the mean over images is that of ReLU'.
+    depends on the image, and `onto_pixels` is linear, so the mean over images is that of ReLU'.
     """
     slope, _ = batchnorm_line(network)
     return onto_pixels(network, share * slope * position_weights(network, c))

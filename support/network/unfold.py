@@ -2,7 +2,7 @@
 
 Each rewriting is the same function of the image, to rounding: only the ReLU is not linear, and what
 comes before and after it can be multiplied out. `weights` and `window` are those of a network, see
-model.py. H is its number of hidden units, n = window.positions, q = window.q regions.
+model.py. H is its number of hidden units, n = window.positions, q = window.q means of each filter.
 """
 
 from dataclasses import replace
@@ -34,7 +34,7 @@ def plain(weights: Weights, window, cap: float = 0.0) -> Weights:
     running_mean1 and running_var1, each (1, U). U = n H, position by position:
 
         W1[:, position, h] = the filter W1[:, h] at the pixels of that window, 0 at all others
-        W2[position, h, :] = W2[region, h, :] / (positions in the region), its share of the mean
+        W2[position, h, :] = sum over r of R[r, position] W2[r, h, :], its share of each mean
     """
     weights, window = pixel_filters(weights, window, cap)
     W1, H = weights["W1"], weights["b1"].shape[1]

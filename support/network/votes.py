@@ -222,9 +222,8 @@ class Explanation:
     maps: np.ndarray  # (C, rows, columns): `votes`, or with a background `shapley_values`
     rest: np.ndarray  # (C,), which the maps add to
     rest_name: str  # "bias", or with a background "average"
-    filters: list[
-        Filter
-    ]  # those that add most to the predicted class, or to its lead over `against`
+    # Those that add most to the predicted class, or to its lead over `against`.
+    filters: list[Filter]
     against: int | None = None  # the class that the predicted one is compared with
 
     @property
