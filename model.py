@@ -915,7 +915,7 @@ class Network:
             "dropout": self.dropout,
             "cap": self.cap,
         }
-        arrays = npz.cast(self.weights | window.map, storage or self.dtype)
+        arrays = npz.cast(self.weights | window.stored_map, storage or self.dtype)
         npz.write_npz(path, arrays, {"architecture": architecture} | (info or {}))
 
 
@@ -958,7 +958,7 @@ def _read_window(architecture: dict, arrays: dict[str, Array]) -> Window:
         if name not in GEOMETRY:
             raise files.Fault(f"has a window with {name!r}, which this version doesn't know")
         geometry[name] = GEOMETRY[name](value)
-    return Window(**geometry, mean=arrays.pop("mean", None), P=arrays.pop("P", None))
+    return Window(**geometry).with_stored_map(arrays)
 
 
 def _check_shapes(path: str | Path, arrays: dict[str, Array], window: Window) -> None:

@@ -269,10 +269,23 @@ def test_what_a_checkpoint_does_not_say_is_off(tmp_path):
     assert (network.cap, network.window.mirror) == (0, False)
 
 
-def test_a_map_that_does_not_fit_is_refused(tmp_path):
+@pytest.mark.parametrize("size", [32, 8, 7])
+def test_half_of_a_mirrored_map_is_stored_and_the_whole_one_still_read(size, tmp_path):
+    window = make_window(size, stride=5 if size == 7 else 8, dims=9, mirror=True)
+    network = make(window, dtype=np.float32)
     path = tmp_path / "net.npz"
-    make(make_window(8, 8, 2, dims=9), dtype=np.float32).save(path)
-    for change in (
+    network.save(path)
+    arrays, info = npz.read_npz(path)
+    assert arrays["P_left"].shape == (3 * size * (size - size // 2), 9)
+    np.testing.assert_array_equal(model.load(path)[0].window.P, network.window.P)
+
+    del arrays["P_left"], arrays["signs"]
+    npz.write_npz(path, arrays | network.window.map, info)  # as version 1.0.0 did
+    np.testing.assert_array_equal(model.load(path)[0].window.P, network.window.P)
+
+
+MAPS = {
+    "P": (
         lambda a: a.update(P=a["P"][1:]),
         lambda a: a.update(P=a["P"][:, 1:]),
         lambda a: a.update(mean=a["mean"][1:]),
@@ -280,7 +293,28 @@ def test_a_map_that_does_not_fit_is_refused(tmp_path):
         lambda a: a.pop("P"),
         lambda a: a.update(P=a["P"] * 1e300),
         lambda a: a.update(mean=a["mean"] * 1e300),
-    ):
+        lambda a: a.update(P_left=a["P"][:96], signs=np.ones(9)),
+    ),
+    "P_left": (
+        lambda a: a.update(P_left=a["P_left"][1:]),
+        lambda a: a.update(P_left=a["P_left"][0]),
+        lambda a: a.update(P_left=a["P_left"][:, 1:]),
+        lambda a: a.update(signs=a["signs"][::-1]),
+        lambda a: a.update(signs=5 * a["signs"]),
+        lambda a: a.update(signs=a["signs"][:, None]),
+        lambda a: a.pop("signs"),
+        lambda a: a.pop("P_left"),
+        lambda a: a.pop("mean"),
+        lambda a: a.update(P=np.zeros((192, 9))),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_that_does_not_fit_is_refused(name, tmp_path):
+    path = tmp_path / "net.npz"
+    make(make_window(8, 8, 2, dims=9, mirror=name == "P_left"), dtype=np.float32).save(path)
+    for change in MAPS[name]:
         with np.load(path) as file:
             arrays = {name: array.astype(float) for name, array in file.items() if name != "meta"}
             info = json.loads(str(file["meta"]))

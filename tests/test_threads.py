@@ -227,7 +227,7 @@ def test_who_loads_numpy_first_changes_no_bit(synthetic_dir, tmp_path):
             [sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True, timeout=100
         )
         checkpoints.append(npz.read_npz(output)[0])
-    assert set(checkpoints[0]) == {"W1", "b1", "W2", "b2", "mean", "P"}
+    assert set(checkpoints[0]) == {"W1", "b1", "W2", "b2", "mean", "P_left", "signs"}
     for name, array in checkpoints[0].items():
         assert np.array_equal(array, checkpoints[1][name]), name
 

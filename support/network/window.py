@@ -206,10 +206,49 @@ class Window:
         """The arrays `mean` and `P` by name; {} without them."""
         return {} if self.P is None else {"mean": self.mean, "P": self.P}
 
+    @property
+    def stored_map(self) -> dict[str, np.ndarray]:
+        """The arrays of the map in a checkpoint, {} without a map: `mean` and `P`.
+
+        With mirror=True the right half of each column of P is its left half flipped, times -1 if
+        the column is odd. So instead of P there are `P_left`, its rows of the left half, and
+        `signs` (k,), -1 or 1.
+        """
+        if self.P is None or not self.mirror:
+            return self.map
+        signs = np.ones(self.inputs)
+        signs[: self.odd] = -1
+        return {"mean": self.mean, "P_left": self.P[self._left], "signs": signs}
+
+    def with_stored_map(self, arrays: dict[str, np.ndarray]) -> "Window":
+        """Return this window with the map of a checkpoint, whose arrays are taken out of `arrays`.
+
+        Raises ValueError if they don't fit the window.
+        """
+        mean = arrays.pop("mean", None)
+        if "P_left" not in arrays:  # as in checkpoints of version 1.0.0
+            return replace(self, mean=mean, P=arrays.pop("P", None))
+        P_left, signs = arrays.pop("P_left"), arrays.pop("signs", np.empty(0))
+        left = self._left
+        if P_left.ndim != 2 or len(P_left) != len(left) or signs.shape != P_left.shape[1:]:
+            shapes = f"P_left {P_left.shape} and signs {signs.shape}"
+            raise ValueError(f"{shapes} don't fit patches of {self.pixels} numbers")
+        P = np.empty((self.pixels, len(signs)), P_left.dtype)
+        P[self.flip[left]] = P_left * signs
+        P[left] = P_left
+        return replace(self, mean=mean, P=P)
+
+    @property
+    def _left(self) -> np.ndarray:
+        """The numbers of a patch in its left half, and in its middle column if it has one."""
+        pixels = np.arange(self.pixels)
+        return pixels[pixels <= self.flip]
+
     @cached_property
     def M(self) -> np.ndarray:
         """The matrix of X = (patch, 1) M: P above -mean P; the 1 stays unless z1 has one row."""
-        M = np.vstack([self.P, -(self.mean @ self.P)])
+        P = np.asfortranarray(self.P)  # the same bits however P came to be
+        M = np.vstack([P, -(self.mean @ P)])
         if self.one_row:
             return M
         last = np.eye(len(M), dtype=M.dtype)[:, -1:]
