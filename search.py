@@ -247,8 +247,14 @@ def settings_of_point(point: dict, recipe: str) -> train.Settings:
     effective = train.effective(whole)
     used = {name: value for name, value in point.items() if name in effective}
     settings = train.resolve(used, recipe)
-    # The recipe's value may have an effect that the given one has not (--patience).
-    return settings if train.effective(settings).keys() == effective.keys() else whole
+    # Kept if the recipe's value would have an effect that the given one has not (--patience).
+    for name in train.effective(settings).keys() - effective.keys():
+        if name in point:
+            used[name] = point[name]
+    settings = train.resolve(used, recipe)
+    if settings.test_stride == settings.stride:  # 0 says the same
+        settings = replace(settings, test_stride=0)
+    return settings
 
 
 def idle_values(values: Values, tried: list[train.Settings]) -> list[SettingError]:

@@ -806,8 +806,10 @@ def classify(task: Task, checkpoints: list[Checkpoint]) -> int:
         raise UserError(
             f"--ensemble: these networks have {class_counts} classes; name those of one data set"
         )
-    if task.explain and tta:  # the votes of the folded network are those of both images
-        networks, tta = [convert.fold_mirror(networks[0], "--explain", "--tta")], False
+    if task.explain and tta:
+        if not is_mirror_invariant(networks[0]):  # the folded network's votes are of both images
+            networks = [convert.fold_mirror(networks[0], "--explain", "--tta")]
+        tta = False
     names = of_checkpoint.class_names(trained_on(checkpoints[0].info), class_counts[0])
     background = task.background or PictureList((), (), 0)
     job = PictureJob(

@@ -1007,6 +1007,9 @@ def parse(typed: list[str]) -> Task:
     recipe = args.recipe
     if args.like:
         recipe = args.like.stem.removeprefix(f"{data.title}-")
+        # The best.npz of a search has other settings than the recipe best, and gets another name.
+        if recipe in RECIPES and start | {"seed": 0} != asdict(resolve({}, recipe)):
+            recipe = f"like-{recipe}"
     output = args.output
     if not output:
         folder = args.output_dir or CHECKPOINTS

@@ -340,13 +340,25 @@ def test_all_text_is_legible_in_a_column(nets, data, name):
 
 @pytest.mark.parametrize(
     "draw",
-    [partial(weights.filters, patches=False), weights.top_neurons, partial(images.votes, which=0)],
+    [
+        partial(weights.filters, patches=False),
+        weights.top_neurons,
+        weights.weights,
+        weights.output_weights,
+        images.firing,
+        partial(images.votes, which=0),
+    ],
 )
 def test_numbers_of_two_sided_units_are_explained(nets, data, draw):
     _, caption = draw(load(nets, data, "mirrored"))
     assert "Unit 24 + h is unit h with the sign of its filter reversed." in caption
     _, caption = draw(load(nets, data, "windows"))
     assert "reversed" not in caption
+
+
+def test_norms_are_those_of_the_units_in_the_file(nets, data):
+    s = load(nets, data, "mirrored")
+    np.testing.assert_allclose(s.norms, np.linalg.norm(s.loaded.weights["W1"], axis=0), rtol=1e-6)
 
 
 def test_the_log_probabilities_are_those_of_the_checkpoint(nets, data):

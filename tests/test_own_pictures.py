@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+from pathlib import Path
 
 import model
 from checkpoints import call_test, describe, save_networks, save_picture
@@ -374,6 +375,17 @@ def test_a_background_needs_filters_smaller_than_the_image(nets, pics):
     code, out, err = call_test(nets / "bn.npz", "--images", "pics/1.png", *flags)
     assert (code, out) == (2, "")
     assert "--background: needs filters smaller than the image" in err
+
+
+def test_a_mirrored_network_is_explained_with_its_own_units(nets, pics):
+    flags = "--images", "pics/1.png", "--explain"
+    call_test(nets / "mirrored.npz", *flags, "why")
+    code, _, err = call_test(nets / "mirrored.npz", *flags, "folded", "--tta")
+    assert code == 0
+    assert "--tta changes nothing" in err
+    [one] = Path("why").glob("*.txt")
+    [other] = Path("folded").glob("*.txt")
+    assert one.read_text() == other.read_text()
 
 
 def test_both_mirror_images_are_explained_together(nets, data):

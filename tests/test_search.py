@@ -280,6 +280,16 @@ def test_a_value_stays_if_the_recipes_own_would_have_an_effect():
     assert (12, 20) in tried("--epochs 12 100 --patience 20", "epochs", "patience")
 
 
+def test_a_value_that_stays_brings_back_no_other():
+    flags = "--recipe quick --patience 20 --preprocess none whiten --whiten-dims 20 30"
+    found = tried(flags, "patience", "preprocess", "whiten_dims")
+    assert found == [(20, "none", 95), (20, "whiten", 20), (20, "whiten", 30)]
+
+
+def test_a_test_stride_of_0_and_that_of_training_are_one_trial():
+    assert tried("--recipe quick --test-stride 0 3 1", "test_stride") == [(0,), (1,)]
+
+
 @pytest.mark.parametrize("order", ["true false", "false true"])
 def test_a_single_value_applies_to_the_trials_in_which_it_has_an_effect(order):
     found = tried(f"--batchnorm {order} --bn-lr-scale 1", "batchnorm", "bn_lr_scale")

@@ -203,6 +203,12 @@ def test_like_starts_from_a_checkpoints_settings(go, tmp_path):
     assert like["recipe"] == "net"
 
 
+def test_a_run_like_a_file_that_is_called_as_a_recipe_has_another_name(go, tmp_path):
+    assert go(*QUICK, "--output", "best.npz")[0] == 0
+    assert go("--like", "best.npz", "--output-dir", "out")[0] == 0
+    assert (tmp_path / "out" / "synthetic-like-best-seed0.npz").exists()
+
+
 def test_like_refuses_what_has_no_settings(go, tmp_path):
     np.savez(tmp_path / "report.npz", **model.Network(4).weights)
     fails(go("--like", "report.npz"), "report.npz", "settings", "--like")

@@ -125,7 +125,7 @@ def firing(s) -> Figured:
         f"above zero. Above: for each unit the share of {images}; the mean is {units.mean():.1f} "
         f"%. Below: for each image the share of {activities}. {dead:,} of the {len(units):,} "
         f"units are dead, never above zero, and {always:,} are above zero everywhere, as if there "
-        f"were no ReLU.{s.some()}"
+        f"were no ReLU.{s.sign_note}{s.some()}"
     )
 
 

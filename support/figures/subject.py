@@ -115,7 +115,7 @@ class Subject:
     @cached_property
     def norms(self) -> np.ndarray:
         """|W1[:, h]| of each hidden unit, (H,): in whitened dimensions if the network has such."""
-        return column_norms(self.network.weights["W1"])
+        return column_norms(self.loaded.weights["W1"])
 
     @cached_property
     def W2(self) -> np.ndarray:

@@ -172,7 +172,7 @@ def output_weights(s) -> Figured:
         "W2, from hidden units (rows) to classes (columns): red is positive, blue negative, "
         f"white 0.{regions} Rows are sorted by the class with their {measure}, largest first; a "
         f"bar at the left has that class's colour. For each class, {counts.min()} to "
-        f"{counts.max()} units have their {measure}.{some}{s.some(20)}"
+        f"{counts.max()} units have their {measure}.{some}{s.sign_note}{s.some(20)}"
     )
 
 
@@ -224,7 +224,8 @@ def top_neurons(s) -> Figured:
 
 def weights(s) -> Figured:
     """Draw how weights are distributed, and their norms for each unit."""
-    W1, rows = thinned(s.network.weights["W1"]), np.linalg.norm(s.W2, axis=(0, 2))
+    # Of the network in the file: `s.network` would hold each number of W1 and its negative.
+    W1, rows = thinned(s.loaded.weights["W1"]), np.linalg.norm(s.W2, axis=(0, 2))
     figure, axes = grid(4, 1, 6.4)
     names = "mean", "median", "std", "skewness", "excess kurtosis", "KS distance"
     panels = ("W1", W1, "weight in W1"), ("W2", thinned(s.W2), "weight in W2")
@@ -243,6 +244,7 @@ def weights(s) -> Figured:
         "standard deviation. Skewness and excess kurtosis (ex. kurt.) are 0 for a normal "
         "distribution (Laplace: 0 and 3); the Kolmogorov-Smirnov distance (KS) is the largest "
         "gap between the two cumulative distributions (Laplace: 0.06)."
+        f"{s.sign_note}"
     )
 
 
@@ -253,7 +255,7 @@ def batchnorm(s) -> Figured:
     figure, axes = grid(2, 1, 3.4)
     panels = ("gamma1", "gamma, the factor", 1), ("beta1", "beta, the shift", 0)
     for ax, (name, label, start) in zip(axes[:, 0], panels, strict=True):
-        values = s.network.weights[name][0].astype(float)
+        values = s.loaded.weights[name][0].astype(float)
         shape = histogram(ax, values, "units")
         ax.axvline(start, color="black", ls="--", lw=1, label="start of training")
         lines_right_of(
