@@ -707,7 +707,8 @@ class Run:
         self.network.load_weights(network.weights)
         # The weights belong to this map: under another one the same filters see other patches. The
         # stride stays: a saved network has that of validation.
-        self.network.window = replace(self.network.window, **network.window.map)
+        mean, P = network.window.mean, network.window.P  # None without whitening
+        self.network.window = replace(self.network.window, mean=mean, P=P)
         if self.network.preconditioner is not None:
             self.network.precondition(images[self.train_rows[:PRECONDITION_IMAGES]])
         self._copy_network()

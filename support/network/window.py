@@ -211,8 +211,8 @@ class Window:
         """The arrays of the map in a checkpoint, {} without a map: `mean` and `P`.
 
         With mirror=True the right half of each column of P is its left half flipped, times -1 if
-        the column is odd. So instead of P there are `P_left`, its rows of the left half, and
-        `signs` (k,), -1 or 1.
+        the column is odd. So instead of P there are `P_left`, its rows of the left half (with the
+        middle column of an odd size), about (d / 2, k), and `signs` (k,), -1 or 1.
         """
         if self.P is None or not self.mirror:
             return self.map
