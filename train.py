@@ -288,7 +288,7 @@ RECIPES["best"] = RECIPES["quick"] | {
     "hidden_size": 4096,
     "learning_rate": 2.0,
     "output_lr_scale": 0.000375,
-    "epochs": 10,
+    "epochs": 20,
     "shift": 3,
     "jitter": 0.1,
     "validation_share": 0.02,
