@@ -829,10 +829,9 @@ def main(argv: list[str] | None = None) -> int:
             results = run_search(task, plan, data, folder)
             conclude(results, data, task.report_test)
     except KeyboardInterrupt:
-        again = cli.resumed("search.py", folder / DEFINITION, argv)
-        raise KeyboardInterrupt(
-            f"stopped; what is done is in {folder / TABLE}; continue with: {again}"
-        ) from None
+        kept = f"; what is done is in {folder / TABLE}"
+        text = cli.stopped("search.py", folder / DEFINITION, argv, kept)
+        raise KeyboardInterrupt(text) from None
     return 0
 
 

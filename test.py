@@ -811,6 +811,14 @@ def classify(task: Task, checkpoints: list[Checkpoint]) -> int:
             networks = [convert.fold_mirror(networks[0], "--explain", "--tta")]
         tta = False
     names = of_checkpoint.class_names(trained_on(checkpoints[0].info), class_counts[0])
+    for other in checkpoints[1:]:
+        other_names = of_checkpoint.class_names(trained_on(other.info), class_counts[0])
+        for i, (name, other_name) in enumerate(zip(names, other_names, strict=True)):
+            if name != other_name:
+                raise UserError(
+                    f"--ensemble: class {i} is {name} in {checkpoints[0].shown}, and {other_name} "
+                    f"in {other.shown}; name networks of one data set"
+                )
     background = task.background or PictureList((), (), 0)
     job = PictureJob(
         paths=task.pictures.paths,

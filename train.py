@@ -887,7 +887,9 @@ def all_finite(weights: dict[str, np.ndarray]) -> bool:
 
 def diverged(run: Run, rate: float, when: str, output: Path | None) -> Diverged:
     """Return the error of a run whose loss isn't finite."""
-    return Diverged(progress.diverged_text(run, effective(run.settings), rate, when, output))
+    recipe = RECIPES.get(run.recipe, {})
+    text = progress.diverged_text(run, effective(run.settings), recipe, rate, when, output)
+    return Diverged(text)
 
 
 # ---- From Python ---------------------------------------------------------------------------------
@@ -1081,8 +1083,8 @@ def main(argv: list[str] | None = None) -> int:
             storage=task.storage,
         )
     except KeyboardInterrupt:
-        again = cli.resumed("train.py", state_path(task.output), argv)
-        raise KeyboardInterrupt(f"stopped; resume from the last epoch with: {again}") from None
+        state = state_path(task.output)
+        raise KeyboardInterrupt(cli.stopped("train.py", state, argv)) from None
     print_result(run, task)
     return 0
 

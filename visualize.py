@@ -230,7 +230,7 @@ def parse(argv: list[str] | None) -> Task:
     out = args.out or cli.ROOT / "figures" / name
     # Now, as a refusal after all figures are computed would be too late.
     cli.check_writable(out, "--out")
-    return Task(
+    task = Task(
         paths=tuple(paths),
         kinds=kinds,
         out=out,
@@ -242,6 +242,9 @@ def parse(argv: list[str] | None) -> Task:
         threads=args.threads,
         source=cifar10.Source.of(args),
     )
+    if task.background and not any(name.startswith("votes-") for name in task.drawn):
+        parser.error("--background: only votes-1 to 3 use it, none of which is drawn; leave it out")
+    return task
 
 
 # ---- Drawing -------------------------------------------------------------------------------------

@@ -133,8 +133,8 @@ def make_parser():
     parser.add_argument("--steps", type=few, default=24, help=text, **one)
     text = "images that batches are drawn from"
     parser.add_argument("--images", type=many, default=60_000, help=text, **one)
-    text = "which others are timed; none if empty"
-    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help=text)
+    text = "which others are timed (default: all); none if empty"
+    parser.add_argument("--peers", nargs="*", choices=PEERS, help=text)
     text = "seconds to wait, at most, until other programs rest"
     parser.add_argument("--wait", type=cli.integer(0, 10**5), default=60, help=text, **one)
     return parser
@@ -161,11 +161,14 @@ def main() -> int:
     args = parser.parse_args()
     if args.recipe and args.windows:
         parser.error("--windows: the window is the recipe's; leave out --windows or --recipe")
+    if args.recipe and args.peers:
+        parser.error("--peers: recipes are timed without others; leave out --peers or --recipe")
+    peers = PEERS if args.peers is None else args.peers
     print(timing.once(machine.describe), flush=True)
     print(machine.wait_until_quiet(args.wait), flush=True)
     complete = True
     for case in cases(args):
-        complete &= compare(case, args.peers, args.rounds, args.steps)
+        complete &= compare(case, peers, args.rounds, args.steps)
     return 0 if complete else 1
 
 

@@ -32,7 +32,17 @@ from data.formats import folder_fault
 from data.layouts import CIFAR10, CIFAR100, CIFAR100_COARSE, CLASSES, LAYOUTS, Layout
 from data.pickles import DataError
 from data.synthetic import SHAPES, write_synthetic
-from support.cli import ROOT, ArgumentParser, UserError, clean, command, script, shorter, user_path
+from support.cli import (
+    ROOT,
+    ArgumentParser,
+    UserError,
+    clean,
+    command,
+    note,
+    script,
+    shorter,
+    user_path,
+)
 from support.files import Fault, error_context
 from support.image_shape import PIXELS
 
@@ -102,7 +112,10 @@ def load(
         if not make:
             _check_exists(folder, data_dir, kind)
 
-    if not folder.exists():
+    is_there = folder.exists()
+    if is_there or kind == "synthetic":
+        _note_idle_archive(url, md5, folder if is_there else None)
+    if not is_there:
         try:
             _make(folder, kind, url, md5)
         except Unreachable as error:
@@ -141,6 +154,19 @@ def _make(folder: Path, kind: str, url: str | None, md5: str | None) -> None:
         read(new, kind)
 
     download(folder, archive, layout.files, check, look_in)
+
+
+def _note_idle_archive(url: str | None, md5: str | None, folder: Path | None) -> None:
+    """Say that --data-url or --data-md5 has no effect. folder: the one that exists, or None."""
+    if folder is None:
+        why = "images are drawn; leave the flag out"
+    else:
+        where = clean(shorter(folder), 100)
+        why = f"{where} is there already; give a new --data-dir, or leave the flag out"
+    for flag, value in (("--data-url", url), ("--data-md5", md5)):
+        if value is not None:
+            note(f"{flag} {clean(value, 100)} has no effect: {why}")
+            return
 
 
 def _warn_of_synthetic(error: Unreachable) -> None:

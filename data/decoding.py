@@ -456,18 +456,12 @@ def _offset(excess: int, mirrored: bool) -> int:
     return excess - before if mirrored else before
 
 
-def shrink(square: np.ndarray) -> np.ndarray:
-    """Average (n, n, 3) down to (32, 32, 3), floats.
-
-    Each new pixel is the mean of the area that it covers, to fractions of a pixel. If n is below
-    32, it is the pixel under it.
-    """
-    share = _shares(len(square))
-    return _shrink_rows(_shrink_columns(square, share), share)
-
-
 def _shares(n: int) -> np.ndarray:
-    """Return (32, n): the share that each of n pixels in a row has in each of the 32 new ones."""
+    """Return (32, n): the share that each of n pixels in a row has in each of the 32 new ones.
+
+    A new pixel is the mean of the area that it covers, to fractions of a pixel. If n is below 32,
+    it is the pixel under it.
+    """
     edges = np.linspace(0, n, SIDE + 1)[:, None]
     pixels = np.arange(n)
     overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)

@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     if not 0 < args.minutes < 1e6:
         raise UserError(f"--minutes {args.minutes:g}: must be above 0")
     source = cifar10.Source.of(args)
-    data = cifar10.load_from(source) if source.data_dir else None
+    data = cifar10.load_from(source) if source.typed() else None
     entries = [read_entry(path, args.minutes, data, args.threads) for path in args.checkpoints]
     print(table(entries))
     if data is None:

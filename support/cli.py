@@ -254,18 +254,22 @@ def script(name: str) -> list[str]:
     return ["python", str(shorter(ROOT / name))]
 
 
-def resumed(name: str, state: Path, argv: Sequence[str] | None = None) -> str:
-    """Return the command line that resumes a stopped run of a script.
+def stopped(name: str, state: Path, argv: Sequence[str] | None = None, kept: str = "") -> str:
+    """Return the last line of a stopped run of a script: the command that resumes it.
 
     argv: the arguments as typed, by default those of sys.argv. --resume is added if the run has
     written its file `state`; otherwise there is nothing to resume, and the command stays as typed.
+    kept: words on what is done, said if there is something to resume.
     """
     typed = list(sys.argv[1:] if argv is None else argv)
     written_by_this_run = state.is_file() and state.stat().st_mtime >= _STARTED
     if written_by_this_run:
         typed = [word for word in typed if word not in ("--resume", "--overwrite")]
         typed.append("--resume")
-    return shlex.join([*script(name), *typed])
+    again = shlex.join([*script(name), *typed])
+    if "--resume" not in typed:
+        return f"stopped before anything was saved; start again with: {again}"
+    return f"stopped{kept}; resume with: {again}"
 
 
 # ---- A script's whole work -----------------------------------------------------------------------

@@ -40,10 +40,11 @@ def test_the_recipes_networks_are_compared_with_the_floor(run):
     assert result.stdout.count("ours / floor: **") == len(recipes)
 
 
-def test_windows_of_a_recipe_are_refused(run):
-    result = run("benchmarks/step.py", "--recipe", "quick", "--windows")
+@pytest.mark.parametrize("flags", [["--windows"], ["--peers", "torch-fused"]])
+def test_a_recipe_takes_no_window_and_no_peers(run, flags):
+    result = run("benchmarks/step.py", "--recipe", "quick", *flags)
     assert result.returncode == 2
-    assert "--windows" in result.stderr
+    assert f"error: {flags[0]}: " in result.stderr
 
 
 def test_a_busy_machine_is_reported(monkeypatch):

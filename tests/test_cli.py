@@ -189,31 +189,42 @@ def state(tmp_path, monkeypatch):
 
 
 def test_a_run_without_a_state_is_repeated_as_typed(state):
-    line = cli.resumed("train.py", state, ["--output", "a b", "--overwrite"])
-    assert line == "python train.py --output 'a b' --overwrite"
+    line = cli.stopped("train.py", state, ["--output", "a b", "--overwrite"], "; kept")
+    again = "python train.py --output 'a b' --overwrite"
+    assert line == f"stopped before anything was saved; start again with: {again}"
 
 
 def test_a_run_with_a_state_is_resumed(state):
     state.touch()
-    line = cli.resumed("train.py", state, ["--output", "a b", "--overwrite"])
-    assert line == "python train.py --output 'a b' --resume"
+    line = cli.stopped("train.py", state, ["--output", "a b", "--overwrite"], "; kept")
+    assert line == "stopped; kept; resume with: python train.py --output 'a b' --resume"
 
 
 def test_the_state_of_another_run_is_not_resumed(state):
     state.touch()
     os.utime(state, (0, 0))
-    assert cli.resumed("search.py", state, ["--seed", "1"]) == "python search.py --seed 1"
+    line = cli.stopped("search.py", state, ["--seed", "1"])
+    assert line.endswith("start again with: python search.py --seed 1")
 
 
 def test_resume_is_typed_once(state, monkeypatch):
     state.touch()
     monkeypatch.setattr(sys, "argv", ["x", "--resume", "--seed", "1"])
-    assert cli.resumed("search.py", state) == "python search.py --seed 1 --resume"
+    line = cli.stopped("search.py", state)
+    assert line == "stopped; resume with: python search.py --seed 1 --resume"
+
+
+def test_an_earlier_run_is_resumed_as_typed(state):
+    state.touch()
+    os.utime(state, (0, 0))
+    line = cli.stopped("train.py", state, ["--resume", "--seed", "1"])
+    assert line == "stopped; resume with: python train.py --resume --seed 1"
 
 
 def test_the_script_is_found_from_another_folder(state, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert shlex.split(cli.resumed("train.py", state, [])) == ["python", str(ROOT / "train.py")]
+    line = cli.stopped("train.py", state, [])
+    assert shlex.split(line.partition("with: ")[2]) == ["python", str(ROOT / "train.py")]
 
 
 # ---- A script's whole work -----------------------------------------------------------------------

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 from data import cifar10, folders, of_checkpoint, pickles, synthetic
 from data.layouts import CIFAR10, CLASSES, LAYOUTS
@@ -696,6 +697,27 @@ def test_output_that_is_full_is_one_line(run, synthetic_dir):
         done = run("data/cifar10.py", "--data-dir", synthetic_dir, **streams(full))
     assert done.returncode == 2
     assert re.fullmatch(r"cifar10.py: error: No space left .*\n", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"url": "a.tar.gz", "md5": "0" * 32}, "note: --data-url a.tar.gz has no effect: "),
+        ({"md5": "0" * 32}, f"note: --data-md5 {'0' * 32} has no effect: "),
+    ],
+)
+def test_an_archive_is_not_ignored_without_a_word(
+    synthetic_dir, tmp_path, capsys, monkeypatch, given, said
+):
+    monkeypatch.setattr(cifar10, "write_synthetic", partial(shutil.copytree, synthetic_dir))
+    cifar10.load(data_dir=synthetic_dir, **given)
+    there = capsys.readouterr().err
+    cifar10.load("synthetic", tmp_path / "new", make=True, **given)
+    drawn = capsys.readouterr().err
+    for line, why in ((there, "is there already; give a new --data-dir"), (drawn, "are drawn")):
+        assert line.startswith(said)
+        assert why in line
+        assert line.count("\n") == 1
 
 
 def test_a_source_types_the_flags_that_were_given():

@@ -114,6 +114,17 @@ def test_an_ensemble_classifies_by_its_mean(nets, data, pics):
     assert f"{data.class_names[y.argmax()]} {y.max():.1%}" in out
 
 
+def test_an_ensemble_has_one_set_of_classes(nets, pics, tmp_path):
+    network, info = model.load(nets / "bn.npz")
+    names = [*info["data"]["class_names"][:9], "zebra"]
+    network.save(tmp_path / "other.npz", info | {"data": info["data"] | {"class_names": names}})
+    paths = nets / "bn.npz", "other.npz"
+    code, out, err = call_test(*paths, "--ensemble", "--images", "pics/1.png")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--ensemble: class 9 is " in err
+    assert "and zebra in other.npz; name networks of one data set" in err
+
+
 def test_flags_of_the_data_set_are_noted(nets, pics):
     flags = "--data-dir", "x", "--dataset", "cifar10"
     code, _, err = call_test(nets / "bn.npz", *flags, "--images", "pics/1.png")

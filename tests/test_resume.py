@@ -161,6 +161,8 @@ def test_the_command_printed_in_the_first_epochs_works(moment, go, tmp_path, mon
     monkeypatch.setattr(progress.Display, "epoch", stopped)
     code, _, line = go(*SMALL, "--overwrite", "--seed", 5)
     assert code == 130
+    begin = "resume with" if moment else "stopped before anything was saved; start again with"
+    assert f"{begin}: python train.py " in line
     again = shlex.split(line.partition("with: python train.py ")[2])
     assert again[-1] == ("--resume" if moment else "5")
     monkeypatch.setattr(progress.Display, "epoch", epoch)
@@ -473,5 +475,19 @@ def test_a_diverged_run_names_the_checkpoint_only_if_there_is_one(left, said, da
     run = train.train(Settings(hidden_size=4, epochs=2), data, output, stop_after=1)
     if not left:
         output.unlink()
-    text = progress.diverged_text(run, train.effective(run.settings), 0.01, "step 1", output)
+    text = progress.diverged_text(run, train.effective(run.settings), {}, 0.01, "step 1", output)
     assert said in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "blamed"),
+    [
+        ({"learning_rate": 50.0}, "--learning-rate 50 "),
+        ({"output_lr_scale": 0.6}, "--output-lr-scale 0.6 "),
+        ({"lambda_reg": 1.0}, "--lambda-reg 1 "),
+    ],
+)
+def test_a_diverged_run_blames_what_is_furthest_above_its_recipe(changes, blamed, data):
+    settings = train.resolve({"hidden_size": 4, **changes}, "quick")
+    run = train.Run(settings, data, recipe="quick")
+    assert f"most likely as {blamed}" in str(train.diverged(run, 0.01, "step 1", None))

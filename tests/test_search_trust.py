@@ -132,7 +132,7 @@ def test_a_stopped_search_says_how_to_continue(number, code, to_all, synthetic_d
         os.kill(process.pid, number)
     _, error = process.communicate(timeout=TIMEOUT)
     assert process.returncode == code, error
-    assert "continue with: python search.py" in only_line(error)
+    assert "; resume with: python search.py" in only_line(error)
     assert error.strip().endswith("--resume")
     # No temporary files, locks or images are left.
     assert {Path(name).suffix for name in left_in(tmp_path)} <= {".npz", ".csv"}

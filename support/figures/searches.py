@@ -171,14 +171,6 @@ def comparable(search: Search) -> tuple[Search, str]:
     return Search(search.settings, trials), sentence
 
 
-def by_value(search: Search, name: str) -> dict[str, list[float]]:
-    """Return the accuracies of the trials with each value of a setting."""
-    found = {value: [] for value in search.values_of(name)}
-    for trial in search.scored:
-        found[trial.values[name]].append(trial.accuracy)
-    return {value: accuracies for value, accuracies in found.items() if accuracies}
-
-
 def effect(search: Search, name: str) -> float:
     """Return how much the mean accuracy differs between values of a setting, in percent.
 

@@ -138,20 +138,24 @@ def table_row(run, epoch: int) -> str:
     return line + "  *" if best_epoch(so_far) == epoch else line
 
 
-def diverged_text(run, effective: dict, rate: float, when: str, output: Path | None) -> str:
+def diverged_text(
+    run, effective: dict, recipe: dict, rate: float, when: str, output: Path | None
+) -> str:
     """Return the last line of a run whose loss isn't finite.
 
-    effective: the settings that affect the run. when: the step, or "validation".
-    output: the path of the checkpoint, which holds the best weights of the epochs before.
+    effective: the settings that affect the run. recipe: its recipe's settings, where they aren't
+    the defaults. when: the step, or "validation". output: the path of the checkpoint, which holds
+    the best weights of the epochs before.
     """
     done = epochs_done(run.history)
     settings = run.settings
-    usual = type(settings)()
-    # The one to blame is the furthest above its default, the first of equals.
+    defaults = type(settings)()
+    # The one to blame is the furthest above its usual value, the first of equals.
     excess = {}
     for name in SUSPECTS:
         if name in effective:
-            excess[name] = getattr(settings, name) / getattr(usual, name)
+            usual = recipe.get(name) or getattr(defaults, name)  # 0 can't be divided by
+            excess[name] = getattr(settings, name) / usual
     blamed = max(excess, key=excess.get)
     typed = f"{flag(blamed)} {getattr(settings, blamed):g}"
     kept = "no weights were saved"
