@@ -47,8 +47,8 @@ import numpy as np
 
 Array = np.ndarray
 MAX_UNITS, MAX_CLASSES = 1_000_000, 1000
-COLUMNS = 2048  # numbers of s that a thread takes at a time, see `Network.precondition`
-# What a checkpoint says of the window, and of which type it is.
+COLUMNS = 2048  # columns of s that a thread takes at a time, see `Network.precondition`
+# What a checkpoint says of the window, and the type of each.
 GEOMETRY = {
     "size": int,
     "stride": int,

@@ -396,7 +396,7 @@ def effective(settings: Settings | dict) -> dict:
 # ---- The first weights ---------------------------------------------------------------------------
 
 PRECONDITION_IMAGES = 1024  # enough for the mean and the deviation of every activation
-LEADING_IMAGES = 1024  # in which the leading directions are found: twice the most of `damped`
+LEADING_IMAGES = 1024  # in which the leading directions are found: twice the largest `damped`
 
 
 def fit_window(images: np.ndarray, settings: Settings, threads: Threads | None = None) -> Window:
@@ -485,7 +485,7 @@ def check_memory(settings: Settings, window: Window, classes: int) -> None:
     copies = 4 if settings.ema else 3  # weights, velocity, best weights, moving average
     needed = numbers * copies * np.dtype(np.float32).itemsize
     if needed > memory:
-        gigabytes = f"{needed / 1e9:,.0f} GB of {memory / 1e9:,.0f} GB"
+        gigabytes = f"{needed / 2**30:,.0f} GB of {memory / 2**30:,.0f} GB"
         problem = f"needs {gigabytes} of memory; choose a smaller one"
         raise SettingError("hidden_size", settings.hidden_size, problem)
 
@@ -981,7 +981,7 @@ def make_parser(rare: bool = False) -> cli.ArgumentParser:
     text = "precision of the saved weights; float16 halves the files"
     group.add_argument("--storage", choices=("float32", "float16"), default="float32", help=text)
     existing = group.add_mutually_exclusive_group()
-    text = "continue the run with these flags that was stopped"
+    text = "continue a stopped run, given with the same flags"
     existing.add_argument("--resume", action="store_true", help=text)
     text = "replace the files of another run"
     existing.add_argument("--overwrite", action="store_true", help=text)

@@ -16,7 +16,7 @@ def augment(
 
     shift: each image moves by up to so many pixels down and across; its border is mirrored into
         the gap.
-    flip: every other image, by chance, is flipped left to right.
+    flip: each image is flipped left to right with probability 1/2.
     jitter: colours change, see `jittered`.
     """
     square = images.reshape(-1, CHANNELS, SIDE, SIDE)

@@ -91,7 +91,7 @@ def keep_freed_memory() -> None:
     """Make glibc keep freed memory, by freeing a block of nearly 32 MB once.
 
     Otherwise it returns large blocks to the system and takes them again page by page, which costs a
-    tenth of a training step.
+    sixth of a training step of filters.
     """
     import numpy
 

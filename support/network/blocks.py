@@ -93,8 +93,8 @@ class LazyProduct:
     """The matrix X^T dz, (k, H), as its factors X (rows, k) and dz (rows, H).
 
     Indexing by a slice of rows multiplies these rows out. The gradient of W1 for whole images is as
-    large as W1: multiplied block by block while W1 is updated, it never travels to memory and back.
-    That was 14 to 20 % of a training step.
+    large as W1: multiplied block by block while W1 is updated, it never travels to memory and back,
+    which would take 14 to 20 % of a training step.
     """
 
     def __init__(self, X: np.ndarray, dz: np.ndarray):
