@@ -58,7 +58,14 @@ from support.searching.values import (
     is_searched,
     typed_values,
 )
-from support.settings import SettingError, add_report_arguments, drops_nothing, flag, typed
+from support.settings import (
+    SettingError,
+    add_report_arguments,
+    check_use_dropout,
+    drops_nothing,
+    flag,
+    typed,
+)
 from support.threads import default_threads
 
 import numpy as np
@@ -795,6 +802,7 @@ def given_values(args: argparse.Namespace) -> Values:
             given[name] = list(dict.fromkeys(values))
     if drops_nothing(args, *given.get("dropout", [])):
         given["dropout"] = [0.0]
+    check_use_dropout(args, *given.get("dropout", [train.resolve({}, args.recipe).dropout]))
     if args.recipe == "report" and not any(map(is_searched, given.values())):
         given = REPORT_GRID | given
     return given

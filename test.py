@@ -810,14 +810,17 @@ def classify(task: Task, checkpoints: list[Checkpoint]) -> int:
         if not is_mirror_invariant(networks[0]):  # the folded network's votes are of both images
             networks = [convert.fold_mirror(networks[0], "--explain", "--tta")]
         tta = False
-    names = of_checkpoint.class_names(trained_on(checkpoints[0].info), class_counts[0])
-    for other in checkpoints[1:]:
+    # Weights alone, as --export writes them, don't name their classes.
+    naming = [each for each in checkpoints if trained_on(each.info).get("class_names") is not None]
+    first, *others = naming or checkpoints
+    names = of_checkpoint.class_names(trained_on(first.info), class_counts[0])
+    for other in others:
         other_names = of_checkpoint.class_names(trained_on(other.info), class_counts[0])
         for i, (name, other_name) in enumerate(zip(names, other_names, strict=True)):
             if name != other_name:
                 raise UserError(
-                    f"--ensemble: class {i} is {name} in {checkpoints[0].shown}, and {other_name} "
-                    f"in {other.shown}; name networks of one data set"
+                    f"--ensemble: class {i} is {name} in {first.shown}, and {other_name} in "
+                    f"{other.shown}; name networks of one data set"
                 )
     background = task.background or PictureList((), (), 0)
     job = PictureJob(

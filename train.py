@@ -44,6 +44,7 @@ from support.settings import (
     add_report_arguments,
     add_setting_arguments,
     check,
+    check_use_dropout,
     drops_nothing,
     setting,
 )
@@ -803,7 +804,9 @@ def train(
     run_files = RunFiles(Path(output) if output else None, storage)
     with run_files.locked():
         run = Run(settings, data, threads, recipe, command, sample_weight)
-        run_files.start(run, resume, overwrite)
+        resumed = run_files.start(run, resume, overwrite)
+        if show and resume and output and not resumed:
+            cli.note(f"--resume has no effect: {state_path(output)} isn't there; a new run begins")
         train_epochs(run, data, run_files, stop_after, show)
         run_files.finish(run)
     return run
@@ -1004,6 +1007,7 @@ def parse(typed: list[str]) -> Task:
     start = settings_in_checkpoint(args.like) if args.like else args.recipe
     given = given_settings(args)
     settings = resolve(given, start)
+    check_use_dropout(args, settings.dropout)
     note_idle_flags(args, given, settings)
     source = cifar10.Source.of(args)
     data = cifar10.load_from(source)
@@ -1060,6 +1064,8 @@ def settings_in_checkpoint(path: Path) -> dict:
     with files.error_context(path, "give --like a checkpoint of train.py"):
         if "settings" not in info:
             raise files.Fault("doesn't say with which settings it was trained")
+        if "class_weights" in info:
+            raise files.Fault("was trained with weights of its classes that no flag can give")
         try:
             return asdict(Settings(**info["settings"]))
         except SettingError as error:

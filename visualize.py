@@ -224,6 +224,8 @@ def parse(argv: list[str] | None) -> Task:
                 f"{', '.join([*pages, *kinds])}"
             )
     name = paths[0].stem
+    if tables:
+        name = Path(os.path.abspath(tables[0])).parent.name  # every search's table has one name
     if len(paths) > 1:
         # The names may be paths, and this is the name of one folder.
         name = "+".join(run_names(paths))[:80].replace("/", "_")

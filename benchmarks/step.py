@@ -163,6 +163,12 @@ def main() -> int:
         parser.error("--windows: the window is the recipe's; leave out --windows or --recipe")
     if args.recipe and args.peers:
         parser.error("--peers: recipes are timed without others; leave out --peers or --recipe")
+    idle = set(args.peers or ()) & set(WHOLE_ONLY if args.windows else WINDOWS_ONLY)
+    if idle:
+        kind = "the whole image" if args.windows else "windows"
+        parser.error(
+            f"--peers {' '.join(sorted(idle))}: can be timed with {kind} only; leave it out"
+        )
     peers = PEERS if args.peers is None else args.peers
     print(timing.once(machine.describe), flush=True)
     print(machine.wait_until_quiet(args.wait), flush=True)

@@ -110,7 +110,7 @@ def load(
         if make and folder.is_dir() and layout_in(folder) is None:
             folder = folder / usual_name
         if not make:
-            _check_exists(folder, data_dir, kind)
+            _check_exists(folder, Source(kind, data_dir, url, md5))
 
     is_there = folder.exists()
     if is_there or kind == "synthetic":
@@ -165,8 +165,7 @@ def _note_idle_archive(url: str | None, md5: str | None, folder: Path | None) ->
         why = f"{where} is there already; give a new --data-dir, or leave the flag out"
     for flag, value in (("--data-url", url), ("--data-md5", md5)):
         if value is not None:
-            note(f"{flag} {clean(value, 100)} has no effect: {why}")
-            return
+            note(f"{flag} has no effect: {why}")
 
 
 def _warn_of_synthetic(error: Unreachable) -> None:
@@ -246,12 +245,15 @@ def layout_in(folder: Path, dataset: str = "auto") -> Layout | None:
     return None
 
 
-def _check_exists(folder: Path, data_dir: str | os.PathLike, kind: str) -> None:
+def _check_exists(folder: Path, source: "Source") -> None:
     if not folder.exists():
-        shown = clean(shlex.quote(str(data_dir)), 80)
+        how = "make it by data/cifar10.py with the same flags"
+        typed = source.typed()
+        if typed.isprintable() and len(typed) <= 160:  # a command that is cut would do harm
+            how = f"make it by: python data/cifar10.py {typed}"
         raise DataError(
-            f"--data-dir {clean(data_dir, 80)}: there is no such folder; check the name, or make "
-            f"it by: python data/cifar10.py --dataset {kind} --data-dir {shown}"
+            f"--data-dir {clean(source.data_dir, 80)}: there is no such folder; check the name, or "
+            f"{how}"
         )
 
 
@@ -316,9 +318,14 @@ def read(folder: str | os.PathLike, dataset: str = "cifar10") -> Dataset:
 def _remedy(folder: Path, dataset: str) -> str:
     shown = shlex.quote(clean(shorter(folder), 100))
     flags = "" if dataset == "cifar10" else f" --dataset {dataset}"
-    if folder.parent != HERE:
+    if not _is_usual(folder, dataset):
         flags += f" --data-dir {shown}"
     return f"put the correct file there, or delete {shown} and run: python data/cifar10.py{flags}"
+
+
+def _is_usual(folder: Path, dataset: str) -> bool:
+    """Return whether the folder is the one that a data set has without --data-dir."""
+    return dataset in LAYOUTS and folder.resolve() == (HERE / LAYOUTS[dataset].folder).resolve()
 
 
 def _most_rows(folder: Path, layout: Layout) -> int:
@@ -440,7 +447,7 @@ class Source:
         """Return the flags as they are typed; "" for none."""
         words = []
         for flag, value in self.given.items():
-            words += [flag, value]
+            words += [flag, str(value)]
         return shlex.join(words)
 
 
@@ -502,7 +509,7 @@ def _next_command(data: Dataset) -> str:
     words = script("train.py")
     if data.name not in ("cifar10", "pictures"):
         words += ["--dataset", data.name]
-    if data.folder.parent != HERE:
+    if not _is_usual(data.folder, data.name):
         words += ["--data-dir", str(shorter(data.folder))]
     return shlex.join(words)
 

@@ -33,6 +33,7 @@ from support.cli import (
     clean,
     command,
     integer,
+    note,
     output_folder,
     script,
     shorter,
@@ -43,6 +44,7 @@ from support.image_shape import PIXELS
 import numpy as np
 from tqdm import tqdm
 
+TEST_SHARE = 0.2  # of each class, unless the pictures are split already
 NAMED = 20  # files left out that are named one by one
 NAMED_CLASSES = 12  # classes that a split's line names
 BATCH = 10_000  # images in a training batch
@@ -64,9 +66,12 @@ class Pictures:
         return Pictures(self.images[rows], self.labels[rows], names, Counter(), Counter())
 
 
-def make_batches(folder: Path, out: Path, test_share: float = 0.2, seed: int = 0) -> list[str]:
+def make_batches(
+    folder: Path, out: Path, test_share: float | None = None, seed: int = 0
+) -> list[str]:
     """Write the pictures in `folder` to the new folder of batches `out`.
 
+    test_share: of each class that is for testing, 0.2 by default, unless they are split already.
     Return a report: notes on the folder, then a line for each split. Unusable files are
     named on stderr and left out.
 
@@ -90,9 +95,12 @@ def make_batches(folder: Path, out: Path, test_share: float = 0.2, seed: int = 0
         _check_split(splits["train"], layout.splits["train"], every_class=True)
         rng = np.random.default_rng(seed)
         if "test" in splits:
+            if test_share is not None:
+                note("--test-share has no effect: these pictures are split already")
             _check_split(splits["test"], layout.splits["test"], every_class=False)
         else:
-            splits["test"] = _draw_test(splits, test_share, rng)
+            share = TEST_SHARE if test_share is None else test_share
+            splits["test"] = _draw_test(splits, share, rng)
         _write_splits(new, layout.classes, splits["train"], splits["test"], rng)
         read(new)
     lines = [_describe(split, splits[split], layout.classes) for split in ("train", "test")]
@@ -199,7 +207,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--out", type=output_folder, required=True, metavar="FOLDER", help="the folder of batches"
     )
     parser.add_argument(
-        "--test-share", type=float, default=0.2, help="share of each class that is for testing"
+        "--test-share",
+        type=float,
+        metavar="SHARE",
+        help=f"share of each class that is for testing (default: {TEST_SHARE})",
     )
     parser.add_argument(
         "--seed",
@@ -208,7 +219,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="draws the test pictures and the order",
     )
     args = parser.parse_args(argv)
-    if not 0 < args.test_share < 1:
+    if args.test_share is not None and not 0 < args.test_share < 1:
         parser.error(
             f"--test-share {args.test_share}: is no share; choose one between 0 and 1, such as 0.2"
         )

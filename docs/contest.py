@@ -12,6 +12,7 @@ can be edited: train the winner again.
 
 import json
 import math
+import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import model
+import train
 from data import cifar10
 from support import cli, files, runs
 from support.checkpoints import trained_on
@@ -55,7 +57,7 @@ def read_entry(path: Path, minutes: float, data: cifar10.Dataset | None, threads
     entry.parameters = sum(array.size for array in network.velocity.values())
     read_history(entry, info, minutes)
     if data is not None:
-        measure(entry, network, trained_on(info), data)
+        measure(entry, network, info, data)
     return entry
 
 
@@ -72,10 +74,16 @@ def read_history(entry: Entry, info: dict, minutes: float) -> None:
         entry.broken.append(f"trained for {entry.minutes:.1f} minutes; {minutes:g} are allowed")
 
 
-def measure(entry: Entry, network: model.Network, said: dict, data: cifar10.Dataset) -> None:
+def measure(entry: Entry, network: model.Network, info: dict, data: cifar10.Dataset) -> None:
     """Measure validation accuracy anew, on the rows that the run kept for it."""
+    said = trained_on(info)
     if said.get("fingerprint") != data.fingerprint:
         entry.broken.append(f"was trained on other images than these ({data.name})")
+        return
+    if network.classes != len(data.class_names):
+        entry.broken.append(
+            f"has {network.classes} classes, and the images {len(data.class_names)}"
+        )
         return
     rows, count = said.get("validation_rows"), len(data.train_labels)
     valid = isinstance(rows, list) and len(rows) == len(set(map(str, rows))) > 0
@@ -85,9 +93,11 @@ def measure(entry: Entry, network: model.Network, said: dict, data: cifar10.Data
     entry.images = len(rows)
     if len(rows) < count // 10:
         entry.broken.append(f"kept only {len(rows):,} images for validation; a tenth is asked")
-    _, entry.measured = network.evaluate(
-        data.train_images[rows], data.train_labels[rows].astype(np.int64)
-    )
+    labels = data.train_labels[rows].astype(np.int64)
+    settings = info.get("settings")
+    is_balanced = isinstance(settings, dict) and settings.get("class_weight") == "balanced"
+    weights = train.balanced_weights(labels) if is_balanced else None
+    _, entry.measured = network.evaluate(data.train_images[rows], labels, weights)
     if entry.validation is not None and not abs(entry.measured - entry.validation) <= ROUNDING:
         entry.broken.append(f"its history says {entry.validation:.2%}")
 
@@ -126,6 +136,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if not 0 < args.minutes < 1e6:
         raise UserError(f"--minutes {args.minutes:g}: must be above 0")
+    submissions = [os.path.realpath(path) for path in args.checkpoints]
+    if len(set(submissions)) < len(submissions):
+        raise UserError("a checkpoint is named twice; name each once")
+    if args.json and os.path.realpath(args.json) in submissions:
+        raise UserError(f"--json {shorter(args.json)}: is a submission; choose another name")
     source = cifar10.Source.of(args)
     data = cifar10.load_from(source) if source.typed() else None
     entries = [read_entry(path, args.minutes, data, args.threads) for path in args.checkpoints]

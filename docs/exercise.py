@@ -14,6 +14,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -99,8 +100,12 @@ def new(path: Path) -> None:
     with files.write_whole(path) as file:
         file.write(template().encode())
     print(f"{shorter(path)} has {len(POINTS) - 1} functions to fill in, in the order of the file")
-    words = cli.script("docs/exercise.py")
-    print(f"grade it with: {' '.join(words)} check {shorter(path)}")
+    print(f"grade it with: {command_line('check', path)}")
+
+
+def command_line(command: str, path: Path) -> str:
+    """Return a command of this script on a file, as it is typed."""
+    return shlex.join([*cli.script("docs/exercise.py"), command, str(shorter(path))])
 
 
 # ---- Inputs for each function --------------------------------------------------------------------
@@ -432,8 +437,10 @@ def check(path: Path, output: Path | None) -> int:
     path = path.absolute()  # the graders' too, wherever they are started
     if not path.is_file():
         raise UserError(
-            f"{path}: there is no such file; write one with: exercise.py new {path.name}"
+            f"{path}: there is no such file; write one with: {command_line('new', path)}"
         )
+    if output and os.path.realpath(output) == os.path.realpath(path):
+        raise UserError(f"--json {shorter(output)}: is the graded file; choose another name")
     with tempfile.TemporaryDirectory() as folder:
         problems = find_problems(path, Path(folder))
     total = 0

@@ -133,6 +133,9 @@ def load_state(run, path: Path) -> None:
             if name.endswith("running_var1") and (array < 0).any():
                 raise files.Fault("has negative variances")
         history = checked_history(info, run.history)
+        if run.settings.epochs < epochs_done(history):
+            problem = f"is below the {epochs_done(history)} that the run in {path} has done"
+            raise SettingError("epochs", run.settings.epochs, problem)
         step = info["state"]["step"]
         # The moving average follows from the step, see train.average.
         if type(step) is not int or not 0 <= step <= run.steps * epochs_done(history):
@@ -208,17 +211,18 @@ class RunFiles:
             return nullcontext()
         return locks.locked(self.output, "a training")
 
-    def start(self, run, resume: bool, overwrite: bool) -> None:
+    def start(self, run, resume: bool, overwrite: bool) -> bool:
         """Resume the run from its state if that is asked for, or make room for a new one.
 
-        Raises TrainingError if the files of a run are in the way.
+        Returns whether it is resumed. Raises TrainingError if the files of a run are in the way.
         """
         if self.output is None:
-            return
+            return False
         state = state_path(self.output)
         left = (self.output, state, self._table())
         existing = [path for path in left if os.path.exists(path)]
-        if resume and state in existing:
+        resumed = resume and state in existing
+        if resumed:
             load_state(run, state)
         elif existing and not overwrite:
             how = f"{state}, to resume from, is missing" if resume else "resume it with --resume"
@@ -233,6 +237,7 @@ class RunFiles:
             state.unlink(missing_ok=True)
         for path in left:
             files.remove_leftovers(path)
+        return resumed
 
     def save(self, run) -> None:
         """Write the files after an epoch."""

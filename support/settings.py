@@ -267,6 +267,12 @@ def add_report_arguments(parser: argparse.ArgumentParser, mode: str, rare: bool 
     return group
 
 
+def check_use_dropout(args: argparse.Namespace, *used) -> None:
+    """Raise SettingError if --use-dropout was typed, and the values of dropout used are all 0."""
+    if getattr(args, "use_dropout", False) and not any(used):
+        raise SettingError("dropout", 0, "contradicts --use-dropout: give one such as 0.5")
+
+
 def drops_nothing(args: argparse.Namespace, *given) -> bool:
     """Return whether --no-use-dropout was typed. given: the values of --dropout.
 

@@ -40,6 +40,12 @@ def test_the_recipes_networks_are_compared_with_the_floor(run):
     assert result.stdout.count("ours / floor: **") == len(recipes)
 
 
+def test_a_peer_of_the_whole_image_is_not_timed_with_windows(run):
+    result = run("benchmarks/step.py", "--windows", "--peers", "sklearn", "torch-fused")
+    assert result.returncode == 2
+    assert "error: --peers sklearn: can be timed with the whole image only" in result.stderr
+
+
 @pytest.mark.parametrize("flags", [["--windows"], ["--peers", "torch-fused"]])
 def test_a_recipe_takes_no_window_and_no_peers(run, flags):
     result = run("benchmarks/step.py", "--recipe", "quick", *flags)

@@ -4,6 +4,7 @@ import json
 import sys
 
 import model
+import train
 from support import npz
 
 import numpy as np
@@ -87,6 +88,42 @@ def test_other_images_are_named(submit, capsys, synthetic_dir):
     code, out, _ = called(contest.main, capsys, path, "--data-dir", synthetic_dir)
     assert code == 1
     assert "other images" in out
+
+
+def test_a_balanced_run_is_measured_as_it_was_trained(submit, capsys, data, synthetic_dir):
+    # These labels are uneven, so that the two kinds of accuracy differ.
+    network = model.Network(8, dropout=0)
+    labels = data.train_labels[:150].astype(np.int64)
+    weights = train.balanced_weights(labels)
+    _, balanced = network.evaluate(data.train_images[:150], labels, weights)
+    assert balanced != pytest.approx(network.evaluate(data.train_images[:150], labels)[1], abs=1e-4)
+    described = {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "validation_rows": list(range(150)),
+    }
+    path = submit(accuracy=balanced, data=described, settings={"class_weight": "balanced"})
+    code, out, _ = called(contest.main, capsys, path, "--data-dir", synthetic_dir)
+    assert (code, out.splitlines()[1].split()[-1]) == (0, "kept")
+
+
+def test_another_number_of_classes_is_named(submit, capsys, data, synthetic_dir):
+    path = submit()
+    _, info = model.load(path)
+    model.Network(8, classes=3).save(path, info)
+    code, out, _ = called(contest.main, capsys, path, "--data-dir", synthetic_dir)
+    assert code == 1
+    assert "has 3 classes, and the images 10" in out
+
+
+def test_a_submission_is_neither_replaced_nor_counted_twice(submit, capsys):
+    path = submit()
+    before = path.read_bytes()
+    for flags, said in ((["--json", path], "--json"), ([path], "named twice")):
+        code, out, err = called(contest.main, capsys, path, *flags)
+        assert (code, out) == (2, "")
+        assert said in err
+    assert path.read_bytes() == before
 
 
 def test_what_has_no_single_hidden_layer_is_named(capsys, tmp_path):

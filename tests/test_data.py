@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 
 from data import cifar10, folders, of_checkpoint, pickles, synthetic
@@ -702,8 +703,8 @@ def test_output_that_is_full_is_one_line(run, synthetic_dir):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"url": "a.tar.gz", "md5": "0" * 32}, "note: --data-url a.tar.gz has no effect: "),
-        ({"md5": "0" * 32}, f"note: --data-md5 {'0' * 32} has no effect: "),
+        ({"url": "a.tar.gz"}, "note: --data-url has no effect: "),
+        ({"md5": "0" * 32}, "note: --data-md5 has no effect: "),
     ],
 )
 def test_an_archive_is_not_ignored_without_a_word(
@@ -718,6 +719,30 @@ def test_an_archive_is_not_ignored_without_a_word(
         assert line.startswith(said)
         assert why in line
         assert line.count("\n") == 1
+
+
+def test_the_command_that_makes_a_folder_names_the_archive(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = message(cifar10.load, "auto", "a b", url="c.tar.gz", md5="d")
+    words = shlex.split(text.partition("make it by: ")[2])
+    assert words[-4:] == ["--data-url", "c.tar.gz", "--data-md5", "d"]
+    assert words[3:6] == ["cifar10", "--data-dir", "a b"]
+    text = message(cifar10.load, "auto", "a b" * 60, url="c.tar.gz")
+    assert text.endswith("or make it by data/cifar10.py with the same flags")
+
+
+def test_the_next_command_names_a_folder_that_is_not_the_usual_one(data):
+    usual = cifar10.HERE / LAYOUTS["synthetic"].folder
+    commands = [
+        cifar10._next_command(replace(data, name=name, folder=folder))
+        for name, folder in (
+            ("synthetic", usual),
+            ("synthetic", cifar10.HERE / "mine"),
+            ("pictures", cifar10.HERE / "mine"),
+        )
+    ]
+    assert ["--data-dir" in line for line in commands] == [False, True, True]
+    assert ["--dataset synthetic" in line for line in commands] == [True, True, False]
 
 
 def test_a_source_types_the_flags_that_were_given():

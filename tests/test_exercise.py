@@ -1,6 +1,7 @@
 """docs/exercise.py: the solution passes, usual mistakes are named, nothing that hangs stops it."""
 
 import json
+import shlex
 import sys
 import types
 
@@ -191,6 +192,24 @@ def test_a_file_of_another_kind_is_one_line(capsys, tmp_path):
     code, _, err = called(exercise.main, capsys, "check", tmp_path / "mine.txt")
     assert code == 2
     assert "ends in .py" in err
+
+
+def test_the_graded_file_is_not_replaced(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(SOLUTION)
+    code, _, err = called(exercise.main, capsys, "check", path, "--json", path)
+    assert code == 2
+    assert "--json" in err
+    assert path.read_text() == SOLUTION
+
+
+def test_printed_commands_can_be_pasted(capsys, tmp_path):
+    path = tmp_path / "my mine.py"
+    _, _, err = called(exercise.main, capsys, "check", path)
+    words = shlex.split(err.partition("write one with: ")[2])
+    assert words[-2:] == ["new", str(path)]
+    _, out, _ = called(exercise.main, capsys, *words[-2:])
+    assert shlex.split(out.partition("grade it with: ")[2])[-2:] == ["check", str(path)]
 
 
 def test_a_missing_file_is_one_line(capsys, tmp_path):

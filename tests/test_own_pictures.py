@@ -125,6 +125,17 @@ def test_an_ensemble_has_one_set_of_classes(nets, pics, tmp_path):
     assert "and zebra in other.npz; name networks of one data set" in err
 
 
+def test_an_ensemble_may_hold_weights_without_names(nets, data, pics, tmp_path):
+    network, info = model.load(nets / "bn.npz")
+    names = [f"kind {i}" for i in range(10)]
+    network.save(tmp_path / "named.npz", info | {"data": info["data"] | {"class_names": names}})
+    network.save(tmp_path / "bare.npz")
+    for paths in (("named.npz", "bare.npz"), ("bare.npz", "named.npz")):
+        code, out, err = call_test(*paths, "--ensemble", "--images", "pics/1.png")
+        assert (code, err) == (0, "")
+        assert " kind " in out
+
+
 def test_flags_of_the_data_set_are_noted(nets, pics):
     flags = "--data-dir", "x", "--dataset", "cifar10"
     code, _, err = call_test(nets / "bn.npz", *flags, "--images", "pics/1.png")

@@ -133,6 +133,14 @@ def test_the_report_names_what_became_of_a_validation_split(capsys):
     ]
 
 
+def test_a_share_of_pictures_that_are_split_has_no_effect(capsys):
+    for name in ("train/ants/1", "train/bees/1", "test/ants/1", "test/bees/1"):
+        save(f"mine/{name}.png")
+    code, _, err = make(capsys, "mine", "--out", "new", "--test-share", "0.5")
+    assert code == 0
+    assert err == "note: --test-share has no effect: these pictures are split already\n"
+
+
 def test_the_report_names_some_of_many_classes(capsys):
     for i in range(30):
         save(f"mine/{i:02}/a.png")

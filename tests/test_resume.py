@@ -201,6 +201,13 @@ def test_another_run_is_neither_overwritten_nor_resumed_by_accident(go, tmp_path
     assert model.load(tmp_path / "net.npz")[1]["settings"]["seed"] == 1
 
 
+def test_nothing_to_resume_is_said(go, tmp_path):
+    code, _, err = go(*SMALL, "--resume")
+    assert code == 0
+    assert err == "note: --resume has no effect: net.state.npz isn't there; a new run begins\n"
+    fails(go(*SMALL, "--resume", "--epochs", 1), "--epochs 1 is below the 2 that the run in net.st")
+
+
 def test_resuming_without_a_state_does_not_replace_a_checkpoint(go, tmp_path):
     assert go(*SMALL)[0] == 0
     (tmp_path / "net.state.npz").unlink()

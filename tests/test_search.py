@@ -599,6 +599,8 @@ def test_no_dask_scheduler(refused):
         ("--hidden-size 4 --learning-rate 0.1 --lambda-reg 0", "nothing to search", "--repeats"),
         ("--recipe best", "nothing to search", "--repeats"),
         ("--dropout 0.2 0.5 --no-use-dropout", "--dropout 0.2 0.5", "--no-use-dropout"),
+        ("--dropout 0 --use-dropout", "--dropout 0", "--use-dropout"),
+        ("--recipe quick --use-dropout", "--dropout 0", "--use-dropout"),
         ("--validation-share 0.1 0", "--validation-share 0.0", "validation"),
         ("--jobs 2 --dask tcp://127.0.0.1:1", "--dask", "not allowed with"),
         ("--resume --overwrite", "--overwrite", "not allowed with"),

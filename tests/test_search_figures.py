@@ -8,6 +8,7 @@ from pathlib import Path
 
 import visualize
 from support import locks
+from support.cli import UserError
 from support.figures import searches
 from support.figures.style import LeftOut, style
 from support.searching import tables
@@ -147,6 +148,33 @@ def test_effects_show_mean_and_spread_of_each_value(search):
     assert [group.std for group in groups] == pytest.approx([2, 2.5])
 
 
+@pytest.mark.parametrize("cell", ["0,51", "51.2%", "1.2", "-0.1", "nan"])
+def test_an_accuracy_that_is_none_is_no_failed_trial(cell, tmp_path):
+    path = write_results(tmp_path / "results.csv", [(64, 0.1, cell, 3), (32, 0.1, 0.4, 1)])
+    with pytest.raises(UserError, match=r"has val_accuracy .* in row 1, not a number"):
+        searches.read_search(path)
+
+
+def test_a_trial_counts_once(tmp_path):
+    path = write_results(tmp_path / "results.csv", FOUR)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[2]]))
+    with pytest.raises(UserError, match=f"has trial {name_of(1)} twice"):
+        searches.read_search(path)
+
+
+def test_the_mark_of_a_spreadsheet_is_passed_over(tmp_path):
+    path = write_results(tmp_path / "results.csv", FOUR)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(searches.read_search(path).trials) == 4
+
+
+def test_searches_have_folders_of_their_own(tmp_path):
+    for name in ("one", "two"):
+        write_results(tmp_path / name / "results.csv", FOUR)
+        assert visualize.parse([f"{name}/results.csv"]).out.name == name
+
+
 def test_effects_have_a_panel_for_each_setting(search):
     figure, caption = searches.search_effects(search)
     panels = [ax for ax in figure.axes if ax.get_visible()]
@@ -235,11 +263,11 @@ STRANGE = (
 
 def test_strange_values_are_drawn_or_left_out(capsys, tmp_path):
     rows = [(value, other, 0.5, 1) for value in STRANGE for other in (1, 2)]
-    rows += [(1, 2, value, value) for value in STRANGE]
-    rows += [("x", 1, 1e308, 5), ("x", 1, 0.4, 1e29)]
+    rows += [(1, 2, 0.5, value) for value in STRANGE]
+    rows += [("x", 1, "", 5), ("x", 1, 0.4, 1e29)]
     path = write_results(tmp_path / "strange.csv", rows)
     with path.open("a") as file:
-        file.write("short,1\n\n" + "long," * 40 + "\n../../../etc/passwd,1,2,3,1,ok,0.5\n")
+        file.write("short,1\n\n" + "long" + "," * 40 + "\n../../../etc/passwd,1,2,3,1,0,ok,0.5\n")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         code, _, error = call(capsys, path, "--out", "s", "--dpi", 20)

@@ -9,11 +9,13 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
+import train
 from support import files, npz
-from support.searching import workers
+from support.searching import tables, workers
 from support.searching.results import Results
 
 import pytest
@@ -244,6 +246,16 @@ def test_resuming_another_search_names_the_flag_that_differs(flags, differs, cop
     assert f"{differs} differs from the search in" in error
     assert "--overwrite or another --output-dir" in error
     assert contents(copy) == before
+
+
+def test_a_table_that_a_spreadsheet_saved_is_read_as_it_was():
+    options = {field.name: field for field in fields(train.Settings)}
+    searched = {name: options[name] for name in ("batchnorm", "lambda_reg", "hidden_size")}
+    row = dict.fromkeys(["trial", *searched, *tables.COLUMNS], "")
+    row |= {"trial": "0123456789", "repeat": "1", "seed": "0", "status": "failed"}
+    row |= {"batchnorm": "TRUE", "lambda_reg": "0.00001", "hidden_size": "064"}
+    tables.check_row(row, searched, ".")
+    assert [row[name] for name in searched] == ["true", "1e-05", "64"]
 
 
 def test_a_search_on_other_images_is_not_resumed(copy, refused):

@@ -470,6 +470,8 @@ REFUSED = {
     "--window 8 --stride 2 --regions 14": ["--regions 14 is invalid", "1 to 13"],
     "--ema 0.9 --epochs 1 --batch-size 900": ["--ema 0.9", "fewer than 8 steps", "--epochs"],
     "--no-use-dropout --dropout 0.5": ["--dropout 0.5", "--no-use-dropout"],
+    "--use-dropout --dropout 0": ["--dropout 0", "--use-dropout"],
+    "--use-dropout --recipe quick": ["--dropout 0", "--use-dropout"],
     "--resume --overwrite": ["--overwrite", "--resume"],
     "--output a.npz --output-dir b": ["--output-dir", "--output"],
     "--output net.pt": ["--output net.pt", ".npz"],

@@ -83,7 +83,7 @@ def number(text: str) -> float | None:
 def read_search(path: Path) -> Search:
     """Return the search of a results.csv. Raises UserError if the file is something else."""
     with error_context(path, "name the results.csv of search.py", UserError):
-        text = read_file(path, MAX_BYTES).decode()
+        text = read_file(path, MAX_BYTES).decode("utf-8-sig")  # a spreadsheet may add a mark
         reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
         rows = list(reader)
         columns = list(reader.fieldnames or [])
@@ -91,6 +91,18 @@ def read_search(path: Path) -> Search:
     for name in NEEDED:
         if name not in columns:
             raise UserError(f"{shown}: has no column '{name}'; name the results.csv of search.py")
+    for row_number, row in enumerate(rows, 1):
+        cell = row["val_accuracy"]
+        accuracy = number(cell)
+        if cell and (accuracy is None or not 0 <= accuracy <= 1):
+            raise UserError(
+                f"{shown}: has val_accuracy {clean(cell, 40)!r} in row {row_number}, not a number "
+                "from 0 to 1; give it as search.py wrote it"
+            )
+    names = [row["trial"] for row in rows]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{shown}: has trial {clean(twice, 40)} twice; delete one of the rows")
     between = columns[columns.index("trial") + 1 : columns.index("repeat")]
     settings = [name for name in between if name and len({row[name] for row in rows}) > 1]
     search = Search(settings, [trial_of(row, settings, path.parent) for row in rows])
@@ -103,8 +115,6 @@ def read_search(path: Path) -> Search:
 
 def trial_of(row: dict[str, str], settings: list[str], folder: Path) -> Trial:
     accuracy = number(row["val_accuracy"])
-    if accuracy is not None and not 0 <= accuracy <= 1:
-        accuracy = None
     seconds = number(row["seconds"])
     if seconds is not None and seconds < 0:
         seconds = None

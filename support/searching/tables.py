@@ -15,7 +15,7 @@ from dataclasses import Field
 from support.cli import clean
 from support.csv_text import safe
 from support.files import Fault, read_file, write_whole
-from support.settings import SettingError, allowed, parse_value
+from support.settings import SettingError, allowed, format_value, parse_value
 
 # A row is text, as in the file. The searched settings are between `trial` and these columns.
 COLUMNS = (
@@ -102,7 +102,7 @@ def read_rows(path: str | os.PathLike, searched: dict[str, Field]) -> list[Row]:
 
 
 def check_row(row: Row, searched: dict[str, Field], folder: str) -> None:
-    """Check that a search could have left this row in the folder.
+    """Check that a search could have left this row in the folder, and spell its settings alike.
 
     Raises ValueError, SettingError or ArgumentTypeError if not.
     """
@@ -110,7 +110,8 @@ def check_row(row: Row, searched: dict[str, Field], folder: str) -> None:
         if not re.fullmatch(pattern, row[name]):
             raise Fault(f"{name} {clean(row[name], 40)!r}")
     for name, option in searched.items():
-        allowed(option, parse_value(type(option.default), row[name]))
+        # A spreadsheet may have changed true to TRUE, or 1e-05 to 0.00001.
+        row[name] = format_value(allowed(option, parse_value(type(option.default), row[name])))
     for name, high in LIMITS.items():
         if row[name] and not 0 <= float(row[name]) <= high:
             raise Fault(f"{name} {clean(row[name], 40)}")
