@@ -1107,7 +1107,10 @@ def print_result(run: Run, task: Task) -> None:
     )
     test = [*cli.script("test.py"), str(task.output)]
     if task.source.data_dir:
-        test += ["--data-dir", task.source.data_dir]
+        # The folder above may hold several data sets.
+        is_it = task.data.folder.resolve() == cli.user_path(task.source.data_dir).resolve()
+        folder = task.source.data_dir if is_it else str(cli.shorter(task.data.folder))
+        test += ["--data-dir", folder]
     print(f"checkpoint {task.output}")
     print(f"test it with: {shlex.join(test)}")  # whole, to be copied
 

@@ -179,7 +179,7 @@ def make_parser() -> cli.ArgumentParser:
         "--only", nargs="+", metavar="NAME", help="write these figures or pages, nothing else"
     )
     parser.add_argument(
-        "--format", choices=("png", "pdf", "svg"), default="png", help="of the figures' files"
+        "--format", choices=("png", "pdf", "svg"), help="of the figures' files (default: png)"
     )
     parser.add_argument(
         "--dpi",
@@ -237,13 +237,15 @@ def parse(argv: list[str] | None) -> Task:
         kinds=kinds,
         out=out,
         only=tuple(args.only or ()),
-        format=args.format,
+        format=args.format or "png",
         dpi=args.dpi,
         background=args.background,
         show=args.show,
         threads=args.threads,
         source=cifar10.Source.of(args),
     )
+    if args.format and not any(map(task.wants, task.drawn)):
+        parser.error("--format: no figure gets a file of its own here; leave it out")
     if task.background and not any(name.startswith("votes-") for name in task.drawn):
         parser.error("--background: only votes-1 to 3 use it, none of which is drawn; leave it out")
     return task

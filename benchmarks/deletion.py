@@ -204,10 +204,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"| checkpoint | positions | {' | '.join(heads)} |")
     print(f"|---|---|{'---|' * len(heads)}")
     curves = {}
+    stems = [path.stem for path in args.checkpoints]
     for path in args.checkpoints:
-        network, curves[path.stem] = curves_of(path, args)
+        label = path.stem if stems.count(path.stem) == 1 else str(path)
+        network, curves[label] = curves_of(path, args)
         kind = "1,024 pixels" if network.window.whole else f"{network.window.positions:,} windows"
-        cells = [f"{area(points):.1%}" for points in curves[path.stem].values()]
+        cells = [f"{area(points):.1%}" for points in curves[label].values()]
         print(f"| {path.name} | {kind} | {' | '.join(cells)} |", flush=True)
     if args.figure:
         with drawing():

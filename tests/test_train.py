@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, fields, replace
@@ -192,6 +193,13 @@ def test_a_network_that_is_trained_further_keeps_the_stride_of_training(data):
     assert run.best.window.stride == 3
     run.start_from(run.best, data.train_images)
     assert run.network.window.stride == 6
+
+
+def test_the_next_command_names_the_folder_of_the_images(go, synthetic_dir, tmp_path):
+    shutil.copytree(synthetic_dir, tmp_path / "up" / "cifar-10-batches-py")
+    shutil.copytree(synthetic_dir, tmp_path / "up" / "synthetic-batches-py")
+    _, out, _ = go(*SMALL, "--data-dir", "up", "--dataset", "synthetic")
+    assert out.splitlines()[-1].endswith("--data-dir up/synthetic-batches-py")
 
 
 def test_like_starts_from_a_checkpoints_settings(go, tmp_path):

@@ -386,6 +386,7 @@ def test_runs_whose_long_names_differ_only_in_the_middle_are_told_apart(length, 
         (["BN", "--background", "9"], ["--background", "whole image"]),
         (["BN", "--background", "9", "--only", "filters"], ["--background", "votes-1", "leave it"]),
         (["BN", "REPORT", "--background", "9"], ["--background", "votes-1", "leave it out"]),
+        (["BN", "--only", "report", "--format", "pdf"], ["--format", "no figure", "leave it out"]),
         (["BN", "--only", "curves", "--out", "good.csv"], ["good.csv: is not a folder"]),
     ],
 )
