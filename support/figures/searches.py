@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,10 +100,9 @@ def read_search(path: Path) -> Search:
                 f"{shown}: has val_accuracy {clean(cell, 40)!r} in row {row_number}, not a number "
                 "from 0 to 1; give it as search.py wrote it"
             )
-    names = [row["trial"] for row in rows]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{shown}: has trial {clean(twice, 40)} twice; delete one of the rows")
+    for name, count in Counter(row["trial"] for row in rows).items():
+        if count > 1:
+            raise UserError(f"{shown}: has trial {clean(name, 40)} twice; delete one of the rows")
     between = columns[columns.index("trial") + 1 : columns.index("repeat")]
     settings = [name for name in between if name and len({row[name] for row in rows}) > 1]
     search = Search(settings, [trial_of(row, settings, path.parent) for row in rows])
