@@ -260,7 +260,7 @@ def make_parser():
 
     parser = cli.ArgumentParser(description=__doc__)
 
-    def add_number(flag: str, low: int, high: int, default: int, text: str) -> None:
+    def add_number(flag: str, low: int, high: int, default: int | None, text: str) -> None:
         kind = cli.integer(low, high)
         parser.add_argument(flag, type=kind, default=default, metavar="N", help=text)
 
@@ -269,8 +269,8 @@ def make_parser():
     add_number("--batch", 2, 10**5, 128, "images in a batch")
     add_number("--hidden", 1, 10**6, 1024, "hidden units")
     add_number("--epochs", 2, 1000, 3, "epochs")
-    add_number("--steps", 2, 10**5, 60, "steps between epochs")
-    add_number("--rounds", 1, 100, 3, "whole trainings of each")
+    add_number("--steps", 2, 10**5, None, "steps between epochs (default: 60)")
+    add_number("--rounds", 1, 100, None, "with --training: whole trainings of each (default: 3)")
     choices = ("auto", *cifar10.LAYOUTS)
     parser.add_argument("--dataset", choices=choices, default="auto", help="which images")
     text = "where the images are (default: as train.py)"
@@ -284,7 +284,13 @@ def make_parser():
 def main() -> int:
     from support import cli
 
-    args = make_parser().parse_args()
+    parser = make_parser()
+    args = parser.parse_args()
+    if args.training and args.steps:
+        parser.error("--steps: a whole training has no steps of its own; leave out --steps")
+    if args.rounds and not args.training:
+        parser.error("--rounds: is for --training; leave it out, or give both")
+    args.steps, args.rounds = args.steps or 60, args.rounds or 3
     print(timing.once(machine.describe), flush=True)
     print(machine.wait_until_quiet(args.wait), flush=True)
     try:

@@ -130,6 +130,13 @@ def test_scripts_find_their_modules_if_python_leaves_out_their_folder(run, scrip
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("flags", [["--rounds", 2], ["--training", "--steps", 5]])
+def test_an_epoch_has_no_rounds_and_a_training_no_steps(run, flags):
+    result = run("benchmarks/epoch.py", *flags)
+    assert result.returncode == 2
+    assert f"error: {flags[-2]}: " in result.stderr
+
+
 def test_a_missing_folder_is_one_line(run, tmp_path):
     result = run("benchmarks/epoch.py", *TINY, "--data-dir", tmp_path / "nowhere")
     assert result.returncode == 2

@@ -10,6 +10,7 @@ from pathlib import Path
 import model
 from checkpoints import call_test, describe, save_networks, save_picture
 from data.decoding import read_picture
+from support.testing import own_pictures
 
 import numpy as np
 import pytest
@@ -361,6 +362,13 @@ def test_a_figure_has_its_caption_in_a_file_next_to_it(nets, pics):
     assert sorted(os.listdir("why")) == ["1-votes.png", "1-votes.txt"]
     with open("why/1-votes.txt") as file:
         assert "logit" in file.read()
+
+
+def test_a_large_background_is_thinned_out_in_words(nets, pics, monkeypatch):
+    monkeypatch.setattr(own_pictures, "BACKGROUND", 5)
+    flags = "--images", "pics/1.png", "--explain", "why", "--background", "pics"
+    code, _, err = call_test(nets / "mirrored.npz", *flags)
+    assert (code, err) == (0, "note: --background: 5 of the 12 files are used, evenly spread\n")
 
 
 def test_with_a_background_the_rest_is_the_average_logit(nets, data, pics):

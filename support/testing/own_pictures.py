@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.cli import UserError, clean, shorter
+from support.cli import UserError, clean, note, shorter
 from support.files import write_whole
 from support.image_shape import PIXELS
 from support.network.metrics import log_probabilities, mean_probability
@@ -213,8 +213,11 @@ class Explainer:
                 "--background: needs filters smaller than the image, as only their votes are "
                 "independent; leave it out"
             )
-        step = -(-len(self.job.background) // BACKGROUND)
-        _, images = reader.read(self.job.background[::step])
+        files = self.job.background
+        if len(files) > BACKGROUND:
+            note(f"--background: {BACKGROUND} of the {len(files):,} files are used, evenly spread")
+            files = [files[i] for i in np.linspace(0, len(files) - 1, BACKGROUND).astype(int)]
+        _, images = reader.read(files)
         if len(images) == 0:
             raise UserError("--background: none of these files is a picture; name others")
         return images
