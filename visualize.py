@@ -225,7 +225,8 @@ def parse(argv: list[str] | None) -> Task:
             )
     name = paths[0].stem
     if tables:
-        name = Path(os.path.abspath(tables[0])).parent.name  # every search's table has one name
+        # Every search's table is called alike, so it is the folder's name that tells them apart.
+        name = Path(os.path.abspath(tables[0])).parent.name or name
     if len(paths) > 1:
         # The names may be paths, and this is the name of one folder.
         name = "+".join(run_names(paths))[:80].replace("/", "_")
