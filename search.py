@@ -837,7 +837,8 @@ def main(argv: list[str] | None = None) -> int:
             results = run_search(task, plan, data, folder)
             conclude(results, data, task.report_test)
     except KeyboardInterrupt:
-        kept = f"; what is done is in {folder / TABLE}"
+        table = folder / TABLE
+        kept = f"; what is done is in {table}" if table.is_file() else ""
         text = cli.stopped("search.py", folder / DEFINITION, argv, kept)
         raise KeyboardInterrupt(text) from None
     return 0

@@ -112,10 +112,13 @@ def load(
         if not make:
             _check_exists(folder, Source(kind, data_dir, url, md5))
 
-    is_there = folder.exists()
-    if is_there or kind == "synthetic":
-        _note_idle_archive(url, md5, folder if is_there else None)
-    if not is_there:
+    if folder.exists():
+        where = clean(shorter(folder), 100)
+        why = f"{where} is there already; give a new --data-dir, or leave the flag out"
+        _note_idle_archive(url, md5, why)
+    else:
+        if kind == "synthetic":
+            _note_idle_archive(url, md5, "images are drawn; leave the flag out")
         try:
             _make(folder, kind, url, md5)
         except Unreachable as error:
@@ -156,13 +159,8 @@ def _make(folder: Path, kind: str, url: str | None, md5: str | None) -> None:
     download(folder, archive, layout.files, check, look_in)
 
 
-def _note_idle_archive(url: str | None, md5: str | None, folder: Path | None) -> None:
-    """Say that --data-url or --data-md5 has no effect. folder: the one that exists, or None."""
-    if folder is None:
-        why = "images are drawn; leave the flag out"
-    else:
-        where = clean(shorter(folder), 100)
-        why = f"{where} is there already; give a new --data-dir, or leave the flag out"
+def _note_idle_archive(url: str | None, md5: str | None, why: str) -> None:
+    """Say on stderr that --data-url and --data-md5, if they are given, have no effect, and why."""
     for flag, value in (("--data-url", url), ("--data-md5", md5)):
         if value is not None:
             note(f"{flag} has no effect: {why}")
@@ -325,7 +323,10 @@ def _remedy(folder: Path, dataset: str) -> str:
 
 def _is_usual(folder: Path, dataset: str) -> bool:
     """Return whether the folder is the one that a data set has without --data-dir."""
-    return dataset in LAYOUTS and folder.resolve() == (HERE / LAYOUTS[dataset].folder).resolve()
+    if dataset not in LAYOUTS:
+        return False
+    # Links are not followed: what a link leads to has a name of its own.
+    return os.path.abspath(folder) == os.path.abspath(HERE / LAYOUTS[dataset].folder)
 
 
 def _most_rows(folder: Path, layout: Layout) -> int:

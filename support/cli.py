@@ -255,7 +255,7 @@ def script(name: str) -> list[str]:
 
 
 def stopped(name: str, state: Path, argv: Sequence[str] | None = None, kept: str = "") -> str:
-    """Return the last line of a stopped run of a script: the command that resumes it.
+    """Return the last line of a stopped run of a script: how to resume it, or to start again.
 
     argv: the arguments as typed, by default those of sys.argv. --resume is added if the run has
     written its file `state`; otherwise there is nothing to resume, and the command stays as typed.
@@ -267,7 +267,7 @@ def stopped(name: str, state: Path, argv: Sequence[str] | None = None, kept: str
         typed = [word for word in typed if word not in ("--resume", "--overwrite")]
         typed.append("--resume")
     again = shlex.join([*script(name), *typed])
-    if "--resume" not in typed:
+    if "--resume" not in typed or not state.is_file():
         return f"stopped before anything was saved; start again with: {again}"
     return f"stopped{kept}; resume with: {again}"
 

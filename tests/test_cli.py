@@ -221,6 +221,11 @@ def test_an_earlier_run_is_resumed_as_typed(state):
     assert line == "stopped; resume with: python train.py --resume --seed 1"
 
 
+def test_what_was_never_saved_is_not_resumed(state):
+    line = cli.stopped("train.py", state, ["--resume"])
+    assert line.startswith("stopped before anything was saved; start again with: ")
+
+
 def test_the_script_is_found_from_another_folder(state, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = cli.stopped("train.py", state, [])
