@@ -43,11 +43,14 @@ def check_data_package() -> None:
 
 
 def load_numpy() -> None:
-    """Import numpy while Ctrl-C waits: interrupted, numpy reports a broken installation."""
+    """Import numpy while Ctrl-C waits: interrupted, numpy reports a broken installation.
+
+    numpy.random, which numpy loads at its first use, would even lose the interrupt.
+    """
     masks = hasattr(signal, "pthread_sigmask")  # Windows has none
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else None
     try:
-        import numpy  # noqa: F401
+        import numpy.random  # noqa: F401
     finally:
         if masks:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -366,3 +366,12 @@ def test_names_that_the_terminal_lacks_are_escaped():
         env=os.environ | {"PYTHONIOENCODING": "ascii"},
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\xfc\\ud800\n", "")
+
+
+def test_numpy_is_whole_before_ctrl_c_may_interrupt():
+    # numpy.random would be loaded at its first use, and would lose a Ctrl-C.
+    script = "import sys; from support import startup; print('numpy.random' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout == "True\n"

@@ -20,6 +20,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 from support.cli import UserError
+from support.training.interrupts import interrupts_wait
 
 from tqdm import tqdm
 
@@ -68,9 +69,10 @@ def local_workers(function: Callable[[dict], dict], jobs: int) -> Iterator[Submi
 
     def submit(job):
         # The pool starts a process here, which inherits the blocked Ctrl-C. Otherwise Ctrl-C would
-        # interrupt the start of Python or the import of numpy, with a traceback per process.
+        # interrupt the start of Python or the import of numpy, with a traceback per process. The
+        # pool's own threads may receive Ctrl-C all the same, so its handler waits as well.
         try:
-            with interrupts_held_back():
+            with interrupts_wait(), interrupts_held_back():
                 return pool.submit(function, job)
         except OSError as error:
             raise WorkerError(
